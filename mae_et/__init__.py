@@ -1,0 +1,17 @@
+"""Masked-autoencoder pretraining of vision transformers under the EfficientTrain curriculum."""
+
+from .checkpoint import export_encoder, load_mae_checkpoint
+from .curriculum import Curriculum, Stage
+from .lowfreq import low_frequency_crop
+from .model import MaskedAutoencoder
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Curriculum",
+    "MaskedAutoencoder",
+    "Stage",
+    "export_encoder",
+    "load_mae_checkpoint",
+    "low_frequency_crop",
+]

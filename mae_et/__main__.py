@@ -1,0 +1,61 @@
+"""The command line: ``python -m mae_et COMMAND``, or ``accelerate launch -m mae_et COMMAND``."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+
+from .cli import config_parser, parse, run_command
+
+USAGE = """usage: python -m mae_et COMMAND [options]
+
+commands:
+  pretrain     pretrain a masked autoencoder:  --config RECIPE --section.field value [--resume]
+  reconstruct  draw what a run reconstructs:   --checkpoint RUN --data.path PATH --out PNG
+  recipes      list the recipes
+
+python -m mae_et COMMAND --help lists the options of a command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code."""
+    command, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"; nearest: {near[0]}" if near else ""
+        print(f"error: unknown command {command!r}{hint}", file=sys.stderr)
+        return 2
+    return run_command(lambda: COMMANDS[command](arguments))
+
+
+def _pretrain(arguments: Sequence[str]) -> None:
+    from .config import PretrainConfig
+    from .pretrain import pretrain
+
+    parser = config_parser(PretrainConfig, "mae_et pretrain", "Pretrain a masked autoencoder.")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    config, options = parse(parser, PretrainConfig, arguments, "mae_et")
+    pretrain(config, resume=options.resume)
+
+
+def _reconstruct(arguments: Sequence[str]) -> None:
+    from .reconstruct import main as reconstruct
+
+    reconstruct(arguments)
+
+
+def _recipes(arguments: Sequence[str]) -> None:
+    from .cli import recipe_names
+
+    print("\n".join(recipe_names("mae_et")))
+
+
+COMMANDS = {"pretrain": _pretrain, "reconstruct": _reconstruct, "recipes": _recipes}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Recipes and command lines: named YAML recipes, dotted overrides, one-line errors.
+
+jsonargparse does the parsing; this adds recipes by name, and the nearest name for a typing error.
+Shared by `mae_et` and `finetune`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_type_hints
+
+from jsonargparse import ArgumentParser
+
+Config = TypeVar("Config")
+
+
+class RunStopped(RuntimeError):
+    """A run that cannot go on, for a reason that the user has to act on. One line."""
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        message = message.replace("typing.", "").replace("<class ", "").replace("'>", "'")
+        unknown = re.search(r"(?:unrecognized arguments:|[Oo]ption) '?(?:--)?([\w.]+)", message)
+        if unknown:
+            known = [option[2:] for action in self._actions for option in action.option_strings]
+            message = f"unknown option {unknown[1]}{_nearest(unknown[1], known)} ({message})"
+        raise ValueError(message)
+
+
+def recipe_names(package: str) -> list[str]:
+    """The recipes that a package brings."""
+    names = [file.name for file in resources.files(f"{package}.recipes").iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def find_recipe(name: str, package: str) -> str:
+    """The path of the package's recipe of that name, or of a YAML file.
+
+    Raises:
+        ValueError: neither exists.
+    """
+    names = recipe_names(package)
+    if name in names:
+        return str(resources.files(f"{package}.recipes") / f"{name}.yaml")
+    if Path(name).is_file():
+        return name
+    raise ValueError(
+        f"--config must be a YAML file or one of {', '.join(names)}; got {name!r}"
+        + _nearest(name, names)
+    )
+
+
+def config_parser(config_type: type[Config], prog: str, description: str) -> ArgumentParser:
+    """A parser of `--config` and of every field of a configuration by its dotted name."""
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="name of a recipe, or a YAML file")
+    for name, section in _sections(config_type).items():
+        parser.add_class_arguments(section, name)
+    return parser
+
+
+def parse(
+    parser: ArgumentParser, config_type: type[Config], argv: Sequence[str], package: str
+) -> tuple[Config, Any]:
+    """The configuration of a command line, and the namespace of all that was parsed.
+
+    Raises:
+        ValueError: an unknown recipe or option, or a value out of its range.
+    """
+    arguments = list(argv)
+    for index, argument in enumerate(arguments):
+        if argument == "--config" and index + 1 < len(arguments):
+            arguments[index + 1] = find_recipe(arguments[index + 1], package)
+        elif argument.startswith("--config="):
+            arguments[index] = f"--config={find_recipe(argument.partition('=')[2], package)}"
+    namespace = parser.instantiate_classes(parser.parse_args(arguments))
+    return config_type(**{name: namespace[name] for name in _sections(config_type)}), namespace
+
+
+def run_command(command: Callable[[], object]) -> int:
+    """Run a command: 0, or one line on stderr and 2 for a bad input, 3 for a run that stopped.
+
+    MAE_ET_TRACEBACK=1 in the environment shows the traceback instead.
+    """
+    try:
+        command()
+    except (ValueError, OSError, RunStopped) as error:
+        if os.environ.get("MAE_ET_TRACEBACK"):
+            raise
+        if os.environ.get("RANK", "0") == "0":
+            print("error:", re.sub(r"\s+", " ", str(error)).strip(), file=sys.stderr)
+        return 3 if isinstance(error, RunStopped) else 2
+    return 0
+
+
+def _sections(config_type: type[Config]) -> dict[str, Any]:
+    hints = get_type_hints(config_type)
+    return {section.name: hints[section.name] for section in fields(config_type)}  # type: ignore[arg-type]
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    by_field = {known.rpartition(".")[2]: known for known in names}  # "epoch" finds optim.epochs
+    found = difflib.get_close_matches(name, [*names, *by_field], n=1)
+    return f"; nearest: {by_field.get(found[0], found[0])}" if found else ""

@@ -1,0 +1,306 @@
+"""What a pretraining run is made of: typed, frozen sections, checked when they are built.
+
+A recipe is a YAML file of these fields; the command line overrides any of them
+(`--optim.epochs 400`). Every check that needs no data is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from .curriculum import Size
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def check(ok: bool, name: str, value: object, allowed: str) -> None:
+    """Raise the one-line error of a bad field.
+
+    Raises:
+        ValueError: `ok` is false.
+    """
+    if not ok:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def check_positive(section: object, prefix: str, *names: str) -> None:
+    """Check that the named number fields of a section are above zero."""
+    for name in names:
+        value = getattr(section, name)
+        check(value > 0, f"{prefix}.{name}", value, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """A stage of one's own: an input size in pixels, and its share of all steps."""
+
+    size: Size
+    share: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The encoder by its timm name, and the decoder.
+
+    Args:
+        encoder: name of a timm VisionTransformer with absolute positions.
+        encoder_args: further arguments of the timm model (embed_dim, depth, num_heads, …).
+        image_size: full size in pixels, one number or [height, width].
+        patch_size: pixels; null for the encoder's own.
+        in_chans: image channels; 1 (grey), 3 (RGB) or 4 (RGBA) for image files.
+        decoder_dim: width of the decoder.
+        decoder_depth: blocks of the decoder.
+        decoder_num_heads: attention heads of the decoder.
+        mask_ratio: share of masked patches, in (0, 1).
+        target: what is predicted, pixels or pixels normalised per patch.
+        positions: fixed sin-cos tables (as in MAE) or learned ones.
+    """
+
+    encoder: str = "vit_base_patch16_224"
+    encoder_args: dict[str, Any] = field(default_factory=dict)
+    image_size: Size = 224
+    patch_size: Size | None = None
+    in_chans: int = 3
+    decoder_dim: int = 512
+    decoder_depth: int = 8
+    decoder_num_heads: int = 16
+    mask_ratio: float = 0.75
+    target: Literal["norm_pixel", "pixel"] = "norm_pixel"
+    positions: Literal["sincos", "learned"] = "sincos"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "model", "in_chans", "decoder_dim", "decoder_num_heads")
+        check(self.decoder_depth >= 0, "model.decoder_depth", self.decoder_depth, "at least 0")
+        check(0 < self.mask_ratio < 1, "model.mask_ratio", self.mask_ratio, "in (0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurriculumConfig:
+    """The input sizes of the run.
+
+    Args:
+        name: efficienttrain (the paper's five stages, scaled to the full size), constant (full
+            size throughout), or stages (the list below).
+        stages: list of {size: pixels, share: part of all steps}, used with name: stages.
+        nyquist: see `mae_et.low_frequency_crop`.
+    """
+
+    name: Literal["efficienttrain", "constant", "stages"] = "efficienttrain"
+    stages: list[StageConfig] = field(default_factory=list)
+    nyquist: Literal["paper", "symmetric"] = "paper"
+
+    def __post_init__(self) -> None:
+        own = self.name == "stages"
+        allowed = "a list of {size, share}" if own else "empty unless curriculum.name is 'stages'"
+        check(own == bool(self.stages), "curriculum.stages", self.stages, allowed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where images come from, and how they are cropped and normalised.
+
+    Args:
+        path: hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR (saved by `datasets`).
+        split: the split to train on.
+        eval_split: the split of the held-out images; null for validation or test if there is one,
+            else `eval_images` of the training split are held out.
+        eval_images: size of the held-out set.
+        image_column: null to find it.
+        crop_scale: share of the area that a random crop covers, [least, most].
+        flip: whether half of the images are mirrored.
+        mean: per channel, of values in [0, 1].
+        std: per channel, of values in [0, 1].
+        num_workers: loader processes per training process; 0 loads in the training process.
+        max_bad_share: share of the data set's files that may be unreadable, in [0, 1].
+    """
+
+    path: str | None = None
+    split: str = "train"
+    eval_split: str | None = None
+    eval_images: int = 1024
+    image_column: str | None = None
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    flip: bool = True
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    num_workers: int = 8
+    max_bad_share: float = 0.01
+
+    def __post_init__(self) -> None:
+        check(
+            self.path is not None,
+            "data.path",
+            self.path,
+            "given: hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR",
+        )
+        check_positive(self, "data", "eval_images")
+        check(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
+        check(0 <= self.max_bad_share <= 1, "data.max_bad_share", self.max_bad_share, "in [0, 1]")
+        least, most = self.crop_scale
+        check(0 < least <= most <= 1, "data.crop_scale", self.crop_scale, "0 < least <= most <= 1")
+        check(all(std > 0 for std in self.std), "data.std", self.std, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW, its schedule and its batches.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images per optimizer step, over all processes.
+        micro_batch_size: full-size images per forward pass of one process; null for all of its
+            share at once. Small stages join several of these.
+        base_lr: peak learning rate per 256 images: lr = base_lr · batch_size / 256.
+        min_lr: learning rate at the end.
+        warmup_epochs: linear warm-up from zero.
+        weight_decay: of all parameters but biases and norms.
+        betas: of AdamW.
+        clip_grad: largest gradient norm; null for no clipping.
+        max_skipped_steps: steps in a row with a non-finite gradient after which the run stops.
+    """
+
+    epochs: float = 400
+    batch_size: int = 4096
+    micro_batch_size: int | None = None
+    base_lr: float = 1.5e-4
+    min_lr: float = 0.0
+    warmup_epochs: float = 40
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip_grad: float | None = None
+    max_skipped_steps: int = 20
+
+    def __post_init__(self) -> None:
+        check_positive(self, "optim", "epochs", "batch_size", "base_lr", "max_skipped_steps")
+        for name in ("micro_batch_size", "clip_grad"):
+            value = getattr(self, name)
+            check(value is None or value > 0, f"optim.{name}", value, "above 0 or null")
+        check(self.min_lr >= 0, "optim.min_lr", self.min_lr, "at least 0")
+        check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "at least 0")
+        check(
+            0 <= self.warmup_epochs < self.epochs,
+            "optim.warmup_epochs",
+            self.warmup_epochs,
+            f"in [0, optim.epochs = {self.epochs})",
+        )
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate after warm-up."""
+        return self.base_lr * self.batch_size / 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where and how the run takes place.
+
+    Args:
+        output_dir: folder of this run.
+        seed: of the weights and of the sample stream.
+        mixed_precision: of the forward and backward passes; null for accelerate's setting.
+        compile: whether the model is compiled, once per input size.
+        log_every: steps between lines of metrics.jsonl.
+        eval_every: steps between evaluations; null for the end only.
+        checkpoint_every: steps between checkpoints; null for the end only.
+        keep_checkpoints: how many are kept.
+        tracker: name of an accelerate tracker (tensorboard, wandb, …), auto (TensorBoard if it is
+            installed), or none.
+        progress: whether a progress bar is shown.
+    """
+
+    output_dir: str = "runs/pretrain"
+    seed: int = 0
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = None
+    compile: bool = False
+    log_every: int = 50
+    eval_every: int | None = None
+    checkpoint_every: int | None = 1000
+    keep_checkpoints: int = 2
+    tracker: str = "auto"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        check(self.seed >= 0, "run.seed", self.seed, "at least 0")
+        check_positive(self, "run", "log_every", "keep_checkpoints")
+        for name in ("eval_every", "checkpoint_every"):
+            value = getattr(self, name)
+            check(value is None or value > 0, f"run.{name}", value, "above 0 or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """A whole pretraining run."""
+
+    model: ModelConfig
+    curriculum: CurriculumConfig
+    data: DataConfig
+    optim: OptimConfig
+    run: RunConfig
+
+    def __post_init__(self) -> None:
+        check_channels(self.data, self.model.in_chans)
+
+
+def check_channels(data: DataConfig, in_chans: int) -> None:
+    """Image files have 1, 3 or 4 channels, with a mean and a deviation for each."""
+    check(in_chans in (1, 3, 4), "model.in_chans", in_chans, "1, 3 or 4 for image files")
+    for name in ("mean", "std"):
+        value = getattr(data, name)
+        check(len(value) == in_chans, f"data.{name}", value, f"{in_chans} numbers, one per channel")
+
+
+FREE_ON_RESUME = frozenset(
+    {
+        "data.num_workers",
+        "data.max_bad_share",
+        "optim.max_skipped_steps",
+        "run.compile",
+        "run.log_every",
+        "run.eval_every",
+        "run.checkpoint_every",
+        "run.keep_checkpoints",
+        "run.tracker",
+        "run.progress",
+        "run.output_dir",
+    }
+)
+"""Fields that may differ between a run and its continuation: none of them changes the weights.
+(A micro-batch changes their last bits, by the order of summation; it may not differ.)"""
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections to dotted fields: {"optim": {"epochs": 1}} -> {"optim.epochs": 1}."""
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            fields |= flatten(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return fields
+
+
+def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """'field: old -> new' for each field that may not change on resume."""
+    before, after = flatten(old), flatten(new)
+    return [
+        f"{name}: {before.get(name)} -> {after.get(name)}"
+        for name in sorted(before.keys() | after.keys())
+        if name not in FREE_ON_RESUME and before.get(name) != after.get(name)
+    ]
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """Plain nested dicts, lists and numbers, as YAML and JSON hold them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return value
+
+    result: dict[str, Any] = plain(asdict(config))  # type: ignore[call-overload]
+    return result

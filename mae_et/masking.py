@@ -1,0 +1,57 @@
+"""Random masking of patches (MAE, https://arxiv.org/abs/2111.06377, Section 3).
+
+Shape legend: N images, L patches, K visible patches, D features. True means masked.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class PatchMask(NamedTuple):
+    """Which patches of each image are visible and which are masked."""
+
+    visible: Tensor
+    """(N, K) indices."""
+    masked: Tensor
+    """(N, L - K) indices."""
+    mask: Tensor
+    """(N, L) bool, True where masked."""
+
+
+def num_visible_patches(num_patches: int, mask_ratio: float) -> int:
+    """Patches that stay visible: the whole part of L · (1 - mask ratio).
+
+    Raises:
+        ValueError: the mask ratio is outside (0, 1), or no patch would be visible.
+    """
+    if not 0 < mask_ratio < 1:
+        raise ValueError(f"model.mask_ratio must be in (0, 1), got {mask_ratio}")
+    num_visible = int(num_patches * (1 - mask_ratio))
+    if num_visible < 1:
+        raise ValueError(
+            f"model.mask_ratio {mask_ratio} leaves no visible patch of {num_patches}; "
+            f"allowed: at most {1 - 1 / num_patches:.4g}"
+        )
+    return num_visible  # always below num_patches, since the ratio is positive
+
+
+def mask_patches(noise: Tensor, num_visible: int) -> PatchMask:
+    """Keep the `num_visible` patches with the smallest noise visible.
+
+    Args:
+        noise: (N, L).
+        num_visible: K, in [1, L).
+    """
+    order = noise.argsort(dim=1)
+    visible, masked = order[:, :num_visible], order[:, num_visible:]
+    mask = torch.ones_like(noise, dtype=torch.bool).scatter_(1, visible, False)
+    return PatchMask(visible, masked, mask)
+
+
+def take_patches(patches: Tensor, indices: Tensor) -> Tensor:
+    """(N, L, D), (N, K) -> (N, K, D): the indexed patches of each image."""
+    return patches.gather(1, indices[..., None].expand(-1, -1, patches.shape[-1]))

@@ -1,0 +1,145 @@
+"""What a run measures of itself between two log steps, without synchronising inside a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from .cli import RunStopped
+from .runfolder import RunFolder
+
+
+class Meter:
+    """Sums over a window of steps: losses, skipped steps, images, seconds, seconds of waiting.
+
+    Args:
+        accelerator: of this process.
+        max_skipped_steps: steps left out in a row after which the run stops.
+    """
+
+    def __init__(self, accelerator: Accelerator, max_skipped_steps: int) -> None:
+        self.accelerator = accelerator
+        self.max_skipped_steps = max_skipped_steps
+        self.skipped = torch.zeros((), device=accelerator.device)
+        self.skipped_in_a_row = torch.zeros((), device=accelerator.device)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a window now."""
+        self._loss = torch.zeros((), device=self.accelerator.device)
+        self._norm = torch.zeros((), device=self.accelerator.device)
+        self._counted = torch.zeros((), device=self.accelerator.device)
+        self._images = 0
+        self._waited = 0.0
+        self._excluded = 0.0
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def excluded(self) -> Iterator[None]:
+        """Work that is no training: its seconds are not counted."""
+        start = time.perf_counter()
+        yield
+        self._excluded += time.perf_counter() - start
+
+    def timed(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        """The iterator's items; the time spent waiting for them is counted."""
+        while True:
+            start = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - start
+            yield item
+
+    def add(self, loss: Tensor, norm: Tensor, num_images: int) -> None:
+        """Count a step: its loss (), its gradient norm (), and its images over all processes."""
+        finite = norm.isfinite()
+        self._loss += torch.where(finite, loss, 0.0)
+        self._norm += torch.where(finite, norm, 0.0)
+        self._counted += finite
+        self.skipped += ~finite
+        self.skipped_in_a_row = torch.where(finite, 0.0, self.skipped_in_a_row + 1)
+        self._images += num_images
+
+    def read(self) -> dict[str, float]:
+        """The window's means, the same in every process, and a new window. Waits for the device.
+
+        Raises:
+            RunStopped: too many steps in a row had a non-finite gradient.
+        """
+        count = self._counted.clamp(min=1)
+        loss = self.accelerator.reduce(self._loss / count, "mean")
+        values = torch.stack([loss, self._norm / count, self.skipped, self.skipped_in_a_row])
+        loss, norm, skipped, in_a_row = values.tolist()
+        seconds = time.perf_counter() - self._started - self._excluded
+        images, waited = self._images, self._waited
+        self.restart()
+        if in_a_row >= self.max_skipped_steps:
+            raise RunStopped(
+                f"{in_a_row:.0f} steps in a row had a non-finite gradient "
+                f"(optim.max_skipped_steps is {self.max_skipped_steps}). Try a lower optim.base_lr, "
+                "a longer optim.warmup_epochs, optim.clip_grad 1.0, or run.mixed_precision bf16 "
+                "in place of fp16; then --resume from the last checkpoint"
+            )
+        return {
+            "loss": loss,
+            "grad_norm": norm,
+            "skipped_steps": int(skipped),
+            "images": images,
+            "seconds": seconds,
+            "images_per_s": images / seconds,
+            "data_wait": waited / seconds,
+        }
+
+
+def describe(metrics: Mapping[str, Any]) -> str:
+    """The metrics of a window for the progress bar."""
+    skipped = f", {metrics['skipped_steps']} steps skipped" if metrics["skipped_steps"] else ""
+    return (
+        f"size {metrics['size']}, loss {metrics['loss']:.4f}, lr {metrics['lr']:.2e}, "
+        f"{metrics['images_per_s']:.0f} images/s, {metrics['data_wait']:.0%} waiting for data{skipped}"
+    )
+
+
+class UnreadableImages:
+    """Writes down the images that could not be decoded, and stops the run if there are too many.
+
+    Args:
+        num_images: of the data set.
+        max_share: of them that may be unreadable.
+        run: gets the list.
+    """
+
+    def __init__(self, num_images: int, max_share: float, run: RunFolder) -> None:
+        self.num_images = num_images
+        self.max_share = max_share
+        self.run = run
+        self.found: set[str] = set()
+
+    def checked(self, chunks: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The chunks; each unreadable image that one of them names is counted once.
+
+        Raises:
+            RunStopped: more than `max_share` of the data set is unreadable.
+        """
+        for chunk in chunks:
+            new = sorted(set(chunk["unreadable"]) - self.found)
+            if new:
+                self.found.update(new)
+                self.run.write_unreadable(new)
+                self._check(new[-1])
+            yield chunk
+
+    def _check(self, last: str) -> None:
+        if len(self.found) > self.max_share * self.num_images:
+            raise RunStopped(
+                f"{len(self.found)} of {self.num_images} images are unreadable, and "
+                f"data.max_bad_share allows {self.max_share:.2%}; the last: {last}"
+            )

@@ -1,0 +1,65 @@
+"""The optimizer, its learning rate by progress, and a step that skips what is not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
+
+
+def learning_rate(
+    progress: float, *, peak: float, minimum: float = 0.0, warmup: float = 0.0
+) -> float:
+    """Linear warm-up from zero, then half a cosine, as in MAE.
+
+    Args:
+        progress: the part of the schedule that lies behind, in [0, 1].
+        peak: learning rate after warm-up.
+        minimum: learning rate at the end.
+        warmup: the part of the schedule that warms up, in [0, 1).
+    """
+    if progress < warmup:
+        return peak * progress / warmup
+    cosine = math.cos(math.pi * (progress - warmup) / (1 - warmup))
+    return minimum + (peak - minimum) * 0.5 * (1 + cosine)
+
+
+def adamw(groups: Iterable[dict[str, Any]], betas: tuple[float, float]) -> torch.optim.AdamW:
+    """AdamW that works on the device alone; learning rates are set at each step."""
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True)
+
+
+def set_learning_rate(optimizer: AcceleratedOptimizer, value: float) -> None:
+    """Set the learning rate of each group, times its `lr_scale` if it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = value * group.get("lr_scale", 1.0)
+
+
+def step_if_finite(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: AcceleratedOptimizer,
+    clip_grad: float | None,
+) -> Tensor:
+    """An optimizer step, left out on the device if a gradient is not finite.
+
+    No value reaches the host: the fused optimizer reads `found_inf`, as it does for gradient
+    scalers. Gradients are the same in every process, so every process decides alike.
+
+    Returns:
+        (): the norm of the gradients before clipping; not finite if the step was left out.
+    """
+    accelerator.unscale_gradients(optimizer)
+    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if clip_grad is not None:
+        nn.utils.clip_grads_with_norm_(parameters, clip_grad, norm)
+    optimizer.optimizer.found_inf = (~norm.isfinite()).float()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm

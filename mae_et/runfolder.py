@@ -1,0 +1,106 @@
+"""The folder of a run: locked while in use, its configuration, and what is written while it runs.
+
+    RUN/config.yaml        the resolved configuration
+    RUN/metrics.jsonl      a line per log step and per evaluation
+    RUN/unreadable.txt     images that could not be decoded
+    RUN/checkpoints/       see `mae_et.checkpoint`
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+from accelerate import Accelerator
+
+from .checkpoint import latest_checkpoint, remove_unfinished
+from .config import changed_fields
+
+
+class RunFolder:
+    """A run's folder, opened by every process and locked by the main one.
+
+    Args:
+        path: the folder; made if need be.
+        config: the resolved configuration, as plain dicts.
+        resume: whether to go on with the run that the folder holds.
+        accelerator: of this process.
+
+    Raises:
+        ValueError: another process uses the folder, it holds a run and `resume` is not asked for,
+            it holds none and it is, or the run it holds has another configuration.
+    """
+
+    def __init__(
+        self, path: str, config: Mapping[str, Any], *, resume: bool, accelerator: Accelerator
+    ) -> None:
+        self.path = Path(path)
+        self.accelerator = accelerator
+        if accelerator.is_main_process:
+            self._check_free(config, resume)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.path)
+            remove_unfinished(self.path)
+            with (self.path / "config.yaml").open("w") as file:
+                yaml.safe_dump(dict(config), file, sort_keys=False)
+        accelerator.wait_for_everyone()
+        self.checkpoint = latest_checkpoint(self.path) if resume else None
+
+    def _check_free(self, config: Mapping[str, Any], resume: bool) -> None:
+        config_file = self.path / "config.yaml"
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"run.output_dir must be a folder, got the file {self.path}")
+        if resume and not config_file.exists():
+            raise ValueError(f"--resume needs a run in run.output_dir, got none in {self.path}")
+        if not config_file.exists():
+            return
+        _lock(self.path).close()
+        if not resume:
+            raise ValueError(
+                f"run.output_dir must be new, got {self.path}, which holds a run; "
+                "add --resume to go on with it"
+            )
+        changed = changed_fields(yaml.safe_load(config_file.read_text()), config)
+        if changed:
+            raise ValueError(
+                f"--resume needs the configuration of the run; changed: {', '.join(changed)}"
+            )
+
+    def write_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Append a line to metrics.jsonl, and hand the numbers to the tracker."""
+        if self.accelerator.is_main_process:
+            line = {"step": step, "time": round(time.time(), 3), **metrics}
+            with (self.path / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        self.accelerator.log(numbers, step=step)
+
+    def write_unreadable(self, lines: Iterable[str]) -> None:
+        """Append the names of unreadable images (from any process)."""
+        with (self.path / "unreadable.txt").open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+
+def _lock(path: Path) -> IO[str]:
+    """Lock a folder until the returned file is closed, at the latest by the end of the process."""
+    file = (path / ".lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ValueError(f"run.output_dir must be free, got {path}, in use by another run") from None
+    return file
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; of lines for the same step and kind, the last."""
+    lines: dict[tuple[int, bool], dict[str, Any]] = {}
+    for text in (run / "metrics.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        lines[line["step"], "eval_loss" in line] = line
+    return [lines[key] for key in sorted(lines)]
