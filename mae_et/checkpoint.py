@@ -132,7 +132,6 @@ def export_encoder(
         "patch_size": list(model.patch_size),
         "in_chans": model.in_chans,
         "num_classes": 0,
-        "global_pool": "token" if encoder.has_class_token else "avg",
         "fc_norm": False,
     }
     config = {

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
@@ -62,8 +62,11 @@ def config_parser(config_type: type[Config], prog: str, description: str) -> Arg
     """A parser of `--config` and of every field of a configuration by its dotted name."""
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="name of a recipe, or a YAML file")
-    for name, section in _sections(config_type).items():
-        parser.add_class_arguments(section, name)
+    for name, field_type in _fields(config_type).items():
+        if is_dataclass(field_type):
+            parser.add_class_arguments(field_type, name)
+        else:
+            parser.add_argument(f"--{name}", type=field_type)
     return parser
 
 
@@ -82,7 +85,7 @@ def parse(
         elif argument.startswith("--config="):
             arguments[index] = f"--config={find_recipe(argument.partition('=')[2], package)}"
     namespace = parser.instantiate_classes(parser.parse_args(arguments))
-    return config_type(**{name: namespace[name] for name in _sections(config_type)}), namespace
+    return config_type(**{name: namespace[name] for name in _fields(config_type)}), namespace
 
 
 def run_command(command: Callable[[], object]) -> int:
@@ -101,9 +104,9 @@ def run_command(command: Callable[[], object]) -> int:
     return 0
 
 
-def _sections(config_type: type[Config]) -> dict[str, Any]:
+def _fields(config_type: type[Config]) -> dict[str, Any]:
     hints = get_type_hints(config_type)
-    return {section.name: hints[section.name] for section in fields(config_type)}  # type: ignore[arg-type]
+    return {field.name: hints[field.name] for field in fields(config_type)}  # type: ignore[arg-type]
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ attention is blind to their order, and positions are added by index.
 
 from __future__ import annotations
 
+import difflib
 from typing import Any, Literal, NamedTuple
 
 import timm
@@ -83,12 +84,14 @@ class MaskedAutoencoder(nn.Module):
                 f"model.decoder_num_heads must divide model.decoder_dim {decoder_dim}, "
                 f"got {decoder_num_heads}"
             )
-        self.encoder = create_encoder(
+        self.encoder = create_vit(
             encoder,
             image_size=image_size,
             patch_size=patch_size,
             in_chans=in_chans,
-            encoder_args=encoder_args,
+            num_classes=0,
+            fc_norm=False,  # the norm is applied to every token, before any pooling
+            **(encoder_args or {}),
         )
         patch_embed = self.encoder.patch_embed
         self.full_size: Size = as_size(*patch_embed.img_size)
@@ -301,35 +304,31 @@ class _LayerNorm(nn.LayerNorm):
         super().__init__(dim, eps=1e-6, **kwargs)
 
 
-def create_encoder(
-    name: str,
-    *,
-    image_size: Size,
-    patch_size: Size | None,
-    in_chans: int,
-    encoder_args: dict[str, Any] | None = None,
+def create_vit(
+    name: str, *, image_size: Size, patch_size: Size | None, in_chans: int, **arguments: Any
 ) -> VisionTransformer:
-    """A timm VisionTransformer without head and pooling, of which every token is normalised.
+    """A timm VisionTransformer with absolute positions.
+
+    Args:
+        name: of the timm model.
+        image_size: pixels or (height, width), multiples of the patch size.
+        patch_size: pixels or (height, width); None for the model's own.
+        in_chans: image channels.
+        arguments: further arguments of the timm model.
 
     Raises:
         ValueError: timm does not know the name, does not accept the arguments, or the model is no
             VisionTransformer with absolute positions.
     """
     if not timm.is_model(name):
-        similar = ", ".join(timm.list_models(f"{name[:8]}*")[:5])
+        similar = ", ".join(difflib.get_close_matches(name, timm.list_models("*vit_*"), n=3))
         raise ValueError(
             f"model.encoder must be the name of a timm VisionTransformer, got {name!r}"
-            + (f"; similar: {similar}" if similar else "")
+            + (f"; nearest: {similar}" if similar else "")
         )
-    arguments = {
-        "img_size": as_pair(image_size),
-        "in_chans": in_chans,
-        "num_classes": 0,
-        "global_pool": "",
-        "fc_norm": False,
-        **({"patch_size": as_pair(patch_size)} if patch_size is not None else {}),
-        **(encoder_args or {}),
-    }
+    arguments = {"img_size": as_pair(image_size), "in_chans": in_chans, **arguments}
+    if patch_size is not None:
+        arguments["patch_size"] = as_pair(patch_size)
     try:
         encoder = timm.create_model(name, pretrained=False, **arguments)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
@@ -342,6 +341,8 @@ def create_encoder(
             f"model.encoder must be a plain timm VisionTransformer with absolute positions, got "
             f"{name!r} ({type(encoder).__name__}); allowed: vit_*, deit_* and flexivit_* models"
         )
+    if encoder.attn_pool is not None:
+        raise ValueError(f"model.encoder must not pool by attention, got {name!r}")
     if encoder.pos_embed is None:
         raise ValueError(f"model.encoder must have absolute positions, got {name!r} without any")
     for side, patch in zip(as_pair(image_size), encoder.patch_embed.patch_size, strict=True):

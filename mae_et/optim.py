@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -38,6 +39,33 @@ def set_learning_rate(optimizer: AcceleratedOptimizer, value: float) -> None:
     """Set the learning rate of each group, times its `lr_scale` if it has one."""
     for group in optimizer.param_groups:
         group["lr"] = value * group.get("lr_scale", 1.0)
+
+
+def accumulate_gradients(
+    accelerator: Accelerator,
+    model: nn.Module,
+    num_micro_batches: int,
+    next_loss: Callable[[], Tensor],
+) -> Tensor:
+    """Add up the gradients of a step's micro-batches; processes exchange them once, with the last.
+
+    Args:
+        accelerator: of this process.
+        model: prepared.
+        num_micro_batches: at least one, of equal size.
+        next_loss: the forward pass of the next micro-batch, (): its mean loss.
+
+    Returns:
+        (): this process's mean loss.
+    """
+    total = torch.zeros((), device=accelerator.device)
+    for index in range(num_micro_batches):
+        is_last = index == num_micro_batches - 1
+        with nullcontext() if is_last else accelerator.no_sync(model):
+            loss = next_loss() / num_micro_batches
+            accelerator.backward(loss)
+        total += loss.detach()
+    return total
 
 
 def step_if_finite(

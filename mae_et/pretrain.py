@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from .launch import make_accelerator, start_trackers
 from .lowfreq import low_frequency_crop
 from .meter import Meter, UnreadableImages, describe
 from .model import MaskedAutoencoder
-from .optim import adamw, learning_rate, set_learning_rate, step_if_finite
+from .optim import accumulate_gradients, adamw, learning_rate, set_learning_rate, step_if_finite
 from .runfolder import RunFolder
 
 
@@ -148,25 +147,23 @@ class Trainer:
         set_learning_rate(self.optimizer, self.learning_rate(step))
 
         joined = chunks_per_micro_batch(size, self.curriculum.full_size, num_chunks)
-        num_micro_batches = num_chunks // joined
-        loss = torch.zeros((), device=self.accelerator.device)
-        for index in range(num_micro_batches):
-            micro_batch = [next(chunks) for _ in range(joined)]
-            is_last = index == num_micro_batches - 1
-            # Gradients travel between processes once a step, with the last micro-batch.
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                loss += self.forward_backward(micro_batch, size, 1 / num_micro_batches)
+
+        def next_loss() -> Tensor:
+            images, noise = self.to_device([next(chunks) for _ in range(joined)])
+            return self.loss(images, noise, size)
+
+        loss = accumulate_gradients(
+            self.accelerator, self.model, num_chunks // joined, next_loss
+        )
         return loss, step_if_finite(
             self.accelerator, self.model, self.optimizer, self.config.optim.clip_grad
         )
 
-    def forward_backward(self, chunks: list[dict[str, Any]], size: Size, weight: float) -> Tensor:
-        """Add the gradients of a micro-batch, and return its loss; both times `weight`."""
-        images, noise = self.to_device(chunks)
-        images = self.crop(images, size)
-        loss: Tensor = weight * self.model(images, noise[:, : self.unwrapped.num_patches]).loss
-        self.accelerator.backward(loss)
-        return loss.detach()
+    def loss(self, images: Tensor, noise: Tensor, size: Size) -> Tensor:
+        """(): the loss of full-size uint8 images (N, C, H, W), cropped to the model's input size."""
+        noise = noise[:, : self.unwrapped.num_patches]
+        loss: Tensor = self.model(self.crop(images, size), noise).loss
+        return loss
 
     def to_device(self, chunks: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
         """Join chunks on the device: images (N, C, H, W) uint8, noise (N, L)."""
@@ -212,7 +209,7 @@ class Trainer:
         total = torch.zeros(2, device=self.accelerator.device)
         for chunk in loader:
             pixels, noise = self.to_device([chunk])
-            loss = self.model(self.crop(pixels, self.curriculum.full_size), noise).loss
+            loss = self.loss(pixels, noise, self.curriculum.full_size)
             total += torch.stack([loss * len(pixels), loss.new_tensor(len(pixels))])
         loss_sum, count = self.accelerator.reduce(total, "sum").tolist()
         return float(loss_sum / count)

@@ -1,0 +1,214 @@
+"""What a fine-tuning run is made of: typed, frozen sections, checked when they are built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mae_et.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    OptimConfig,
+    RunConfig,
+    check,
+    check_channels,
+    check_positive,
+)
+from mae_et.curriculum import Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The classifier: a timm VisionTransformer.
+
+    Args:
+        encoder: timm name; the encoder of the checkpoint has to be the same.
+        encoder_args: further arguments of the timm model (embed_dim, depth, num_heads, …).
+        image_size: pixels, one number or [height, width]; positions are resampled to it.
+        patch_size: pixels; null for the encoder's own.
+        in_chans: image channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        global_pool: what is classified, the average of the patches or the class token.
+        drop_path: stochastic depth of the last block, in [0, 1); earlier ones have less.
+    """
+
+    encoder: str = "vit_base_patch16_224"
+    encoder_args: dict[str, Any] = field(default_factory=dict)
+    image_size: Size = 224
+    patch_size: Size | None = None
+    in_chans: int = 3
+    global_pool: Literal["avg", "token"] = "avg"
+    drop_path: float = 0.1
+
+    def __post_init__(self) -> None:
+        check(0 <= self.drop_path < 1, "model.drop_path", self.drop_path, "in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where labelled images come from.
+
+    Args:
+        path: hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR (saved by `datasets`).
+        split: the split to train on.
+        eval_split: the split to evaluate on; null for validation or test.
+        image_column: null to find it.
+        label_column: null to find it.
+        labels_per_class: train on this many images of each class only; null for all.
+        label_fraction: train on this share of each class only, in (0, 1]; null for all.
+        label_seed: chooses those images; the same ones for every recipe and every run.seed.
+        mean: per channel, of values in [0, 1].
+        std: per channel, of values in [0, 1].
+        eval_crop: share of the resized image's side that is evaluated, in (0, 1].
+        num_workers: loader processes per training process; 0 loads in the training process.
+        max_bad_share: share of the data set's files that may be unreadable, in [0, 1].
+    """
+
+    path: str | None = None
+    split: str = "train"
+    eval_split: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    labels_per_class: int | None = None
+    label_fraction: float | None = None
+    label_seed: int = 0
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    eval_crop: float = 0.875
+    num_workers: int = 8
+    max_bad_share: float = 0.01
+
+    def __post_init__(self) -> None:
+        check(
+            self.path is not None,
+            "data.path",
+            self.path,
+            "given: hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR",
+        )
+        number, share = self.labels_per_class, self.label_fraction
+        check(number is None or number > 0, "data.labels_per_class", number, "above 0 or null")
+        check(share is None or 0 < share <= 1, "data.label_fraction", share, "in (0, 1] or null")
+        check(number is None or share is None, "data.label_fraction", share, "null here, since data.labels_per_class is given")
+        check(0 < self.eval_crop <= 1, "data.eval_crop", self.eval_crop, "in (0, 1]")
+        check(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
+        check(0 <= self.max_bad_share <= 1, "data.max_bad_share", self.max_bad_share, "in [0, 1]")
+        check(all(std > 0 for std in self.std), "data.std", self.std, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Augmentation and regularisation of the images, all by timm.
+
+    Args:
+        crop_scale: share of the area that a random crop covers, [least, most].
+        flip: probability of mirroring.
+        randaug: timm's policy string (rand-m9-mstd0.5-inc1); null for none.
+        erase: probability of random erasing.
+        mixup: alpha of mixup; 0 for none.
+        cutmix: alpha of cutmix; 0 for none.
+        mixup_prob: probability of either.
+        label_smoothing: in [0, 1).
+    """
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    flip: float = 0.5
+    randaug: str | None = "rand-m9-mstd0.5-inc1"
+    erase: float = 0.25
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    mixup_prob: float = 1.0
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        least, most = self.crop_scale
+        check(
+            0 < least <= most <= 1, "augment.crop_scale", self.crop_scale, "0 < least <= most <= 1"
+        )
+        for name in ("flip", "erase", "mixup_prob"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, f"augment.{name}", value, "in [0, 1]")
+        for name in ("mixup", "cutmix"):
+            check(getattr(self, name) >= 0, f"augment.{name}", getattr(self, name), "at least 0")
+        check(
+            0 <= self.label_smoothing < 1,
+            "augment.label_smoothing",
+            self.label_smoothing,
+            "in [0, 1)",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptimConfig(OptimConfig):
+    """AdamW, its schedule and its batches.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images per optimizer step, over all processes.
+        micro_batch_size: images per forward pass of one process; null for all of its share.
+        base_lr: peak learning rate of the head per 256 images.
+        min_lr: learning rate at the end.
+        warmup_epochs: linear warm-up from zero.
+        weight_decay: of all parameters but biases, norms, positions and the class token.
+        betas: of AdamW.
+        clip_grad: largest gradient norm; null for no clipping.
+        max_skipped_steps: steps in a row with a non-finite gradient after which the run stops.
+        layer_decay: each layer has this times the learning rate of the one above it, in (0, 1].
+    """
+
+    epochs: float = 100
+    batch_size: int = 1024
+    base_lr: float = 5e-4
+    min_lr: float = 1e-6
+    warmup_epochs: float = 5
+    betas: tuple[float, float] = (0.9, 0.999)
+    layer_decay: float = 0.65
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.layer_decay <= 1, "optim.layer_decay", self.layer_decay, "in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRunConfig(RunConfig):
+    """Where and how the run takes place.
+
+    Args:
+        output_dir: folder of this run.
+        seed: of the head and of the sample stream.
+        mixed_precision: of the forward and backward passes; null for accelerate's setting.
+        compile: whether the model is compiled.
+        log_every: steps between lines of metrics.jsonl.
+        eval_every: steps between evaluations; null for once an epoch.
+        checkpoint_every: steps between checkpoints; null for the end only.
+        keep_checkpoints: how many are kept.
+        tracker: name of an accelerate tracker (tensorboard, wandb, …), auto (TensorBoard if it is
+            installed), or none.
+        progress: whether a progress bar is shown.
+    """
+
+    output_dir: str = "runs/finetune"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """A whole fine-tuning run.
+
+    `checkpoint` is the pretrained encoder (RUN/encoder, or a .pth file of the reference
+    implementation), or "none" to train from scratch.
+    """
+
+    checkpoint: str | None = None
+    model: ModelConfig
+    data: DataConfig
+    augment: AugmentConfig
+    optim: FinetuneOptimConfig
+    run: FinetuneRunConfig
+
+    def __post_init__(self) -> None:
+        check(
+            self.checkpoint is not None,
+            "--checkpoint",
+            self.checkpoint,
+            "given: RUN/encoder, a .pth file, or none to train from scratch",
+        )
+        check_positive(self.model, "model", "in_chans")
+        check_channels(self.data, self.model.in_chans)

@@ -1,0 +1,164 @@
+"""Labelled images: finding the labels, choosing a balanced part of them, and timm's transforms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+import numpy as np
+from mae_et.curriculum import as_pair
+from mae_et.data import ImageTable, SampleStream, load_splits, take_split
+from PIL import Image
+from timm.data import create_transform
+
+from .config import FinetuneConfig
+
+
+class LabelledImages:
+    """A split with its labels as class numbers.
+
+    Args:
+        dataset: has a column of labels: class labels, integers from 0, or strings.
+        column: its name; None for the only column of class labels, or "label".
+
+    Raises:
+        ValueError: there is no such column.
+    """
+
+    def __init__(self, dataset: datasets.Dataset, column: str | None) -> None:
+        classes = [
+            name
+            for name, feature in dataset.features.items()
+            if isinstance(feature, datasets.ClassLabel)
+        ]
+        self.column = column or (classes[0] if len(classes) == 1 else "label")
+        if self.column not in dataset.column_names:
+            raise ValueError(
+                f"data.label_column must be one of {', '.join(dataset.column_names)}, got {column!r}"
+            )
+        feature = dataset.features[self.column]
+        if isinstance(feature, datasets.Value) and feature.dtype == "string":
+            dataset = dataset.class_encode_column(self.column)
+            feature = dataset.features[self.column]
+        self.dataset = dataset
+        self.labels = np.asarray(dataset[self.column])
+        if not np.issubdtype(self.labels.dtype, np.integer) or self.labels.min() < 0:
+            raise ValueError(
+                f"data.label_column must hold class labels, integers from 0 or strings, "
+                f"got {self.column!r} with {feature}"
+            )
+        self.class_names: list[str] = (
+            list(feature.names)
+            if isinstance(feature, datasets.ClassLabel)
+            else [str(label) for label in range(int(self.labels.max()) + 1)]
+        )
+
+    def take(self, rows: Any) -> LabelledImages:
+        """Some of the rows."""
+        return LabelledImages(self.dataset.select(rows), self.column)
+
+
+def choose_labels(
+    labels: Any, num_classes: int, *, per_class: int | None, fraction: float | None, seed: int
+) -> Any:
+    """The rows of a balanced part of the labels, in order.
+
+    Args:
+        labels: (N,) class numbers.
+        num_classes: classes.
+        per_class: rows of each class, or None.
+        fraction: share of each class's rows, or None.
+        seed: chooses the rows.
+
+    Raises:
+        ValueError: a class has not that many rows, or would get none.
+    """
+    rng = np.random.default_rng([seed, 2])
+    chosen = []
+    for label in range(num_classes):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        number = per_class if per_class is not None else round((fraction or 1) * len(rows))
+        if per_class is not None and per_class > len(rows):
+            raise ValueError(
+                f"data.labels_per_class must be at most {len(rows)}, the images of class {label}, "
+                f"got {per_class}"
+            )
+        if number < 1:
+            raise ValueError(
+                f"data.label_fraction must leave a label for each of the {num_classes} classes, "
+                f"got {fraction} of the {len(rows)} images of class {label}"
+            )
+        chosen.append(rows[:number])
+    return np.sort(np.concatenate(chosen))
+
+
+def load_labelled(config: FinetuneConfig) -> tuple[SampleStream, SampleStream, list[str]]:
+    """The streams of training images and of evaluation images, and the names of the classes.
+
+    Raises:
+        ValueError: a split, a column or enough labels are missing.
+    """
+    source = config.data
+    assert source.path is not None
+    splits = load_splits(source.path)
+    train = LabelledImages(take_split(splits, source.split, "data.split"), source.label_column)
+    names = [source.eval_split] if source.eval_split else ["validation", "val", "test"]
+    name = next((name for name in names if name in splits), names[0])
+    held_out = LabelledImages(take_split(splits, name, "data.eval_split"), source.label_column)
+    num_classes = len(train.class_names)
+    if num_classes < 2:
+        raise ValueError(f"data.label_column must have at least 2 classes, got {num_classes}")
+    if held_out.labels.max() >= num_classes:
+        raise ValueError(
+            f"data.eval_split must have the {num_classes} classes of the training split, "
+            f"got class {held_out.labels.max()}"
+        )
+    train = train.take(
+        choose_labels(
+            train.labels,
+            num_classes,
+            per_class=source.labels_per_class,
+            fraction=source.label_fraction,
+            seed=source.label_seed,
+        )
+    )
+    seed, channels = config.run.seed, config.model.in_chans
+    return (
+        SampleStream(
+            ImageTable(train.dataset, source.image_column, channels),
+            LabelledTransform(config, train.labels, training=True),
+            seed,
+        ),
+        SampleStream(
+            ImageTable(held_out.dataset, source.image_column, channels),
+            LabelledTransform(config, held_out.labels, training=False),
+            seed,
+            shuffle=False,
+        ),
+        train.class_names,
+    )
+
+
+class LabelledTransform:
+    """timm's transforms, and the label: "image" (C, H, W) float32, normalised; "label" ()."""
+
+    def __init__(self, config: FinetuneConfig, labels: Any, *, training: bool) -> None:
+        augment, source = config.augment, config.data
+        self.labels = labels
+        self.transform = create_transform(
+            input_size=(config.model.in_chans, *as_pair(config.model.image_size)),
+            is_training=training,
+            scale=augment.crop_scale,
+            hflip=augment.flip,
+            color_jitter=None,
+            auto_augment=augment.randaug,
+            interpolation="bicubic",
+            mean=source.mean,
+            std=source.std,
+            re_prob=augment.erase,
+            re_mode="pixel",
+            crop_pct=source.eval_crop,
+        )
+
+    def __call__(self, image: Image.Image, index: int) -> dict[str, Any]:
+        return {"image": self.transform(image), "label": int(self.labels[index])}

@@ -1,0 +1,91 @@
+"""The classifier: a timm VisionTransformer, with the weights of a pretrained encoder."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from mae_et.checkpoint import load_weights, read_weights
+from mae_et.curriculum import as_pair
+from mae_et.model import create_vit
+from mae_et.pos_embed import resample_table
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from .config import ModelConfig
+
+log = logging.getLogger(__name__)
+
+
+def build_classifier(model: ModelConfig, num_classes: int, checkpoint: str) -> VisionTransformer:
+    """A classifier with the weights of an encoder, or with new ones for "none".
+
+    The head is new, and so is the norm after average pooling, as in the reference implementation
+    of MAE's fine-tuning. Positions are resampled to the image size.
+
+    Raises:
+        ValueError: the model can't be built, or the checkpoint is not its encoder.
+    """
+    classifier = create_vit(
+        model.encoder,
+        image_size=model.image_size,
+        patch_size=model.patch_size,
+        in_chans=model.in_chans,
+        num_classes=num_classes,
+        global_pool=model.global_pool,
+        drop_path_rate=model.drop_path,
+        **model.encoder_args,
+    )
+    if checkpoint != "none":
+        load_encoder(classifier, checkpoint)
+    return classifier
+
+
+def load_encoder(classifier: VisionTransformer, checkpoint: str) -> None:
+    """Load all but the head from RUN/encoder, from a run's folder, or from a reference .pth file.
+
+    Raises:
+        ValueError: the checkpoint is missing, damaged, unsafe, or of another architecture.
+    """
+    weights, grid = read_encoder(Path(checkpoint))
+    own = classifier.state_dict()
+    for name in [name for name in weights if name.startswith(("norm.", "head."))]:
+        if name not in own or weights[name].shape != own[name].shape:
+            del weights[name]
+            if name == "head.weight":
+                log.warning("the checkpoint's head has other classes; a new one takes its place")
+    table = weights.get("pos_embed")
+    if table is not None and table.shape[-1] == own["pos_embed"].shape[-1]:
+        num_prefix = 0 if classifier.no_embed_class else classifier.num_prefix_tokens
+        if grid is None:
+            side = round((table.shape[1] - num_prefix) ** 0.5)
+            grid = (side, side)
+        if grid[0] * grid[1] == table.shape[1] - num_prefix:
+            new_grid = classifier.patch_embed.grid_size
+            weights["pos_embed"] = resample_table(table, grid, new_grid, num_prefix)
+    load_weights(classifier, weights, checkpoint, may_miss=("head.", "fc_norm."))
+
+
+def read_encoder(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
+    """The weights of an encoder, and its grid if the checkpoint says it.
+
+    Raises:
+        ValueError: the checkpoint is missing, damaged or unsafe.
+    """
+    if (path / "encoder").is_dir():
+        path = path / "encoder"
+    if not path.is_dir():
+        weights = read_weights(path)
+        decoder = [name for name in weights if name.startswith(("decoder_", "mask_token"))]
+        for name in decoder:
+            del weights[name]
+        return weights, None
+    weights = read_weights(path / "model.safetensors")
+    try:
+        arguments = json.loads((path / "config.json").read_text())["model_args"]
+        sides = zip(as_pair(arguments["img_size"]), as_pair(arguments["patch_size"]), strict=True)
+        rows, columns = (image // patch for image, patch in sides)
+    except (OSError, KeyError, json.JSONDecodeError):
+        return weights, None
+    return weights, (rows, columns)
