@@ -158,7 +158,7 @@ def save_timm_folder(
     save_for_hf(
         model,
         str(unfinished),
-        model_config={"pretrained_cfg": dict(pretrained_cfg), **config},
+        model_config={"pretrained_cfg": {"tag": "mae_et", **pretrained_cfg}, **config},
         model_args=dict(model_args),
         safe_serialization=True,
     )

@@ -99,8 +99,9 @@ def _lock(path: Path) -> IO[str]:
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl; of lines for the same step and kind, the last."""
+    file = run / "metrics.jsonl"
     lines: dict[tuple[int, bool], dict[str, Any]] = {}
-    for text in (run / "metrics.jsonl").read_text().splitlines():
+    for text in file.read_text().splitlines() if file.exists() else []:
         line = json.loads(text)
         lines[line["step"], "eval_loss" in line] = line
     return [lines[key] for key in sorted(lines)]
