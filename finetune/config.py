@@ -12,7 +12,7 @@ from mae_et.config import (
     RunConfig,
     check,
     check_channels,
-    check_positive,
+    check_source,
 )
 from mae_et.curriculum import Size
 
@@ -78,20 +78,17 @@ class DataConfig:
     max_bad_share: float = 0.01
 
     def __post_init__(self) -> None:
-        check(
-            self.path is not None,
-            "data.path",
-            self.path,
-            "given: hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR",
-        )
+        check_source(self.path, self.num_workers, self.max_bad_share)
         number, share = self.labels_per_class, self.label_fraction
         check(number is None or number > 0, "data.labels_per_class", number, "above 0 or null")
         check(share is None or 0 < share <= 1, "data.label_fraction", share, "in (0, 1] or null")
-        check(number is None or share is None, "data.label_fraction", share, "null here, since data.labels_per_class is given")
+        check(
+            number is None or share is None,
+            "data.label_fraction",
+            share,
+            "null here, since data.labels_per_class is given",
+        )
         check(0 < self.eval_crop <= 1, "data.eval_crop", self.eval_crop, "in (0, 1]")
-        check(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
-        check(0 <= self.max_bad_share <= 1, "data.max_bad_share", self.max_bad_share, "in [0, 1]")
-        check(all(std > 0 for std in self.std), "data.std", self.std, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,5 +207,4 @@ class FinetuneConfig:
             self.checkpoint,
             "given: RUN/encoder, a .pth file, or none to train from scratch",
         )
-        check_positive(self.model, "model", "in_chans")
-        check_channels(self.data, self.model.in_chans)
+        check_channels(self.model.in_chans, self.data.mean, self.data.std)

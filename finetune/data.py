@@ -6,10 +6,11 @@ from typing import Any
 
 import datasets
 import numpy as np
-from mae_et.curriculum import as_pair
-from mae_et.data import ImageTable, SampleStream, load_splits, take_split
 from PIL import Image
 from timm.data import create_transform
+
+from mae_et.curriculum import as_pair
+from mae_et.data import ImageTable, SampleStream, load_splits, take_split
 
 from .config import FinetuneConfig
 
@@ -34,7 +35,8 @@ class LabelledImages:
         self.column = column or (classes[0] if len(classes) == 1 else "label")
         if self.column not in dataset.column_names:
             raise ValueError(
-                f"data.label_column must be one of {', '.join(dataset.column_names)}, got {column!r}"
+                f"data.label_column must be one of {', '.join(dataset.column_names)}, "
+                f"got {column!r}"
             )
         feature = dataset.features[self.column]
         if isinstance(feature, datasets.Value) and feature.dtype == "string":

@@ -14,6 +14,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import set_seed
+from timm.data import Mixup
+from timm.models.vision_transformer import VisionTransformer
+from timm.optim import param_groups_layer_decay
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
 from mae_et import data
 from mae_et.checkpoint import (
     load_checkpoint,
@@ -33,12 +40,6 @@ from mae_et.optim import (
     step_if_finite,
 )
 from mae_et.runfolder import RunFolder, read_metrics
-from timm.data import Mixup
-from timm.models.vision_transformer import VisionTransformer
-from timm.optim import param_groups_layer_decay
-from torch import Tensor, nn
-from torch.nn import functional as F
-from tqdm import tqdm
 
 from .config import FinetuneConfig
 from .data import load_labelled
@@ -54,7 +55,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
 
     Raises:
         ValueError: something about the configuration or the data, before training.
-        RunStopped: the run can't go on: too many non-finite steps or unreadable images.
+        RunStoppedError: the run can't go on: too many non-finite steps or unreadable images.
     """
     accelerator = make_accelerator(config.run)
     chunk_size = data.split_batch(
@@ -77,7 +78,11 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
 
     start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
     best = max(
-        (line["top1"] for line in read_metrics(run.path) if line["step"] <= start and "top1" in line),
+        (
+            line["top1"]
+            for line in read_metrics(run.path)
+            if line["step"] <= start and "top1" in line
+        ),
         default=-1.0,
     )
     batches = data.StepBatches(
@@ -119,13 +124,13 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
             bar.set_postfix_str(describe(metrics))
         if finished or trainer.is_evaluation_due(done, len(train_images)):
             with meter.excluded():
-                metrics = trainer.evaluate(eval_images, chunk_size)
-                run.write_metrics(metrics, done)
-                if metrics["top1"] > best:
-                    best = metrics["top1"]
-                    trainer.save_classifier(run.path / "best", metrics)
+                scores = trainer.evaluate(eval_images, chunk_size)
+                run.write_metrics(scores, done)
+                if scores["top1"] > best:
+                    best = scores["top1"]
+                    trainer.save_classifier(run.path / "best", scores)
                 if finished:
-                    trainer.save_classifier(run.path / "last", metrics)
+                    trainer.save_classifier(run.path / "last", scores)
         if finished or (
             config.run.checkpoint_every is not None and done % config.run.checkpoint_every == 0
         ):
@@ -133,7 +138,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
                 save_checkpoint(accelerator, run.path, done, config.run.keep_checkpoints)
 
     bar.close()
-    accelerator.print(f"top-1 accuracy: best {best:.2%}, last {metrics['top1']:.2%}")
+    accelerator.print(f"top-1 accuracy: best {best:.2%}, last {scores['top1']:.2%}")
     accelerator.end_training()
 
 
@@ -187,7 +192,8 @@ class Trainer:
             return None
         if chunk_size % 2:
             raise ValueError(
-                f"optim.micro_batch_size must be even for augment.mixup and cutmix, got {chunk_size}"
+                "optim.micro_batch_size must be even for augment.mixup and cutmix, "
+                f"got {chunk_size}"
             )
         return Mixup(
             mixup_alpha=augment.mixup,
@@ -211,7 +217,10 @@ class Trainer:
         self.model.train()
         set_learning_rate(self.optimizer, self.learning_rate(step))
         loss = accumulate_gradients(
-            self.accelerator, self.model, num_chunks, lambda: self.loss(*self.to_device(next(chunks)))
+            self.accelerator,
+            self.model,
+            num_chunks,
+            lambda: self.loss(*self.to_device(next(chunks))),
         )
         return loss, step_if_finite(
             self.accelerator, self.model, self.optimizer, self.config.optim.clip_grad
@@ -276,7 +285,7 @@ class Trainer:
             "eval_loss": self.accelerator.reduce(loss, "sum").item() / number,
         }
 
-    def save_classifier(self, folder: Path, metrics: dict[str, float]) -> None:
+    def save_classifier(self, folder: Path, scores: dict[str, float]) -> None:
         """Write the classifier as a folder that ``timm.create_model("local-dir:…")`` opens."""
         if not self.accelerator.is_main_process:
             return
@@ -300,5 +309,5 @@ class Trainer:
                 "interpolation": "bicubic",
             },
             label_names=self.class_names,
-            metrics=metrics,
+            metrics=scores,
         )

@@ -72,7 +72,7 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
 
 
 def save_unwrapped(accelerator: Accelerator) -> None:
-    """Have checkpoints hold the model without DDP's key prefix: any number of processes reads it."""
+    """Have checkpoints hold the model without DDP's prefix, for any number of processes."""
 
     def before_save(models: list[nn.Module], weights: list[dict[str, Tensor]], _: str) -> None:
         if accelerator.distributed_type not in SHARDED:
@@ -180,7 +180,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(f"checkpoint must exist, got {path}")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            tensors: dict[str, Tensor] = load_file(path)
+            return tensors
         with torch.serialization.safe_globals([argparse.Namespace]):  # reference runs hold one
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

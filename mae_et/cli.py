@@ -21,11 +21,13 @@ from jsonargparse import ArgumentParser
 Config = TypeVar("Config")
 
 
-class RunStopped(RuntimeError):
+class RunStoppedError(RuntimeError):
     """A run that cannot go on, for a reason that the user has to act on. One line."""
 
 
-class _Parser(ArgumentParser):
+class LineParser(ArgumentParser):
+    """A parser whose errors are a ValueError of one line, with the nearest name."""
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         message = message.replace("typing.", "").replace("<class ", "").replace("'>", "'")
         unknown = re.search(r"(?:unrecognized arguments:|[Oo]ption) '?(?:--)?([\w.]+)", message)
@@ -60,7 +62,7 @@ def find_recipe(name: str, package: str) -> str:
 
 def config_parser(config_type: type[Config], prog: str, description: str) -> ArgumentParser:
     """A parser of `--config` and of every field of a configuration by its dotted name."""
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    parser = LineParser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="name of a recipe, or a YAML file")
     for name, field_type in _fields(config_type).items():
         if is_dataclass(field_type):
@@ -95,12 +97,12 @@ def run_command(command: Callable[[], object]) -> int:
     """
     try:
         command()
-    except (ValueError, OSError, RunStopped) as error:
+    except (ValueError, OSError, RunStoppedError) as error:
         if os.environ.get("MAE_ET_TRACEBACK"):
             raise
         if os.environ.get("RANK", "0") == "0":
             print("error:", re.sub(r"\s+", " ", str(error)).strip(), file=sys.stderr)
-        return 3 if isinstance(error, RunStopped) else 2
+        return 3 if isinstance(error, RunStoppedError) else 2
     return 0
 
 

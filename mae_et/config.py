@@ -6,11 +6,13 @@ A recipe is a YAML file of these fields; the command line overrides any of them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from .curriculum import Size
+
+PATH_KINDS = "hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -130,18 +132,10 @@ class DataConfig:
     max_bad_share: float = 0.01
 
     def __post_init__(self) -> None:
-        check(
-            self.path is not None,
-            "data.path",
-            self.path,
-            "given: hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR",
-        )
+        check_source(self.path, self.num_workers, self.max_bad_share)
         check_positive(self, "data", "eval_images")
-        check(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
-        check(0 <= self.max_bad_share <= 1, "data.max_bad_share", self.max_bad_share, "in [0, 1]")
         least, most = self.crop_scale
         check(0 < least <= most <= 1, "data.crop_scale", self.crop_scale, "0 < least <= most <= 1")
-        check(all(std > 0 for std in self.std), "data.std", self.std, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,14 +235,21 @@ class PretrainConfig:
     run: RunConfig
 
     def __post_init__(self) -> None:
-        check_channels(self.data, self.model.in_chans)
+        check_channels(self.model.in_chans, self.data.mean, self.data.std)
 
 
-def check_channels(data: DataConfig, in_chans: int) -> None:
+def check_source(path: str | None, num_workers: int, max_bad_share: float) -> None:
+    """The fields that every source of images has."""
+    check(path is not None, "data.path", path, PATH_KINDS)
+    check(num_workers >= 0, "data.num_workers", num_workers, "at least 0")
+    check(0 <= max_bad_share <= 1, "data.max_bad_share", max_bad_share, "in [0, 1]")
+
+
+def check_channels(in_chans: int, mean: Sequence[float], std: Sequence[float]) -> None:
     """Image files have 1, 3 or 4 channels, with a mean and a deviation for each."""
     check(in_chans in (1, 3, 4), "model.in_chans", in_chans, "1, 3 or 4 for image files")
-    for name in ("mean", "std"):
-        value = getattr(data, name)
+    check(all(value > 0 for value in std), "data.std", std, "above 0")
+    for name, value in (("mean", mean), ("std", std)):
         check(len(value) == in_chans, f"data.{name}", value, f"{in_chans} numbers, one per channel")
 
 

@@ -24,13 +24,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from .config import PATH_KINDS
+
 Transform = Callable[[Image.Image, int], dict[str, Any]]
 """(image, data set index) -> the fields of a sample, drawing from the global generators."""
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Channels -> the Pillow mode that every image is converted to."""
-
-PATH_KINDS = "hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR"
 
 
 def load_splits(path: str) -> dict[str, datasets.Dataset]:
@@ -116,8 +116,8 @@ class ImageTable:
         self.column = column or (images[0] if len(images) == 1 else "")
         if self.column not in images:
             raise ValueError(
-                f"data.image_column must be a column of images ({', '.join(images) or 'there is none'};"
-                f" all columns: {', '.join(dataset.column_names)}), got {column!r}"
+                f"data.image_column must be one of {', '.join(images) or 'no image column at all'} "
+                f"(all columns: {', '.join(dataset.column_names)}), got {column!r}"
             )
         self.rows = dataset.cast_column(self.column, datasets.Image(decode=False))
         self.mode = MODES[in_chans]
@@ -129,7 +129,7 @@ class ImageTable:
         """The image of a row, upright and converted.
 
         Raises:
-            UnreadableImage: it is none; the message names it.
+            UnreadableImageError: it is none; the message names it.
         """
         cell = self.rows[index][self.column]
         try:
@@ -138,10 +138,10 @@ class ImageTable:
                 return ImageOps.exif_transpose(image).convert(self.mode)
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
             name = (cell and cell["path"]) or f"row {index}"
-            raise UnreadableImage(f"{name}: {error}") from error
+            raise UnreadableImageError(f"{name}: {error}") from error
 
 
-class UnreadableImage(ValueError):
+class UnreadableImageError(ValueError):
     """An image that can't be decoded; the message names it."""
 
 
@@ -177,7 +177,7 @@ class SampleStream(Dataset[dict[str, Any]]):
             candidate = (index + offset) % len(self)
             try:
                 image = self.images[candidate]
-            except UnreadableImage as error:
+            except UnreadableImageError as error:
                 unreadable.append(str(error))
             else:
                 seed_generators(self.seed, number)
@@ -268,7 +268,7 @@ def make_loader(
     """A loader of the stream's samples, in the order of the batches."""
     return DataLoader(
         stream,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         num_workers=num_workers,
         pin_memory=pin_memory,
         collate_fn=collate,

@@ -73,9 +73,7 @@ def low_frequency_crop(
         return cropped
 
 
-def _target_size(
-    full_height: int, full_width: int, size: int | tuple[int, int]
-) -> tuple[int, int]:
+def _target_size(full_height: int, full_width: int, size: int | tuple[int, int]) -> tuple[int, int]:
     if isinstance(size, int):
         shorter = min(full_height, full_width)
         height, width = (round(side * size / shorter) for side in (full_height, full_width))

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .cli import RunStopped
+from .cli import RunStoppedError
 from .runfolder import RunFolder
 
 
@@ -72,7 +72,7 @@ class Meter:
         """The window's means, the same in every process, and a new window. Waits for the device.
 
         Raises:
-            RunStopped: too many steps in a row had a non-finite gradient.
+            RunStoppedError: too many steps in a row had a non-finite gradient.
         """
         count = self._counted.clamp(min=1)
         loss = self.accelerator.reduce(self._loss / count, "mean")
@@ -82,7 +82,7 @@ class Meter:
         images, waited = self._images, self._waited
         self.restart()
         if in_a_row >= self.max_skipped_steps:
-            raise RunStopped(
+            raise RunStoppedError(
                 f"{in_a_row:.0f} steps in a row had a non-finite gradient "
                 f"(optim.max_skipped_steps is {self.max_skipped_steps}). Try a lower optim.base_lr, "
                 "a longer optim.warmup_epochs, optim.clip_grad 1.0, or run.mixed_precision bf16 "
@@ -104,7 +104,8 @@ def describe(metrics: Mapping[str, Any]) -> str:
     skipped = f", {metrics['skipped_steps']} steps skipped" if metrics["skipped_steps"] else ""
     return (
         f"size {metrics['size']}, loss {metrics['loss']:.4f}, lr {metrics['lr']:.2e}, "
-        f"{metrics['images_per_s']:.0f} images/s, {metrics['data_wait']:.0%} waiting for data{skipped}"
+        f"{metrics['images_per_s']:.0f} images/s, {metrics['data_wait']:.0%} waiting for data"
+        + skipped
     )
 
 
@@ -127,7 +128,7 @@ class UnreadableImages:
         """The chunks; each unreadable image that one of them names is counted once.
 
         Raises:
-            RunStopped: more than `max_share` of the data set is unreadable.
+            RunStoppedError: more than `max_share` of the data set is unreadable.
         """
         for chunk in chunks:
             new = sorted(set(chunk["unreadable"]) - self.found)
@@ -139,7 +140,7 @@ class UnreadableImages:
 
     def _check(self, last: str) -> None:
         if len(self.found) > self.max_share * self.num_images:
-            raise RunStopped(
+            raise RunStoppedError(
                 f"{len(self.found)} of {self.num_images} images are unreadable, and "
                 f"data.max_bad_share allows {self.max_share:.2%}; the last: {last}"
             )

@@ -121,7 +121,9 @@ class MaskedAutoencoder(nn.Module):
         self._init_weights()
         self.register_buffer("encoder_positions", torch.empty(0), persistent=False)
         self.register_buffer("decoder_positions", torch.empty(0), persistent=False)
-        self.register_load_state_dict_post_hook(lambda *_: self._update_positions())
+        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
+            lambda *_: self._update_positions()
+        )
         self.set_input_size(self.full_size)
 
     def _init_weights(self) -> None:
@@ -230,7 +232,9 @@ class MaskedAutoencoder(nn.Module):
         patch_mask = mask_patches(noise, self.num_visible)
         encoder_positions, decoder_positions = self._positions()
 
-        latent = self.encode(take_patches(patches, patch_mask.visible), patch_mask, encoder_positions)
+        latent = self.encode(
+            take_patches(patches, patch_mask.visible), patch_mask, encoder_positions
+        )
         shuffled = self.decode(latent, patch_mask, decoder_positions)  # visible, then masked
 
         target = self.compute_target(take_patches(patches, patch_mask.masked).float())
@@ -258,7 +262,8 @@ class MaskedAutoencoder(nn.Module):
                 prefix_tokens = prefix_tokens + positions[:, :num_prefix_rows]
             tokens = torch.cat([prefix_tokens.expand(num_images, -1, -1), tokens], dim=1)
 
-        return encoder.norm(encoder.blocks(encoder.norm_pre(tokens)))
+        latent: Tensor = encoder.norm(encoder.blocks(encoder.norm_pre(tokens)))
+        return latent
 
     def decode(self, latent: Tensor, patch_mask: PatchMask, positions: Tensor) -> Tensor:
         """Tokens (N, T + K, D) -> predictions (N, L, P): visible patches, then masked ones."""
@@ -278,7 +283,8 @@ class MaskedAutoencoder(nn.Module):
         tokens = tokens + torch.cat([prefix_positions, take_patches(patch_positions, order)], dim=1)
 
         tokens = self.decoder_norm(self.decoder_blocks(tokens))
-        return self.decoder_pred(tokens[:, num_prefix:])
+        predictions: Tensor = self.decoder_pred(tokens[:, num_prefix:])
+        return predictions
 
     def patchify(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, L, P), each patch in the order (row, column, channel)."""

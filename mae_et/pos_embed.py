@@ -1,7 +1,7 @@
 """Position tables: the fixed sin-cos table of MAE, and its resampling to another grid.
 
-A grid is (rows, columns) in patches. A table is (1, P + rows · columns, D): P prefix rows (class and
-register tokens) followed by the patches, row by row.
+A grid is (rows, columns) in patches. A table is (1, P + rows · columns, D): P prefix rows (class
+and register tokens) followed by the patches, row by row.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def sincos_table(grid: Grid, dim: int, num_prefix_tokens: int = 0) -> Tensor:
         ValueError: `dim` is no multiple of 4.
     """
     if dim % 4:
-        raise ValueError(f"the width of a sin-cos position table must be a multiple of 4, got {dim}")
+        raise ValueError(
+            f"the width of a sin-cos position table must be a multiple of 4, got {dim}"
+        )
     frequencies = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
     rows, columns = torch.meshgrid(
         torch.arange(grid[0], dtype=torch.float64),

@@ -34,7 +34,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
 
     Raises:
         ValueError: something about the configuration or the data, before training.
-        RunStopped: the run can't go on: too many non-finite steps or unreadable images.
+        RunStoppedError: the run can't go on: too many non-finite steps or unreadable images.
     """
     accelerator = make_accelerator(config.run)
     set_seed(config.run.seed)  # the same weights in every process
@@ -152,15 +152,13 @@ class Trainer:
             images, noise = self.to_device([next(chunks) for _ in range(joined)])
             return self.loss(images, noise, size)
 
-        loss = accumulate_gradients(
-            self.accelerator, self.model, num_chunks // joined, next_loss
-        )
+        loss = accumulate_gradients(self.accelerator, self.model, num_chunks // joined, next_loss)
         return loss, step_if_finite(
             self.accelerator, self.model, self.optimizer, self.config.optim.clip_grad
         )
 
     def loss(self, images: Tensor, noise: Tensor, size: Size) -> Tensor:
-        """(): the loss of full-size uint8 images (N, C, H, W), cropped to the model's input size."""
+        """(): the loss of full-size uint8 images (N, C, H, W), cropped to the input size."""
         noise = noise[:, : self.unwrapped.num_patches]
         loss: Tensor = self.model(self.crop(images, size), noise).loss
         return loss

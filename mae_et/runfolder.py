@@ -1,9 +1,9 @@
 """The folder of a run: locked while in use, its configuration, and what is written while it runs.
 
-    RUN/config.yaml        the resolved configuration
-    RUN/metrics.jsonl      a line per log step and per evaluation
-    RUN/unreadable.txt     images that could not be decoded
-    RUN/checkpoints/       see `mae_et.checkpoint`
+RUN/config.yaml        the resolved configuration
+RUN/metrics.jsonl      a line per log step and per evaluation
+RUN/unreadable.txt     images that could not be decoded
+RUN/checkpoints/       see `mae_et.checkpoint`
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def _lock(path: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise ValueError(f"run.output_dir must be free, got {path}, in use by another run") from None
+        raise ValueError(
+            f"run.output_dir must be free, got {path}, in use by another run"
+        ) from None
     return file
 
 

@@ -3,9 +3,9 @@
     apt-get install dataset-fashion-mnist
     python scripts/data/make_fashion_mnist.py
 
-Balanced over the ten classes, the first images of each class in the original order; test images are
-from the official test split. Source: Xiao et al., https://arxiv.org/abs/1708.07747 (MIT licence, see
-LICENSE.fashion-mnist beside this file).
+Balanced over the ten classes, the first images of each class in the original order; test images
+are from the official test split. Source: Xiao et al., https://arxiv.org/abs/1708.07747 (MIT
+licence, see LICENSE.fashion-mnist beside this file).
 """
 
 from __future__ import annotations

@@ -1,0 +1,206 @@
+"""Pictures of what a masked autoencoder sees and reconstructs at each input size of its run.
+
+Reconstructions of normalised pixels are shown with the mean and variance of the true patches, which
+the model never sees: a visual aid, no measure of quality.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import yaml
+from torch import Tensor
+
+from . import data
+from .checkpoint import load_mae_checkpoint
+from .cli import LineParser
+from .config import IMAGENET_MEAN, IMAGENET_STD
+from .curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair
+from .lowfreq import Nyquist, low_frequency_crop
+from .model import MaskedAutoencoder
+from .runfolder import read_metrics
+from .targets import norm_pixel, unnormalize
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GREY = 0.5
+
+
+class Reconstruction(NamedTuple):
+    """Images (N, C, h, w) at one input size."""
+
+    low_frequency: Tensor
+    masked: Tensor
+    """Masked patches are NaN."""
+    reconstructed: Tensor
+    """Visible patches as they are, masked ones as predicted."""
+
+
+@torch.no_grad()
+def reconstruct(
+    model: MaskedAutoencoder,
+    images: Tensor,
+    size: Size,
+    noise: Tensor,
+    nyquist: Nyquist = "paper",
+) -> Reconstruction:
+    """Crop, mask and reconstruct images.
+
+    Args:
+        model: in evaluation mode; its input size becomes `size`.
+        images: (N, C, H, W), normalised, at full size.
+        size: the input size, pixels.
+        noise: (N, L) for the full grid; see `mae_et.data.PretrainTransform`.
+        nyquist: see `low_frequency_crop`.
+    """
+    model.set_input_size(size)
+    cropped = low_frequency_crop(images, as_pair(size), nyquist)
+    output = model(cropped, noise[:, : model.num_patches])
+    patches, prediction = model.patchify(cropped), output.prediction.float()
+    if model.compute_target is norm_pixel:
+        prediction = unnormalize(prediction, patches)
+    mask = output.mask[..., None]
+    return Reconstruction(
+        cropped,
+        model.unpatchify(patches.masked_fill(mask, math.nan)),
+        model.unpatchify(torch.where(mask, prediction, patches)),
+    )
+
+
+def draw(
+    images: Tensor,
+    columns: Sequence[tuple[str, Tensor]],
+    metrics: Sequence[dict[str, Any]] = (),
+) -> Figure:
+    """A row per image: the image, then one cell per column; below, the loss of the run.
+
+    Args:
+        images: (N, C, H, W), values in [0, 1].
+        columns: title and (N, C, h, w) each, values in [0, 1], NaN where grey.
+        metrics: lines of metrics.jsonl; none for no curve.
+    """
+    from matplotlib.figure import Figure
+
+    cells = [("input", images), *columns]
+    num_rows, num_columns = len(images), len(cells)
+    figure = Figure(
+        figsize=(1.15 * num_columns, 1.15 * num_rows + 3), layout="constrained", dpi=120
+    )
+    parts = figure.subfigures(2, 1, height_ratios=[1.15 * num_rows, 3]) if metrics else [figure]
+    axes = parts[0].subplots(num_rows, num_columns, squeeze=False)
+    for column, (title, pictures) in enumerate(cells):
+        axes[0][column].set_title(title, fontsize=8)
+        for row, picture in enumerate(pictures):
+            axis = axes[row][column]
+            axis.imshow(_pixels(picture), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.axis("off")
+    if metrics:
+        _draw_losses(parts[1].subplots(), metrics)
+    return figure
+
+
+def _pixels(picture: Tensor) -> Any:
+    array = torch.nan_to_num(picture.clamp(0, 1), nan=GREY).permute(1, 2, 0).numpy()
+    return array[..., 0] if array.shape[-1] == 1 else array[..., :3]
+
+
+def _draw_losses(axis: Any, metrics: Sequence[dict[str, Any]]) -> None:
+    training = [line for line in metrics if "loss" in line]
+    evaluations = [line for line in metrics if "eval_loss" in line]
+    sizes = list(dict.fromkeys(str(line["size"]) for line in training))
+    for size in sizes:
+        lines = [line for line in training if str(line["size"]) == size]
+        axis.plot(
+            [line["step"] for line in lines],
+            [line["loss"] for line in lines],
+            label=f"training, size {size}",
+        )
+    axis.plot(
+        [line["step"] for line in evaluations],
+        [line["eval_loss"] for line in evaluations],
+        "k.--",
+        label="held-out images, full size",
+    )
+    axis.set_xlabel("optimizer step")
+    axis.set_ylabel("loss")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command ``mae_et reconstruct``.
+
+    Raises:
+        ValueError: the checkpoint, the data or matplotlib is missing.
+    """
+    parser = LineParser(prog="mae_et reconstruct", description=__doc__)
+    parser.add_argument("--checkpoint", type=str, required=True, help="RUN, a checkpoint, or .pth")
+    parser.add_argument("--data.path", type=str, help="images; those of the run by default")
+    parser.add_argument("--data.split", type=str, help="their split; the run's held-out images")
+    parser.add_argument("--out", type=str, default="reconstructions.png", help="the picture")
+    parser.add_argument("--sizes", type=list[int], help="input sizes; those of the run by default")
+    parser.add_argument("--num_images", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0, help="chooses images and masks")
+    options = parser.parse_args(list(arguments))
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ValueError("reconstruct needs matplotlib: pip install 'mae-et[report]'") from error
+
+    checkpoint = Path(options.checkpoint)
+    model = load_mae_checkpoint(checkpoint).eval()
+    run = checkpoint.parent.parent if checkpoint.name.startswith("step_") else checkpoint
+    config = yaml.safe_load((run / "config.yaml").read_text()) if run.is_dir() else {}
+    source, metrics = config.get("data", {}), read_metrics(run) if run.is_dir() else []
+    images, noise = _load(model, source, options)
+
+    mean = torch.tensor(source.get("mean", IMAGENET_MEAN)).view(-1, 1, 1)
+    std = torch.tensor(source.get("std", IMAGENET_STD)).view(-1, 1, 1)
+    normalized = data.normalize(images, mean.flatten().tolist(), std.flatten().tolist())
+    nyquist = config.get("curriculum", {}).get("nyquist", "paper")
+    columns = []
+    for size in options.sizes or _sizes(model, metrics):
+        pictures = reconstruct(model, normalized, size, noise, nyquist)
+        names = (f"low freq. {size}", f"masked {size}", f"reconstr. {size}")
+        columns += [
+            (name, picture * std + mean) for name, picture in zip(names, pictures, strict=True)
+        ]
+    figure = draw(images / 255, columns, metrics)
+    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.out)
+    print(f"picture: {options.out}")
+
+
+def _load(model: MaskedAutoencoder, source: dict[str, Any], options: Any) -> tuple[Tensor, Tensor]:
+    path = options["data.path"] or source.get("path")
+    if path is None:
+        raise ValueError("data.path must be given, since the checkpoint names no data")
+    split = options["data.split"] or source.get("split", "train")
+    train, held_out = data.train_and_eval_splits(
+        path, split, source.get("eval_split"), options.num_images, options.seed
+    )
+    table = data.ImageTable(
+        train if options["data.split"] else held_out, source.get("image_column"), model.in_chans
+    )
+    transform = data.EvalTransform(as_pair(model.full_size), model.num_patches)
+    stream = data.SampleStream(table, transform, options.seed, shuffle=False)
+    batch = data.collate([stream[number] for number in range(min(options.num_images, len(stream)))])
+    return batch["image"], batch["noise"]
+
+
+def _sizes(model: MaskedAutoencoder, metrics: Sequence[dict[str, Any]]) -> list[Size]:
+    seen = [line["size"] for line in metrics if "size" in line]
+    if not seen:  # no run: the sizes that EfficientTrain would have
+        curriculum = Curriculum.efficienttrain(
+            full_size=model.full_size,
+            patch_size=model.patch_size,
+            num_steps=len(EFFICIENTTRAIN_SIZES),
+        )
+        seen = [stage.size for stage in curriculum.stages]
+    pairs = dict.fromkeys(as_pair(size if isinstance(size, int) else tuple(size)) for size in seen)
+    return [height if height == width else (height, width) for height, width in pairs]

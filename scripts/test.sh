@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Set up, then run every check: format, lint, types, tests. Arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+scripts/setup.sh
+source .venv/bin/activate
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+ruff format --check .
+ruff check .
+mypy
+python -m pytest -n 2 "$@"

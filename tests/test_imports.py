@@ -1,0 +1,76 @@
+"""Imports point one way: leaves import nothing of the project, and there are no cycles."""
+
+import ast
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LEAVES = ("lowfreq", "masking", "pos_embed", "targets", "curriculum")
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of both packages."""
+    files = [f for package in ("mae_et", "finetune") for f in (ROOT / package).rglob("*.py")]
+    names = {file: ".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files}
+    return {name.removesuffix(".__init__"): file for file, name in names.items()}
+
+
+def imported(name: str) -> set[str]:
+    """The project's modules that a module imports, anywhere in its code."""
+    file = modules()[name]
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                submodule = f"{source}.{alias.name}"
+                found.add(submodule if submodule in modules() else source)
+    return {target for target in found if target.split(".")[0] in ("mae_et", "finetune")}
+
+
+def test_the_parser_sees_the_imports():
+    assert {"mae_et.masking", "mae_et.pos_embed"} <= imported("mae_et.model")
+    assert "mae_et.pretrain" in imported("mae_et.__main__")  # inside a function
+    assert "mae_et.data" in imported("mae_et.pretrain")  # from . import data
+    assert "mae_et.model" in imported("finetune.model")
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_leaves_import_nothing_of_the_project(leaf):
+    assert imported(f"mae_et.{leaf}") == set()
+
+
+def test_the_curriculum_needs_no_torch():
+    tree = ast.parse(modules()["mae_et.curriculum"].read_text())
+    names = {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+    names |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    assert names <= {"__future__", "bisect", "collections.abc", "dataclasses", "math"}
+
+
+def test_config_imports_only_the_curriculum():
+    assert imported("mae_et.config") <= {"mae_et.curriculum"}
+
+
+def test_model_imports_only_leaves():
+    assert imported("mae_et.model") <= {f"mae_et.{leaf}" for leaf in LEAVES}
+
+
+def test_pretraining_never_imports_finetuning():
+    for name in modules():
+        if name.split(".")[0] == "mae_et":
+            assert not {t for t in imported(name) if t.split(".")[0] == "finetune"}, name
+
+
+@pytest.mark.parametrize("package", ["mae_et", "finetune"])
+def test_no_cycles(package):
+    graph = {name: imported(name) for name in modules() if name.split(".")[0] == package}
+    TopologicalSorter(graph).prepare()  # CycleError names the modules
