@@ -91,7 +91,9 @@ def draw(
     figure = Figure(
         figsize=(1.15 * num_columns, 1.15 * num_rows + 3), layout="constrained", dpi=120
     )
-    parts = figure.subfigures(2, 1, height_ratios=[1.15 * num_rows, 3]) if metrics else [figure]
+    parts: Any = (
+        figure.subfigures(2, 1, height_ratios=[1.15 * num_rows, 3]) if metrics else [figure]
+    )
     axes = parts[0].subplots(num_rows, num_columns, squeeze=False)
     for column, (title, pictures) in enumerate(cells):
         axes[0][column].set_title(title, fontsize=8)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+
 from mae_et import Curriculum, Stage
 from mae_et.curriculum import as_pair, as_size, num_training_steps
 

@@ -6,8 +6,9 @@ negative frequencies.
 
 import pytest
 import torch
-from mae_et import low_frequency_crop
 from torch import Tensor
+
+from mae_et import low_frequency_crop
 
 CROPS = [
     ((224, 224), (96, 96)),

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+
 from mae_et.masking import mask_patches, num_visible_patches, take_patches
 
 

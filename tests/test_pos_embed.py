@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+
 from mae_et.pos_embed import resample_table, sincos_table
 
 
@@ -21,12 +22,7 @@ def table_by_loops(rows: list[float], columns: list[float], dim: int) -> torch.T
                 for position in (column, row)
             ]
             table.append(
-                [
-                    wave(angle)
-                    for half in angles
-                    for wave in (math.sin, math.cos)
-                    for angle in half
-                ]
+                [wave(angle) for half in angles for wave in (math.sin, math.cos) for angle in half]
             )
     return torch.tensor(table, dtype=torch.float64)
 

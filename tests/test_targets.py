@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from mae_et.targets import TARGETS, norm_pixel, pixel, unnormalize
 
 
@@ -30,9 +31,7 @@ def test_norm_pixel_of_a_flat_patch_is_zero():
 
 
 def test_norm_pixel_ignores_brightness_and_contrast(patches):
-    torch.testing.assert_close(
-        norm_pixel(patches * 5 - 2), norm_pixel(patches), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(norm_pixel(patches * 5 - 2), norm_pixel(patches), atol=1e-5, rtol=0)
 
 
 def test_unnormalize_is_the_inverse(patches):
@@ -40,4 +39,4 @@ def test_unnormalize_is_the_inverse(patches):
 
 
 def test_targets_by_name():
-    assert TARGETS == {"pixel": pixel, "norm_pixel": norm_pixel}
+    assert {"pixel": pixel, "norm_pixel": norm_pixel} == TARGETS
