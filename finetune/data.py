@@ -43,15 +43,17 @@ class LabelledImages:
             dataset = dataset.class_encode_column(self.column)
             feature = dataset.features[self.column]
         self.dataset = dataset
-        self.labels = np.asarray(dataset[self.column])
-        if not np.issubdtype(self.labels.dtype, np.integer) or self.labels.min() < 0:
+        is_class = isinstance(feature, datasets.ClassLabel)
+        is_number = isinstance(feature, datasets.Value) and "int" in feature.dtype
+        self.labels = np.asarray(dataset[self.column] if is_class or is_number else [-1])
+        if self.labels.min() < 0:
             raise ValueError(
                 f"data.label_column must hold class labels, integers from 0 or strings, "
                 f"got {self.column!r} with {feature}"
             )
         self.class_names: list[str] = (
             list(feature.names)
-            if isinstance(feature, datasets.ClassLabel)
+            if is_class
             else [str(label) for label in range(int(self.labels.max()) + 1)]
         )
 
@@ -147,20 +149,26 @@ class LabelledTransform:
     def __init__(self, config: FinetuneConfig, labels: Any, *, training: bool) -> None:
         augment, source = config.augment, config.data
         self.labels = labels
-        self.transform = create_transform(
-            input_size=(config.model.in_chans, *as_pair(config.model.image_size)),
-            is_training=training,
-            scale=augment.crop_scale,
-            hflip=augment.flip,
-            color_jitter=None,
-            auto_augment=augment.randaug,
-            interpolation="bicubic",
-            mean=source.mean,
-            std=source.std,
-            re_prob=augment.erase,
-            re_mode="pixel",
-            crop_pct=source.eval_crop,
-        )
+        try:
+            self.transform = create_transform(
+                input_size=(config.model.in_chans, *as_pair(config.model.image_size)),
+                is_training=training,
+                scale=augment.crop_scale,
+                hflip=augment.flip,
+                color_jitter=None,
+                auto_augment=augment.randaug,
+                interpolation="bicubic",
+                mean=source.mean,
+                std=source.std,
+                re_prob=augment.erase,
+                re_mode="pixel",
+                crop_pct=source.eval_crop,
+            )
+        except AssertionError as error:  # timm's answer to a policy that it does not know
+            raise ValueError(
+                "augment.randaug must be a policy of timm such as rand-m9-mstd0.5-inc1, "
+                f"got {augment.randaug!r} ({error})"
+            ) from error
 
     def __call__(self, image: Image.Image, index: int) -> dict[str, Any]:
         return {"image": self.transform(image), "label": int(self.labels[index])}

@@ -73,9 +73,23 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
     )
     schedule = Curriculum.constant(full_size=config.model.image_size, num_steps=num_steps)
     trainer = Trainer(config, accelerator, model, schedule, class_names, chunk_size)
-    run = RunFolder(config.run.output_dir, to_dict(config), resume=resume, accelerator=accelerator)
-    start_trackers(accelerator, config)
+    with RunFolder(
+        config.run.output_dir, to_dict(config), resume=resume, accelerator=accelerator
+    ) as run:
+        train(trainer, train_images, eval_images, chunk_size, run)
 
+
+def train(
+    trainer: Trainer,
+    train_images: data.SampleStream,
+    eval_images: data.SampleStream,
+    chunk_size: int,
+    run: RunFolder,
+) -> None:
+    """Train from the run's checkpoint, or from the start, to the end of the schedule."""
+    config, accelerator = trainer.config, trainer.accelerator
+    num_steps = trainer.schedule.num_steps
+    start_trackers(accelerator, config)
     start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
     best = max(
         (
@@ -85,19 +99,22 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
         ),
         default=-1.0,
     )
+    rank, world = accelerator.process_index, accelerator.num_processes
     batches = data.StepBatches(
         start,
         num_steps,
         batch_size=config.optim.batch_size,
         chunk_size=chunk_size,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
+        rank=rank,
+        world=world,
     )
-    loader = data.make_loader(
-        train_images, batches, config.data.num_workers, pin_memory=trainer.on_cuda
-    )
+    workers, on_cuda = config.data.num_workers, accelerator.device.type == "cuda"
+    loader = data.make_loader(train_images, batches, workers, on_cuda)
+    shard = data.shard(len(eval_images), chunk_size, rank, world)
+    eval_loader = data.make_loader(eval_images, shard, workers, on_cuda)
     meter = Meter(accelerator, config.optim.max_skipped_steps)
-    unreadable = UnreadableImages(len(train_images), config.data.max_bad_share, run)
+    num_images = len(train_images) + len(eval_images)
+    unreadable = UnreadableImages(num_images, config.data.max_bad_share, run)
     chunks = unreadable.checked(meter.timed(iter(loader)))
     bar = tqdm(
         total=num_steps,
@@ -124,7 +141,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
             bar.set_postfix_str(describe(metrics))
         if finished or trainer.is_evaluation_due(done, len(train_images)):
             with meter.excluded():
-                scores = trainer.evaluate(eval_images, chunk_size)
+                scores = trainer.evaluate(unreadable.checked(iter(eval_loader)))
                 run.write_metrics(scores, done)
                 if scores["top1"] > best:
                     best = scores["top1"]
@@ -171,7 +188,6 @@ class Trainer:
         self.unwrapped = model
         self.schedule = schedule
         self.class_names = class_names
-        self.on_cuda = accelerator.device.type == "cuda"
         self.mixup = self._mixup(chunk_size)
         groups = param_groups_layer_decay(
             model,
@@ -260,16 +276,12 @@ class Trainer:
         return done * batch_size // num_images > (done - 1) * batch_size // num_images
 
     @torch.no_grad()
-    def evaluate(self, images: data.SampleStream, batch_size: int) -> dict[str, float]:
+    def evaluate(self, chunks: Iterator[dict[str, Any]]) -> dict[str, float]:
         """Accuracies and loss over all images, each counted once over all processes."""
         self.model.eval()
-        batches = data.shard(
-            len(images), batch_size, self.accelerator.process_index, self.accelerator.num_processes
-        )
-        loader = data.make_loader(images, batches, self.config.data.num_workers, self.on_cuda)
         counts = torch.zeros(3, dtype=torch.long, device=self.accelerator.device)
         loss = torch.zeros((), device=self.accelerator.device)
-        for chunk in loader:
+        for chunk in chunks:
             pixels, labels = self.to_device(chunk)
             logits = self.model(pixels).float()
             loss += F.cross_entropy(logits, labels, reduction="sum")

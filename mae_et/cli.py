@@ -28,6 +28,9 @@ class RunStoppedError(RuntimeError):
 class LineParser(ArgumentParser):
     """A parser whose errors are a ValueError of one line, with the nearest name."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         message = message.replace("typing.", "").replace("<class ", "").replace("'>", "'")
         unknown = re.search(r"(?:unrecognized arguments:|[Oo]ption) '?(?:--)?([\w.]+)", message)
@@ -62,7 +65,7 @@ def find_recipe(name: str, package: str) -> str:
 
 def config_parser(config_type: type[Config], prog: str, description: str) -> ArgumentParser:
     """A parser of `--config` and of every field of a configuration by its dotted name."""
-    parser = LineParser(prog=prog, description=description, allow_abbrev=False)
+    parser = LineParser(prog=prog, description=description)
     parser.add_argument("--config", action="config", help="name of a recipe, or a YAML file")
     for name, field_type in _fields(config_type).items():
         if is_dataclass(field_type):
@@ -86,7 +89,7 @@ def parse(
             arguments[index + 1] = find_recipe(arguments[index + 1], package)
         elif argument.startswith("--config="):
             arguments[index] = f"--config={find_recipe(argument.partition('=')[2], package)}"
-    namespace = parser.instantiate_classes(parser.parse_args(arguments))
+    namespace = parser.instantiate(parser.parse_args(arguments))
     return config_type(**{name: namespace[name] for name in _fields(config_type)}), namespace
 
 

@@ -85,8 +85,8 @@ class Meter:
             raise RunStoppedError(
                 f"{in_a_row:.0f} steps in a row had a non-finite gradient "
                 f"(optim.max_skipped_steps is {self.max_skipped_steps}). Try a lower "
-                "optim.base_lr, a longer optim.warmup_epochs, optim.clip_grad 1.0, or run.mixed_precision bf16 "
-                "in place of fp16; then --resume from the last checkpoint"
+                "optim.base_lr, a longer optim.warmup_epochs, optim.clip_grad 1.0, or "
+                "run.mixed_precision bf16 in place of fp16"
             )
         return {
             "loss": loss,

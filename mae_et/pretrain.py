@@ -45,24 +45,40 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
     with accelerator.main_process_first():  # which fills the data set's cache
         train_images, eval_images = load_images(config, model)
     curriculum = build_curriculum(config, model, len(train_images))
-    run = RunFolder(config.run.output_dir, to_dict(config), resume=resume, accelerator=accelerator)
-    start_trackers(accelerator, config)
-
     trainer = Trainer(config, accelerator, model, curriculum)
+    with RunFolder(
+        config.run.output_dir, to_dict(config), resume=resume, accelerator=accelerator
+    ) as run:
+        train(trainer, train_images, eval_images, chunk_size, run)
+
+
+def train(
+    trainer: Trainer,
+    train_images: data.SampleStream,
+    eval_images: data.SampleStream,
+    chunk_size: int,
+    run: RunFolder,
+) -> None:
+    """Train from the run's checkpoint, or from the start, to the end of the curriculum."""
+    config, accelerator, curriculum = trainer.config, trainer.accelerator, trainer.curriculum
+    start_trackers(accelerator, config)
     start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
+    rank, world = accelerator.process_index, accelerator.num_processes
     batches = data.StepBatches(
         start,
         curriculum.num_steps,
         batch_size=config.optim.batch_size,
         chunk_size=chunk_size,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
+        rank=rank,
+        world=world,
     )
-    loader = data.make_loader(
-        train_images, batches, config.data.num_workers, pin_memory=trainer.on_cuda
-    )
+    workers, on_cuda = config.data.num_workers, accelerator.device.type == "cuda"
+    loader = data.make_loader(train_images, batches, workers, on_cuda)
+    shard = data.shard(len(eval_images), chunk_size, rank, world)
+    eval_loader = data.make_loader(eval_images, shard, workers, on_cuda)
     meter = Meter(accelerator, config.optim.max_skipped_steps)
-    unreadable = UnreadableImages(len(train_images), config.data.max_bad_share, run)
+    num_images = len(train_images) + len(eval_images)
+    unreadable = UnreadableImages(num_images, config.data.max_bad_share, run)
     chunks = unreadable.checked(meter.timed(iter(loader)))
     bar = tqdm(
         total=curriculum.num_steps,
@@ -86,7 +102,9 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
             bar.set_postfix_str(describe(metrics))
         if finished or _is_due(done, config.run.eval_every):
             with meter.excluded():
-                run.write_metrics({"eval_loss": trainer.evaluate(eval_images, chunk_size)}, done)
+                run.write_metrics(
+                    {"eval_loss": trainer.evaluate(unreadable.checked(iter(eval_loader)))}, done
+                )
         if finished or _is_due(done, config.run.checkpoint_every):
             with meter.excluded():
                 save_checkpoint(accelerator, run.path, done, config.run.keep_checkpoints)
@@ -121,7 +139,6 @@ class Trainer:
         self.accelerator = accelerator
         self.unwrapped = model
         self.curriculum = curriculum
-        self.on_cuda = accelerator.device.type == "cuda"
         optimizer = adamw(
             param_groups_weight_decay(model, config.optim.weight_decay), config.optim.betas
         )
@@ -193,19 +210,15 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def evaluate(self, images: data.SampleStream, batch_size: int) -> float:
-        """Mean loss of the held-out images at full size, with the same masks every time.
+    def evaluate(self, chunks: Iterator[dict[str, Any]]) -> float:
+        """Mean loss of held-out images at full size, over all processes.
 
-        It is the one loss that can be compared across stages.
+        With the same images and masks every time, the one loss to compare across stages.
         """
         self.unwrapped.set_input_size(self.curriculum.full_size)
         self.model.eval()
-        batches = data.shard(
-            len(images), batch_size, self.accelerator.process_index, self.accelerator.num_processes
-        )
-        loader = data.make_loader(images, batches, self.config.data.num_workers, self.on_cuda)
         total = torch.zeros(2, device=self.accelerator.device)
-        for chunk in loader:
+        for chunk in chunks:
             pixels, noise = self.to_device([chunk])
             loss = self.loss(pixels, noise, self.curriculum.full_size)
             total += torch.stack([loss * len(pixels), loss.new_tensor(len(pixels))])

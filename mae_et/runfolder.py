@@ -23,7 +23,7 @@ from .config import changed_fields
 
 
 class RunFolder:
-    """A run's folder, opened by every process and locked by the main one.
+    """A run's folder, opened by every process and, while it is open, locked by the main one.
 
     Args:
         path: the folder; made if need be.
@@ -50,6 +50,13 @@ class RunFolder:
                 yaml.safe_dump(dict(config), file, sort_keys=False)
         accelerator.wait_for_everyone()
         self.checkpoint = latest_checkpoint(self.path) if resume else None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.accelerator.is_main_process:
+            self._lock.close()
 
     def _check_free(self, config: Mapping[str, Any], resume: bool) -> None:
         config_file = self.path / "config.yaml"

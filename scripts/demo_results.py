@@ -21,9 +21,8 @@ def stages(run: Path) -> list[dict[str, Any]]:
     by_size: dict[int, dict[str, Any]] = {}
     for line in read_metrics(run):
         if "loss" in line:
-            stage = by_size.setdefault(
-                line["size"], {"size": line["size"], "images": 0, "seconds": 0}
-            )
+            empty = {"size": line["size"], "images": 0, "seconds": 0}
+            stage = by_size.setdefault(line["size"], empty)
             stage["images"] += line["images"]
             stage["seconds"] += line["seconds"]
     for stage in by_size.values():

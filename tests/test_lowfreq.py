@@ -1,4 +1,4 @@
-"""The crop against its definition by FFT in float64, and its behaviour as a differentiable function.
+"""The crop against its definition by FFT in float64, and as a differentiable function.
 
 Frequencies are used as indices: in an unshifted spectrum, Python's negative indices are exactly the
 negative frequencies.
@@ -66,6 +66,12 @@ def test_crop_is_the_fft_definition(full, size):
     images = noise(2, 3, *full)
     expected = crop_by_fft(images, *size)
     assert (low_frequency_crop(images, size).double() - expected).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize(("full", "size"), CROPS)
+def test_float64_stays_float64(full, size):
+    images = noise(2, 3, *full)
+    expected = crop_by_fft(images, *size)
     exact = low_frequency_crop(images.double(), size)
     assert exact.dtype == torch.float64
     assert (exact - expected).abs().max() < 1e-12

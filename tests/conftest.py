@@ -1,0 +1,131 @@
+"""Small real images, and a run of a few seconds on them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import datasets
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState, GradientState, PartialState
+
+ROOT = Path(__file__).parent.parent
+FASHION_MNIST = ROOT / "scripts" / "data" / "fashion_mnist"
+
+datasets.disable_progress_bars()
+
+
+LAUNCH_TWO = (
+    *("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no", "-m"),
+)
+"""Arguments of Python that launch a module in two CPU processes."""
+
+
+def subprocess_run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments in the root of the repository."""
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate_state() -> Iterator[None]:
+    """Accelerate keeps its state in the class; each test gets its own."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
+    GradientState._reset_state()
+
+
+@pytest.fixture(scope="session")
+def clothes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A path for `data.path`: 80 training and 30 test images of Fashion-MNIST, balanced."""
+    folder = tmp_path_factory.mktemp("clothes")
+    for split, per_class in (("train", 8), ("test", 3)):
+        table = datasets.Dataset.from_parquet(
+            str(FASHION_MNIST / f"{split}.parquet"), cache_dir=str(folder / "cache")
+        )
+        labels = np.asarray(table["label"])
+        rows = [row for c in range(10) for row in np.flatnonzero(labels == c)[:per_class]]
+        table.select(rows).to_parquet(folder / "data" / f"{split}.parquet")
+    return f"parquet:{folder / 'data'}"
+
+
+@pytest.fixture(scope="session")
+def image_folder(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same training images as PNG files in class folders."""
+    folder = tmp_path_factory.mktemp("folder")
+    table = datasets.load_dataset("parquet", data_dir=clothes.partition(":")[2], split="train")
+    for row, example in enumerate(table):
+        class_folder = folder / f"class_{example['label']}"
+        class_folder.mkdir(exist_ok=True)
+        example["image"].save(class_folder / f"{row:03d}.png")
+    return folder
+
+
+def tiny(path: str, output_dir: Path | str, **overrides: object) -> list[str]:
+    """Arguments of a tiny pretraining run: 20 steps of 16 images through sizes 8, 12 and 16."""
+    options = {
+        "model.encoder": "vit_tiny_patch16_224",
+        "model.encoder_args": "{embed_dim: 16, depth: 1, num_heads: 2}",
+        "model.image_size": 16,
+        "model.patch_size": 4,
+        "model.in_chans": 1,
+        "model.decoder_dim": 16,
+        "model.decoder_depth": 1,
+        "model.decoder_num_heads": 2,
+        "curriculum.name": "stages",
+        "curriculum.stages": "[{size: 8, share: 2}, {size: 12}, {size: 16}]",
+        "data.path": path,
+        "data.mean": "[0.3]",
+        "data.std": "[0.35]",
+        "data.eval_images": 20,
+        "data.num_workers": 0,
+        "optim.epochs": 4,
+        "optim.batch_size": 16,
+        "optim.micro_batch_size": 4,
+        "optim.base_lr": 0.01,
+        "optim.warmup_epochs": 1,
+        "run.output_dir": output_dir,
+        "run.log_every": 1,
+        "run.eval_every": 10,
+        "run.checkpoint_every": 3,
+        "run.tracker": "none",
+        "run.progress": "false",
+        **{name.replace("__", "."): value for name, value in overrides.items()},
+    }
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
+def tiny_finetune(path: str, output_dir: Path | str, **overrides: object) -> list[str]:
+    """Arguments of a tiny fine-tuning run: 10 steps of 16 images."""
+    options = {
+        "checkpoint": "none",
+        "model.encoder": "vit_tiny_patch16_224",
+        "model.encoder_args": "{embed_dim: 16, depth: 1, num_heads: 2}",
+        "model.image_size": 16,
+        "model.patch_size": 4,
+        "model.in_chans": 1,
+        "data.path": path,
+        "data.mean": "[0.3]",
+        "data.std": "[0.35]",
+        "data.num_workers": 0,
+        "optim.epochs": 2,
+        "optim.batch_size": 16,
+        "optim.micro_batch_size": 8,
+        "optim.warmup_epochs": 1,
+        "run.output_dir": output_dir,
+        "run.log_every": 1,
+        "run.checkpoint_every": 3,
+        "run.tracker": "none",
+        "run.progress": "false",
+        **{name.replace("__", "."): value for name, value in overrides.items()},
+    }
+    return [f"--{name}={value}" for name, value in options.items()]

@@ -1,0 +1,246 @@
+"""Every bad input is one line that names the field, the value and what is allowed, and exit code 2.
+
+All of it before any training: no run folder holds a checkpoint afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+
+from finetune.__main__ import main as finetune_main
+from mae_et.__main__ import main
+
+from .conftest import tiny, tiny_finetune
+from .test_data import damaged_folder
+
+
+def error_of(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], command: str = "pretrain"
+) -> str:
+    """The one line of a command that fails."""
+    if command == "finetune":
+        code = finetune_main(arguments)
+    else:
+        code = main([command, *arguments])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert code == 2
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ({"optim.epochs": 0}, "optim.epochs must be above 0, got 0"),
+        ({"optim.epochs": -3}, "optim.epochs must be above 0"),
+        ({"optim.batch_size": 0}, "optim.batch_size must be above 0"),
+        ({"optim.micro_batch_size": -1}, "optim.micro_batch_size must be above 0 or null"),
+        ({"optim.micro_batch_size": 5}, "optim.micro_batch_size must divide"),
+        ({"optim.warmup_epochs": 9}, "optim.warmup_epochs must be in [0, optim.epochs"),
+        ({"data.num_workers": -1}, "data.num_workers must be at least 0, got -1"),
+        ({"data.crop_scale": "[0.5, 0.2]"}, "data.crop_scale"),
+        ({"data.mean": "[0.1, 0.2]"}, "data.mean must be 1 numbers"),
+        ({"data.path": "null"}, "data.path must be hub:NAME"),
+        ({"data.path": "/no/kind"}, "data.path must be hub:NAME"),
+        ({"data.path": "imagefolder:/not/there"}, "data.path must exist"),
+        ({"data.split": "training"}, "data.split must be one of train, test, got 'training'"),
+        ({"data.eval_split": "dev"}, "data.eval_split must be one of train, test, got 'dev'"),
+        ({"data.image_column": "picture"}, "data.image_column must be one of image"),
+        ({"model.mask_ratio": 0}, "model.mask_ratio must be in (0, 1)"),
+        ({"model.mask_ratio": 1.5}, "model.mask_ratio must be in (0, 1)"),
+        ({"model.mask_ratio": 0.95}, "leaves no visible patch"),
+        ({"model.encoder": "resnet18"}, "model.encoder must be"),
+        ({"model.encoder": "vit_relpos_small_patch16_224"}, "model.encoder must be"),
+        ({"model.encoder": "vit_tinny_patch16_224"}, "nearest: vit_tiny_patch16_224"),
+        ({"model.encoder_args": "{depht: 2}"}, "depht"),
+        ({"model.image_size": 18}, "model.image_size must be a multiple of the patch size 4"),
+        ({"model.in_chans": 2, "data.mean": "[0.1, 0.1]"}, "model.in_chans must be 1, 3 or 4"),
+        ({"model.decoder_num_heads": 3}, "model.decoder_num_heads must divide"),
+        ({"model.target": "hog9"}, "model.target"),
+        ({"curriculum.stages": "[{size: 10}, {size: 16}]"}, "multiple of the patch size"),
+        ({"curriculum.stages": "[{size: 20}, {size: 16}]"}, "at most the full size 16"),
+        ({"curriculum.stages": "[{size: 8}]"}, "must have model.image_size 16"),
+        ({"curriculum.stages": "[{size: 4}, {size: 16}]"}, "input size must be at least 2 patches"),
+        ({"curriculum.stages": "[{size: 16, share: -1}]"}, "stage share must be positive"),
+        ({"curriculum.name": "constant"}, "curriculum.stages must be empty"),
+        ({"run.seed": -1}, "run.seed must be at least 0"),
+        ({"run.mixed_precision": "fp8"}, "run.mixed_precision"),
+        ({"optim.epoch": 3}, "nearest: optim.epochs"),
+        ({"epochs": 3}, "nearest: optim.epochs"),
+        ({"optim.base_lr": "fast"}, "optim.base_lr"),
+    ],
+)
+def test_bad_option(
+    clothes: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    override: dict[str, object],
+    expected: str,
+) -> None:
+    arguments = tiny(clothes, tmp_path / "run", **override)
+    assert expected in error_of(arguments, capsys)
+    assert not list(tmp_path.rglob("step_*"))
+
+
+def test_unknown_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    line = error_of(["--config", "et_vit_b16"], capsys)
+    assert "nearest: et_vit_b_16" in line
+    assert "demo, et_vit_b_16" in line
+
+
+def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nearest: pretrain" in error_of([], capsys, "pretain")
+
+
+def test_recipe_with_a_misspelt_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("optim:\n  epoches: 3\n")
+    line = error_of([f"--config={recipe}", "--data.path=disk:x"], capsys)
+    assert "epoches" in line
+    assert "nearest: optim.epochs" in line
+
+
+def test_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    line = error_of(tiny(f"imagefolder:{tmp_path / 'empty'}", tmp_path / "run"), capsys)
+    assert "data.path" in line
+
+
+def test_data_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    datasets.Dataset.from_dict({"number": [1, 2, 3]}).save_to_disk(str(tmp_path / "numbers"))
+    arguments = tiny(f"disk:{tmp_path / 'numbers'}", tmp_path / "run", data__eval_images=1)
+    line = error_of(arguments, capsys)
+    assert "no image column at all (all columns: number)" in line
+
+
+def test_more_images_held_out_than_there_are(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = tiny(f"imagefolder:{image_folder}", tmp_path / "run", data__eval_images=80)
+    assert "data.eval_images must be below the 80 images" in error_of(arguments, capsys)
+
+
+def test_few_unreadable_images_are_listed_and_many_stop_the_run(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = f"imagefolder:{damaged_folder(image_folder, tmp_path / 'damaged', 3)}"
+    few = tiny(path, tmp_path / "few", data__max_bad_share=0.1)
+    assert main(["pretrain", *few]) == 0
+    assert len((tmp_path / "few" / "unreadable.txt").read_text().splitlines()) == 3
+    many = tiny(path, tmp_path / "many", data__max_bad_share=0.01)
+    assert main(["pretrain", *many]) == 3
+    error = capsys.readouterr().err
+    assert "data.max_bad_share allows 1.00%" in error
+    assert ".png" in error
+
+
+def test_folder_in_use_and_changed_configuration(
+    clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert "--resume needs a run" in error_of([*tiny(clothes, run), "--resume"], capsys)
+    short = {"optim.epochs": 1, "optim.warmup_epochs": 0.5}
+    assert main(["pretrain", *tiny(clothes, run, **short)]) == 0
+    assert "which holds a run; add --resume" in error_of(tiny(clothes, run, **short), capsys)
+
+    changed = tiny(clothes, run, **short, model__mask_ratio=0.5, optim__base_lr=0.1)
+    line = error_of([*changed, "--resume"], capsys)
+    assert "model.mask_ratio: 0.75 -> 0.5" in line
+    assert "optim.base_lr: 0.01 -> 0.1" in line
+
+    import fcntl
+
+    with (run / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        line = error_of([*tiny(clothes, run, **short), "--resume"], capsys)
+    assert "in use by another run" in line
+
+
+def test_damaged_checkpoint_on_resume(
+    clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, short = tmp_path / "run", {"optim.epochs": 1, "optim.warmup_epochs": 0.5}
+    assert main(["pretrain", *tiny(clothes, run, **short)]) == 0
+    (file,) = run.glob("checkpoints/step_00000005/model.safetensors")
+    file.write_bytes(file.read_bytes()[:200])
+    line = error_of([*tiny(clothes, run, **short), "--resume"], capsys)
+    assert "step_00000005 is damaged" in line
+
+
+class _Code:
+    """A pickle that would make a file if it were executed."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_bad_checkpoint_for_fine_tuning(
+    clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def error(checkpoint: Path) -> str:
+        arguments = tiny_finetune(clothes, tmp_path / "run", checkpoint=checkpoint)
+        return error_of(arguments, capsys, "finetune")
+
+    assert "checkpoint must exist" in error(tmp_path / "missing.pth")
+
+    truncated = tmp_path / "truncated.pth"
+    torch.save({"model": {"pos_embed": torch.zeros(1, 17, 16)}}, truncated)
+    truncated.write_bytes(truncated.read_bytes()[:400])
+    assert "truncated.pth" in error(truncated)
+
+    other = tmp_path / "other.pth"
+    torch.save({"model": {"pos_embed": torch.zeros(1, 17, 24)}}, other)
+    assert "is of another architecture" in error(other)
+
+    harmful = tmp_path / "harmful.pth"
+    torch.save({"model": _Code(tmp_path / "executed")}, harmful)
+    assert "it was not executed" in error(harmful)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ({"checkpoint": "null"}, "--checkpoint must be given"),
+        ({"data.label_column": "kind"}, "data.label_column must be one of image, label"),
+        ({"data.label_column": "image"}, "data.label_column must hold class labels"),
+        ({"data.labels_per_class": 9}, "data.labels_per_class must be at most 8"),
+        ({"data.labels_per_class": 0}, "data.labels_per_class must be above 0 or null"),
+        ({"data.label_fraction": 0.01}, "must leave a label for each of the 10 classes"),
+        ({"data.label_fraction": 2}, "data.label_fraction must be in (0, 1]"),
+        ({"optim.layer_decay": 0}, "optim.layer_decay must be in (0, 1]"),
+        ({"optim.micro_batch_size": 1}, "must be even for augment.mixup"),
+        ({"model.drop_path": 1}, "model.drop_path must be in [0, 1)"),
+        ({"augment.erase": 2}, "augment.erase must be in [0, 1]"),
+        ({"augment.randaug": "strong"}, "augment.randaug"),
+    ],
+)
+def test_bad_option_of_fine_tuning(
+    clothes: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    override: dict[str, object],
+    expected: str,
+) -> None:
+    arguments = tiny_finetune(clothes, tmp_path / "run", **override)
+    assert expected in error_of(arguments, capsys, "finetune")
+
+
+@pytest.mark.parametrize("flag", ["--checkpoint=/not/there", "--num_image=3", "--checkpoint"])
+def test_bad_option_of_reconstruct(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    error_of([flag], capsys, "reconstruct")
+
+
+def test_batch_that_the_processes_do_not_divide() -> None:
+    from mae_et.data import split_batch
+
+    with pytest.raises(ValueError, match=r"optim.batch_size must be a multiple of the 3 processes"):
+        split_batch(16, None, world=3)

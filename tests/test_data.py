@@ -1,0 +1,166 @@
+"""The sample stream and what it is made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mae_et import data
+from mae_et.meter import UnreadableImages
+
+
+def table(images: list[Image.Image], in_chans: int = 3) -> data.ImageTable:
+    return data.ImageTable(
+        datasets.Dataset.from_dict(
+            {"image": images}, features=datasets.Features({"image": datasets.Image()})
+        ),
+        None,
+        in_chans,
+    )
+
+
+@pytest.fixture
+def stream(clothes: str) -> data.SampleStream:
+    train = data.load_splits(clothes)["train"]
+    return data.SampleStream(
+        data.ImageTable(train, None, 1), data.PretrainTransform((16, 16), 16), seed=3
+    )
+
+
+def test_each_epoch_shows_each_image_once_in_its_own_order(stream: data.SampleStream) -> None:
+    epochs = [[stream.image_index(80 * epoch + k) for k in range(80)] for epoch in range(3)]
+    assert all(sorted(order) == list(range(80)) for order in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("world", [1, 2])
+def test_samples_do_not_depend_on_workers_or_processes(
+    stream: data.SampleStream, workers: int, world: int
+) -> None:
+    """Steps 4 to 7 of 16 images, over an epoch's end, against the samples one by one."""
+    expected = [stream[number] for number in range(4 * 16, 7 * 16)]
+    images: dict[int, torch.Tensor] = {}
+    noise: dict[int, torch.Tensor] = {}
+    for rank in range(world):
+        batches = data.StepBatches(4, 7, batch_size=16, chunk_size=4, rank=rank, world=world)
+        loader = data.make_loader(stream, batches, workers, pin_memory=False)
+        for numbers, chunk in zip(batches, loader, strict=True):
+            images |= dict(zip(numbers, chunk["image"], strict=True))
+            noise |= dict(zip(numbers, chunk["noise"], strict=True))
+    assert sorted(images) == list(range(64, 112))
+    for number, sample in zip(range(64, 112), expected, strict=True):
+        assert torch.equal(images[number], sample["image"])
+        assert torch.equal(noise[number], sample["noise"])
+
+
+@pytest.mark.parametrize(("world", "chunk_size"), [(1, 4), (2, 4), (4, 2), (1, 12)])
+def test_a_step_takes_its_samples_over_all_processes(world: int, chunk_size: int) -> None:
+    batches = [
+        data.StepBatches(5, 7, batch_size=24, chunk_size=chunk_size, rank=rank, world=world)
+        for rank in range(world)
+    ]
+    assert all(len(list(b)) == len(b) == 2 * b.chunks_per_step for b in batches)
+    first_step = [n for b in batches for chunk in list(b)[: b.chunks_per_step] for n in chunk]
+    assert sorted(first_step) == list(range(5 * 24, 6 * 24))
+
+
+def test_shards_cover_every_sample_once() -> None:
+    shards = [n for rank in range(3) for batch in data.shard(32, 5, rank, 3) for n in batch]
+    assert sorted(shards) == list(range(32))
+
+
+@pytest.mark.parametrize(("in_chans", "shape"), [(1, (1, 8, 8)), (3, (3, 8, 8)), (4, (4, 8, 8))])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "LA"])
+def test_images_of_any_mode(mode: str, in_chans: int, shape: tuple[int, ...]) -> None:
+    image = Image.new("RGB", (12, 10), (255, 0, 0)).convert(mode)
+    images = table([image], in_chans)
+    sample = data.EvalTransform((8, 8), 4)(images[0], 0)
+    assert sample["image"].shape == shape
+    assert sample["image"].dtype == torch.uint8
+    if mode in ("P", "RGB", "RGBA", "CMYK") and in_chans == 3:
+        assert sample["image"][:, 4, 4].tolist() == pytest.approx([255, 0, 0], abs=2)
+
+
+def test_exif_orientation_is_respected(tmp_path: Path) -> None:
+    image = Image.new("L", (20, 10))
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    images = data.ImageTable(
+        datasets.Dataset.from_dict(
+            {"image": [str(tmp_path / "turned.jpg")]},
+            features=datasets.Features({"image": datasets.Image()}),
+        ),
+        None,
+        1,
+    )
+    assert images[0].size == (10, 20)
+
+
+def test_normalize() -> None:
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    normalized = data.normalize(images, (0.5, 0.2, 0.0), (0.25, 0.1, 0.5))
+    torch.testing.assert_close(normalized.flatten(), torch.tensor([-2.0, 0.0, 2.0]))
+
+
+def test_sources_hold_the_same_images(clothes: str, image_folder: Path, tmp_path: Path) -> None:
+    parquet = data.load_splits(clothes)["train"]
+    parquet.save_to_disk(str(tmp_path / "saved"))
+    file = f"parquet:{clothes.partition(':')[2]}/train.parquet"
+    pixels = []
+    for path in (clothes, file, f"disk:{tmp_path / 'saved'}", f"imagefolder:{image_folder}"):
+        images = data.ImageTable(data.load_splits(path)["train"], "image", 1)
+        pixels.append(sorted(np.asarray(images[row]).tobytes() for row in range(len(images))))
+    assert len(pixels[0]) == 80
+    assert pixels[0] == pixels[1] == pixels[2] == pixels[3]
+
+
+def test_held_out_images_come_from_the_training_split_if_there_is_no_other(
+    image_folder: Path,
+) -> None:
+    path = f"imagefolder:{image_folder}"
+    train, held_out = data.train_and_eval_splits(path, "train", None, 10, seed=0)
+    again, _ = data.train_and_eval_splits(path, "train", None, 10, seed=0)
+    assert (len(train), len(held_out)) == (70, 10)
+    rows = [
+        {row["image"]["path"] for row in split.cast_column("image", datasets.Image(decode=False))}
+        for split in (train, held_out, again)
+    ]
+    assert not rows[0] & rows[1]
+    assert rows[0] == rows[2]
+
+
+class _Run:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write_unreadable(self, lines: list[str]) -> None:
+        self.lines += lines
+
+
+def damaged_folder(source: Path, target: Path, number: int) -> Path:
+    files = sorted(source.rglob("*.png"))
+    for index, file in enumerate(files):
+        copy = target / file.parent.name / file.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(b"no image at all" if index < number else file.read_bytes())
+    return target
+
+
+def test_an_unreadable_image_is_replaced_and_named(image_folder: Path, tmp_path: Path) -> None:
+    folder = damaged_folder(image_folder, tmp_path / "damaged", 3)
+    images = data.ImageTable(data.load_splits(f"imagefolder:{folder}")["train"], None, 1)
+    stream = data.SampleStream(images, data.PretrainTransform((16, 16), 16), seed=0)
+    run = _Run()
+    unreadable = UnreadableImages(len(images), max_share=0.05, run=run)  # type: ignore[arg-type]
+    samples = [stream[number] for number in range(160)]
+    assert all(sample["image"].shape == (1, 16, 16) for sample in samples)
+    list(unreadable.checked(iter([data.collate(samples)])))
+    assert len(run.lines) == 3
+    assert all("class_0" in line and ".png" in line for line in run.lines)

@@ -1,0 +1,187 @@
+"""Whole runs: what they write, that they resume exactly, and that processes do not matter."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mae_et import load_mae_checkpoint
+from mae_et.__main__ import main
+from mae_et.checkpoint import latest_checkpoint
+from mae_et.pretrain import Trainer, chunks_per_micro_batch
+from mae_et.runfolder import read_metrics
+
+from .conftest import LAUNCH_TWO, subprocess_run, tiny
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    checkpoint = latest_checkpoint(run)
+    assert checkpoint is not None
+    return load_file(checkpoint / "model.safetensors")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+@pytest.fixture(scope="module")
+def finished(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted tiny run."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    assert main(["pretrain", *tiny(clothes, run)]) == 0
+    return run
+
+
+def test_run_writes_what_it_promises(finished: Path) -> None:
+    lines = read_metrics(finished)
+    training = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in training] == list(range(1, 21))
+    assert [line["size"] for line in training] == [8] * 10 + [12] * 5 + [16] * 5
+    assert all(line["images"] == 16 and line["skipped_steps"] == 0 for line in training)
+    assert [line["step"] for line in lines if "eval_loss" in line] == [10, 20]
+    assert training[-1]["epoch"] == pytest.approx(4.0)
+    assert (finished / "config.yaml").exists()
+    kept = sorted(folder.name for folder in (finished / "checkpoints").iterdir())
+    assert kept == ["step_00000018", "step_00000020"]
+
+
+def test_loss_falls(clothes: str, tmp_path: Path) -> None:
+    arguments = tiny(clothes, tmp_path / "run", optim__epochs=40, run__log_every=20)
+    assert main(["pretrain", *arguments]) == 0
+    losses = [line["eval_loss"] for line in read_metrics(tmp_path / "run") if "eval_loss" in line]
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_encoder_opens_in_plain_timm(finished: Path) -> None:
+    encoder = timm.create_model(f"local-dir:{finished / 'encoder'}", pretrained=True).eval()
+    model = load_mae_checkpoint(finished).eval()
+    images = torch.randn(2, 1, 16, 16)
+    torch.testing.assert_close(
+        encoder.forward_features(images), model.encoder.forward_features(images)
+    )
+
+
+def test_tracker_is_written(clothes: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = tiny(clothes, run, run__tracker="tensorboard", optim__epochs=2)
+    assert main(["pretrain", *arguments]) == 0
+    assert list(run.rglob("events.out.tfevents*"))
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_run_equals_the_uninterrupted_one(
+    clothes: str, finished: Path, tmp_path: Path
+) -> None:
+    """SIGKILL before the first checkpoint, mid-epoch, in a stage change, in a save, at the end."""
+    run = tmp_path / "run"
+    arguments = tiny(clothes, run)
+    for point in ("step:2", "step:8", "size:12", "save:15", "save:20"):
+        result = subprocess_run(["-m", "tests.killed_run", point, *arguments])
+        assert result.returncode == -signal.SIGKILL, result.stderr
+        arguments = [*tiny(clothes, run), "--resume"]
+    assert main(["pretrain", *arguments]) == 0
+    assert_same_weights(run, finished)
+    assert not list((run / "checkpoints").glob("*.tmp"))
+    assert [line["loss"] for line in read_metrics(run) if "loss" in line] == [
+        line["loss"] for line in read_metrics(finished) if "loss" in line
+    ]
+
+
+def test_resume_of_a_finished_run_changes_nothing(
+    clothes: str, tmp_path: Path, finished: Path
+) -> None:
+    run = tmp_path / "run"
+    assert main(["pretrain", *tiny(clothes, run)]) == 0
+    assert main(["pretrain", *tiny(clothes, run), "--resume"]) == 0
+    assert_same_weights(run, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_processes_train_as_one(
+    clothes: str, finished: Path, tmp_path: Path, workers: int
+) -> None:
+    run = tmp_path / "run"
+    arguments = tiny(clothes, run, data__num_workers=workers)
+    result = subprocess_run([*LAUNCH_TWO, "mae_et", "pretrain", *arguments])
+    assert result.returncode == 0, result.stderr
+    ours, theirs = ([m for m in read_metrics(r) if "loss" in m] for r in (run, finished))
+    assert len(ours) == 20
+    for one, two in zip(ours, theirs, strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], abs=1e-5)
+        assert one["grad_norm"] == pytest.approx(two["grad_norm"], rel=1e-3)
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
+    """Make the images of some steps not finite."""
+    train_step, crop = Trainer.train_step, Trainer.crop
+    current = -1
+
+    def noted_step(self: Trainer, step: int, *arguments: Any) -> Any:
+        nonlocal current
+        current = step
+        return train_step(self, step, *arguments)
+
+    def poisoned_crop(self: Trainer, images: Tensor, size: Any) -> Tensor:
+        return crop(self, images, size) * (float("nan") if current in steps else 1)
+
+    monkeypatch.setattr(Trainer, "train_step", noted_step)
+    monkeypatch.setattr(Trainer, "crop", poisoned_crop)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(
+    clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, range(4, 6))
+    run = tmp_path / "run"
+    assert main(["pretrain", *tiny(clothes, run, run__eval_every="null")]) == 0
+    skipped = [line["skipped_steps"] for line in read_metrics(run) if "loss" in line]
+    assert skipped == [0] * 4 + [1] + [2] * 15
+    assert all(value.isfinite().all() for value in weights(run).values())
+
+
+def test_many_steps_that_are_not_finite_stop_the_run(
+    clothes: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    poison(monkeypatch, range(4, 20))
+    assert main(["pretrain", *tiny(clothes, tmp_path / "run", optim__max_skipped_steps=5)]) == 3
+    assert "5 steps in a row" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_mixed_precision_stays_close(
+    clothes: str, finished: Path, tmp_path: Path, precision: str
+) -> None:
+    run = tmp_path / "run"
+    assert main(["pretrain", *tiny(clothes, run, run__mixed_precision=precision)]) == 0
+    ours, theirs = ([m["loss"] for m in read_metrics(r) if "loss" in m] for r in (run, finished))
+    assert ours == pytest.approx(theirs, rel=0.05)
+
+
+def test_learned_positions_train(clothes: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert main(["pretrain", *tiny(clothes, run, model__positions="learned")]) == 0
+    start = load_mae_checkpoint(run)
+    start._init_weights()
+    assert not torch.equal(weights(run)["encoder.pos_embed"], start.encoder.pos_embed)
+
+
+@pytest.mark.parametrize(
+    ("size", "num_chunks", "expected"),
+    [(224, 4, 1), (192, 4, 1), (160, 4, 2), (160, 3, 1), (96, 16, 4), (96, 5, 5), (96, 1, 1)],
+)
+def test_small_stages_join_chunks(size: int, num_chunks: int, expected: int) -> None:
+    assert chunks_per_micro_batch(size, 224, num_chunks) == expected
