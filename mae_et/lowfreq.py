@@ -62,15 +62,21 @@ def low_frequency_crop(
         images = images.to(dtype)
         if (height, width) == (full_height, full_width):
             return images
-        rows, row_nyquist = _crop_matrix(full_height, height, dtype, images.device)
-        columns, column_nyquist = _crop_matrix(full_width, width, dtype, images.device)
-        cropped = rows @ (images @ columns.T)
-        if nyquist == "paper" and height % 2 == 0 and width % 2 == 0:
-            unpaired = (images @ column_nyquist) @ row_nyquist
-            cropped = cropped - unpaired[..., None, None] * _checkerboard(
-                height, width, dtype, images.device
-            )
-        return cropped
+        rows = _crop_matrix(full_height, height, dtype, images.device)
+        columns = _crop_matrix(full_width, width, dtype, images.device)
+        flat = images.reshape(-1, full_height, full_width)
+        partial = _batched(rows, flat) @ flat  # (N, h + 1, W); the last row is vᵀ x
+        cropped = partial[:, :height] @ _batched(columns[:width].T, flat)
+        if nyquist == "paper":
+            unpaired = partial[:, height] @ columns[width]  # (N,); 0 for an odd size
+            board = _checkerboard(height, width, dtype, images.device)
+            cropped = cropped - unpaired[:, None, None] * board
+        return cropped.reshape(*images.shape[:-2], height, width)
+
+
+def _batched(matrix: Tensor, images: Tensor) -> Tensor:
+    """A matrix as a batch: one product per image, which takes strided images as they are."""
+    return matrix.expand(len(images), -1, -1)
 
 
 def _target_size(full_height: int, full_width: int, size: int | tuple[int, int]) -> tuple[int, int]:
@@ -86,19 +92,19 @@ def _target_size(full_height: int, full_width: int, size: int | tuple[int, int])
 
 
 @lru_cache(maxsize=64)
-def _crop_matrix(
-    full: int, size: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """A of shape (size, full) and v of shape (full,); see the module's docstring."""
+def _crop_matrix(full: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(size + 1, full): A, and below it vᵀ; see the module's docstring."""
     with torch.inference_mode(False), torch.no_grad():  # cached: has to serve autograd later
         n = torch.arange(full, dtype=torch.float64)
         m = torch.arange(size, dtype=torch.float64)
         k = torch.arange(size, dtype=torch.float64) - size // 2
-        phase = 2 * math.pi * (m[:, None] / size - n[None, :] / full)
+        phase = 2 * math.pi * (m[:, None] / size - n / full)
         matrix = torch.cos(phase[..., None] * k).sum(-1) / full
-        # Reduced modulo a full turn: at size == full it is exactly zero.
-        nyquist = torch.sin(math.pi * ((size * torch.arange(full)) % (2 * full)) / full) / full
-        return matrix.to(device, dtype), nyquist.to(device, dtype)
+        if size % 2 == 0 and size < full:
+            unpaired = torch.sin(math.pi * size * n / full) / full
+        else:
+            unpaired = torch.zeros(full, dtype=torch.float64)
+        return torch.cat([matrix, unpaired[None]]).to(device, dtype)
 
 
 @lru_cache(maxsize=64)
