@@ -23,10 +23,7 @@ def error_of(
     arguments: list[str], capsys: pytest.CaptureFixture[str], command: str = "pretrain"
 ) -> str:
     """The one line of a command that fails."""
-    if command == "finetune":
-        code = finetune_main(arguments)
-    else:
-        code = main([command, *arguments])
+    code = finetune_main(arguments) if command == "finetune" else main([command, *arguments])
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert code == 2
     assert len(lines) == 1
