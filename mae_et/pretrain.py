@@ -38,13 +38,19 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
     """
     accelerator = make_accelerator(config.run)
     set_seed(config.run.seed)  # the same weights in every process
-    model = build_model(config)
+    model = MaskedAutoencoder(**to_dict(config.model))
+    build_curriculum(config, model, num_steps=1_000_000)  # its errors, before data is read
     chunk_size = data.split_batch(
         config.optim.batch_size, config.optim.micro_batch_size, accelerator.num_processes
     )
     with accelerator.main_process_first():  # which fills the data set's cache
         train_images, eval_images = load_images(config, model)
-    curriculum = build_curriculum(config, model, len(train_images))
+    num_steps = num_training_steps(
+        epochs=config.optim.epochs,
+        num_images=len(train_images),
+        batch_size=config.optim.batch_size,
+    )
+    curriculum = build_curriculum(config, model, num_steps)
     trainer = Trainer(config, accelerator, model, curriculum)
     with RunFolder(
         config.run.output_dir, to_dict(config), resume=resume, accelerator=accelerator
@@ -238,26 +244,8 @@ def chunks_per_micro_batch(size: Size, full_size: Size, num_chunks: int) -> int:
     return max(n for n in range(1, num_chunks + 1) if num_chunks % n == 0 and n <= max(fit, 1))
 
 
-def build_model(config: PretrainConfig) -> MaskedAutoencoder:
-    """The model of a configuration."""
-    model = config.model
-    return MaskedAutoencoder(
-        model.encoder,
-        encoder_args=model.encoder_args,
-        image_size=model.image_size,
-        patch_size=model.patch_size,
-        in_chans=model.in_chans,
-        decoder_dim=model.decoder_dim,
-        decoder_depth=model.decoder_depth,
-        decoder_num_heads=model.decoder_num_heads,
-        mask_ratio=model.mask_ratio,
-        target=model.target,
-        positions=model.positions,
-    )
-
-
 def build_curriculum(
-    config: PretrainConfig, model: MaskedAutoencoder, num_images: int
+    config: PretrainConfig, model: MaskedAutoencoder, num_steps: int
 ) -> Curriculum:
     """The stages of a configuration, each of a size that the model accepts.
 
@@ -265,9 +253,6 @@ def build_curriculum(
         ValueError: a stage does not fit the model.
     """
     full_size = model.full_size
-    num_steps = num_training_steps(
-        epochs=config.optim.epochs, num_images=num_images, batch_size=config.optim.batch_size
-    )
     if config.curriculum.name == "constant":
         curriculum = Curriculum.constant(full_size=full_size, num_steps=num_steps)
     elif config.curriculum.name == "efficienttrain":
