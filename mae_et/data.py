@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +283,15 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
         if name == "unreadable"
         else torch.stack([torch.as_tensor(sample[name]) for sample in samples])
         for name in samples[0]
+    }
+
+
+def join(chunks: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, Tensor]:
+    """The tensors of chunks, joined on the device."""
+    return {
+        name: torch.cat([chunk[name].to(device, non_blocking=True) for chunk in chunks])
+        for name in chunks[0]
+        if name != "unreadable"
     }
 
 

@@ -1,27 +1,25 @@
-"""Pretraining, to be read from top to bottom: the run, a step of it, and how both are set up."""
+"""Pretraining, to be read from top to bottom: the run, a step of it, and its curriculum and images.
+
+The loop around the steps is `mae_et.loop.train`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import set_seed
 from timm.optim import param_groups_weight_decay
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
 from . import data
-from .checkpoint import export_encoder, load_checkpoint, save_checkpoint, save_unwrapped
+from .checkpoint import export_encoder
 from .config import PretrainConfig, to_dict
 from .curriculum import Curriculum, Size, as_pair, num_training_steps
-from .launch import make_accelerator, start_trackers
+from .launch import make_accelerator
+from .loop import Chunks, Trainer, train
 from .lowfreq import low_frequency_crop
-from .meter import Meter, UnreadableImages, describe
 from .model import MaskedAutoencoder
-from .optim import accumulate_gradients, adamw, learning_rate, set_learning_rate, step_if_finite
+from .optim import accumulate_gradients, adamw
 from .runfolder import RunFolder
 
 
@@ -51,81 +49,13 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
         batch_size=config.optim.batch_size,
     )
     curriculum = build_curriculum(config, model, num_steps)
-    trainer = Trainer(config, accelerator, model, curriculum)
-    with RunFolder(
-        config.run.output_dir, to_dict(config), resume=resume, accelerator=accelerator
-    ) as run:
-        train(trainer, train_images, eval_images, chunk_size, run)
+    trainer = Pretrainer(config, accelerator, model, curriculum)
+    with RunFolder(config.run.output_dir, to_dict(config), resume, accelerator) as run:
+        train(trainer, config, train_images, eval_images, chunk_size, run)
 
 
-def train(
-    trainer: Trainer,
-    train_images: data.SampleStream,
-    eval_images: data.SampleStream,
-    chunk_size: int,
-    run: RunFolder,
-) -> None:
-    """Train from the run's checkpoint, or from the start, to the end of the curriculum."""
-    config, accelerator, curriculum = trainer.config, trainer.accelerator, trainer.curriculum
-    start_trackers(accelerator, config)
-    start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
-    rank, world = accelerator.process_index, accelerator.num_processes
-    batches = data.StepBatches(
-        start,
-        curriculum.num_steps,
-        batch_size=config.optim.batch_size,
-        chunk_size=chunk_size,
-        rank=rank,
-        world=world,
-    )
-    workers, on_cuda = config.data.num_workers, accelerator.device.type == "cuda"
-    loader = data.make_loader(train_images, batches, workers, on_cuda)
-    shard = data.shard(len(eval_images), chunk_size, rank, world)
-    eval_loader = data.make_loader(eval_images, shard, workers, on_cuda)
-    meter = Meter(accelerator, config.optim.max_skipped_steps)
-    num_images = len(train_images) + len(eval_images)
-    unreadable = UnreadableImages(num_images, config.data.max_bad_share, run)
-    chunks = unreadable.checked(meter.timed(iter(loader)))
-    bar = tqdm(
-        total=curriculum.num_steps,
-        initial=start,
-        disable=not (config.run.progress and accelerator.is_main_process),
-    )
-
-    for step in range(start, curriculum.num_steps):
-        loss, gradient_norm = trainer.train_step(step, chunks, batches.chunks_per_step)
-        meter.add(loss, gradient_norm, config.optim.batch_size)
-        bar.update()
-
-        done = step + 1
-        stage = curriculum.stage_at(step)
-        finished = done == curriculum.num_steps
-        if done % config.run.log_every == 0 or done == stage.stop:
-            epoch = done * config.optim.batch_size / len(train_images)
-            metrics = {"epoch": epoch, "size": stage.size, "lr": trainer.learning_rate(step)}
-            metrics |= meter.read()
-            run.write_metrics(metrics, done)
-            bar.set_postfix_str(describe(metrics))
-        if finished or _is_due(done, config.run.eval_every):
-            with meter.excluded():
-                run.write_metrics(
-                    {"eval_loss": trainer.evaluate(unreadable.checked(iter(eval_loader)))}, done
-                )
-        if finished or _is_due(done, config.run.checkpoint_every):
-            with meter.excluded():
-                save_checkpoint(accelerator, run.path, done, config.run.keep_checkpoints)
-
-    bar.close()
-    if accelerator.is_main_process:
-        export_encoder(
-            trainer.unwrapped, run.path / "encoder", mean=config.data.mean, std=config.data.std
-        )
-        print(f"encoder: {run.path / 'encoder'}")
-    accelerator.end_training()
-
-
-class Trainer:
-    """The model with its optimizer, and what happens to them in a step.
+class Pretrainer(Trainer):
+    """A masked autoencoder under a curriculum.
 
     Args:
         config: the run.
@@ -141,60 +71,31 @@ class Trainer:
         model: MaskedAutoencoder,
         curriculum: Curriculum,
     ) -> None:
+        groups = param_groups_weight_decay(model, config.optim.weight_decay)
+        super().__init__(config, accelerator, model, adamw(groups, config.optim.betas), curriculum)
         self.config = config
-        self.accelerator = accelerator
         self.unwrapped = model
-        self.curriculum = curriculum
-        optimizer = adamw(
-            param_groups_weight_decay(model, config.optim.weight_decay), config.optim.betas
-        )
-        if config.run.compile:
-            model.compile(dynamic=False)  # in place: the state dict keeps its keys
-            torch._dynamo.config.cache_size_limit = 64  # a graph per input size and batch shape
-        save_unwrapped(accelerator)
-        self.model: nn.Module
-        self.optimizer: AcceleratedOptimizer
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
 
-    def train_step(
-        self, step: int, chunks: Iterator[dict[str, Any]], num_chunks: int
-    ) -> tuple[Tensor, Tensor]:
-        """One optimizer step on the next `num_chunks` chunks.
-
-        Returns:
-            (), (): this process's loss, and the norm of the gradients over all processes.
-        """
-        size = self.curriculum.stage_at(step).size
+    def backward(self, step: int, chunks: Chunks, num_chunks: int) -> Tensor:
+        """The gradients of a step at its stage's size, in as few micro-batches as fit."""
+        size = self.schedule.stage_at(step).size
         self.unwrapped.set_input_size(size)
-        self.model.train()
-        set_learning_rate(self.optimizer, self.learning_rate(step))
-
-        joined = chunks_per_micro_batch(size, self.curriculum.full_size, num_chunks)
+        joined = chunks_per_micro_batch(size, self.schedule.full_size, num_chunks)
 
         def next_loss() -> Tensor:
-            images, noise = self.to_device([next(chunks) for _ in range(joined)])
-            return self.loss(images, noise, size)
+            micro_batch = data.join([next(chunks) for _ in range(joined)], self.accelerator.device)
+            return self.loss(micro_batch["image"], micro_batch["noise"], size)
 
-        loss = accumulate_gradients(self.accelerator, self.model, num_chunks // joined, next_loss)
-        return loss, step_if_finite(
-            self.accelerator, self.model, self.optimizer, self.config.optim.clip_grad
-        )
+        return accumulate_gradients(self.accelerator, self.model, num_chunks // joined, next_loss)
 
     def loss(self, images: Tensor, noise: Tensor, size: Size) -> Tensor:
-        """(): the loss of full-size uint8 images (N, C, H, W), cropped to the input size."""
+        """(): the loss of full-size uint8 images (N, C, H, W), cropped to the input size.
+
+        The noise (N, L) is that of the full grid; a smaller grid uses the first values.
+        """
         noise = noise[:, : self.unwrapped.num_patches]
         loss: Tensor = self.model(self.crop(images, size), noise).loss
         return loss
-
-    def to_device(self, chunks: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-        """Join chunks on the device: images (N, C, H, W) uint8, noise (N, L)."""
-        images, noise = (
-            torch.cat(
-                [chunk[name].to(self.accelerator.device, non_blocking=True) for chunk in chunks]
-            )
-            for name in ("image", "noise")
-        )
-        return images, noise
 
     def crop(self, images: Tensor, size: Size) -> Tensor:
         """uint8 at full size -> normalised float32 at the stage's size.
@@ -205,31 +106,31 @@ class Trainer:
         cropped = low_frequency_crop(images.float(), as_pair(size), self.config.curriculum.nyquist)
         return data.normalize(cropped, self.config.data.mean, self.config.data.std)
 
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        optim = self.config.optim
-        return learning_rate(
-            self.curriculum.lr_progress(step),
-            peak=optim.peak_lr,
-            minimum=optim.min_lr,
-            warmup=optim.warmup_epochs / optim.epochs,
-        )
-
     @torch.no_grad()
-    def evaluate(self, chunks: Iterator[dict[str, Any]]) -> float:
+    def evaluate(self, chunks: Chunks) -> dict[str, float]:
         """Mean loss of held-out images at full size, over all processes.
 
         With the same images and masks every time, the one loss to compare across stages.
         """
-        self.unwrapped.set_input_size(self.curriculum.full_size)
+        full_size = self.schedule.full_size
+        self.unwrapped.set_input_size(full_size)
         self.model.eval()
         total = torch.zeros(2, device=self.accelerator.device)
         for chunk in chunks:
-            pixels, noise = self.to_device([chunk])
-            loss = self.loss(pixels, noise, self.curriculum.full_size)
-            total += torch.stack([loss * len(pixels), loss.new_tensor(len(pixels))])
+            batch = data.join([chunk], self.accelerator.device)
+            loss = self.loss(batch["image"], batch["noise"], full_size)
+            count = loss.new_tensor(len(batch["image"]))
+            total += torch.stack([loss * count, count])
         loss_sum, count = self.accelerator.reduce(total, "sum").tolist()
-        return float(loss_sum / count)
+        return {"eval_loss": loss_sum / count}
+
+    def finish(self, run: RunFolder) -> None:
+        """Write the encoder."""
+        if self.accelerator.is_main_process:
+            folder = run.path / "encoder"
+            mean, std = self.config.data.mean, self.config.data.std
+            export_encoder(self.unwrapped, folder, mean=mean, std=std)
+            print(f"encoder: {folder}")
 
 
 def chunks_per_micro_batch(size: Size, full_size: Size, num_chunks: int) -> int:
@@ -292,7 +193,3 @@ def load_images(
         data.SampleStream(train, augment, seed),
         data.SampleStream(held_out, data.EvalTransform(size, num_patches), seed, shuffle=False),
     )
-
-
-def _is_due(done: int, every: int | None) -> bool:
-    return every is not None and done % every == 0

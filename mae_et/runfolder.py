@@ -37,7 +37,7 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: str, config: Mapping[str, Any], *, resume: bool, accelerator: Accelerator
+        self, path: str, config: Mapping[str, Any], resume: bool, accelerator: Accelerator
     ) -> None:
         self.path = Path(path)
         self.accelerator = accelerator

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from mae_et.__main__ import main
 from mae_et.model import MaskedAutoencoder
-from mae_et.pretrain import Trainer
+from mae_et.pretrain import Pretrainer
 
 
 def die() -> None:
@@ -25,11 +25,11 @@ def die() -> None:
 
 def arm(point: str) -> None:
     kind, _, number = point.partition(":")
-    train_step, save_state = Trainer.train_step, Accelerator.save_state
+    train_step, save_state = Pretrainer.train_step, Accelerator.save_state
     update_positions = MaskedAutoencoder._update_positions
     training = False
 
-    def killed_step(self: Trainer, step: int, *arguments: Any) -> Any:
+    def killed_step(self: Pretrainer, step: int, *arguments: Any) -> Any:
         nonlocal training
         training = True
         if kind == "step" and step == int(number):
@@ -49,7 +49,7 @@ def arm(point: str) -> None:
             die()
         update_positions(self)
 
-    Trainer.train_step = killed_step
+    Pretrainer.train_step = killed_step
     Accelerator.save_state = killed_save
     MaskedAutoencoder._update_positions = killed_update
 

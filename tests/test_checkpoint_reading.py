@@ -247,9 +247,12 @@ def test_weights_that_do_not_fit_leave_the_model_alone():
 def trained(encoder: str, **arguments) -> MaskedAutoencoder:
     """A small model none of whose weights is at its initial value."""
     torch.manual_seed(0)
+    encoder_args = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    if "global_pool" in arguments:
+        encoder_args["global_pool"] = arguments.pop("global_pool")
     model = MaskedAutoencoder(
         encoder,
-        encoder_args={"embed_dim": 32, "depth": 2, "num_heads": 2},
+        encoder_args=encoder_args,
         **{"image_size": 32, "patch_size": 8, **arguments},
         decoder_dim=16,
         decoder_depth=1,
@@ -263,10 +266,17 @@ def trained(encoder: str, **arguments) -> MaskedAutoencoder:
 
 
 @pytest.mark.parametrize("input_size", [None, (16, 24)])
-@pytest.mark.parametrize("arguments", [{}, {"positions": "learned"}, {"image_size": (24, 48)}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"positions": "learned"}, {"image_size": (24, 48)}, {"global_pool": "avg"}]
+)
 @pytest.mark.parametrize(
     "encoder",
-    ["vit_base_patch16_224", "vit_base_patch16_gap_224", "vit_small_patch14_reg4_dinov2"],
+    [
+        "vit_base_patch16_224",
+        "vit_base_patch16_gap_224",
+        "vit_small_patch14_reg4_dinov2",
+        "vit_base_patch16_clip_224",
+    ],
 )
 def test_exported_encoder_in_plain_timm(tmp_path, encoder, arguments, input_size):
     model = trained(encoder, **arguments)

@@ -142,16 +142,16 @@ def test_run_writes_a_classifier_for_plain_timm(
 def test_layer_decay_and_schedule_reach_the_optimizer(
     clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finetune import train
+    from mae_et import loop
 
     seen: list[dict[float, float]] = []
-    step = train.step_if_finite
+    step = loop.step_if_finite
 
     def noted(accelerator: object, model: object, optimizer: object, clip: object) -> object:
         seen.append({g["lr_scale"]: g["lr"] for g in optimizer.param_groups})  # type: ignore[attr-defined]
         return step(accelerator, model, optimizer, clip)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(train, "step_if_finite", noted)
+    monkeypatch.setattr(loop, "step_if_finite", noted)
     arguments = tiny_finetune(
         clothes, tmp_path / "run", optim__layer_decay=0.5, optim__base_lr=0.16, optim__min_lr=0
     )
@@ -172,7 +172,7 @@ def test_layer_decay_and_schedule_reach_the_optimizer(
 def test_resumed_run_equals_the_uninterrupted_one(
     clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finetune.train import Trainer
+    from finetune.train import Finetuner
 
     def arguments(name: str) -> list[str]:
         return tiny_finetune(clothes, tmp_path / name, augment__randaug="rand-m5-mstd0.5-inc1")
@@ -182,15 +182,15 @@ def test_resumed_run_equals_the_uninterrupted_one(
     class Interrupted(Exception):  # noqa: N818
         pass
 
-    train_step = Trainer.train_step
+    train_step = Finetuner.train_step
 
-    def interrupted(self: Trainer, step: int, *rest: object) -> object:
+    def interrupted(self: Finetuner, step: int, *rest: object) -> object:
         if step == 8:
             raise Interrupted
         return train_step(self, step, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", interrupted)
+        patch.setattr(Finetuner, "train_step", interrupted)
         with pytest.raises(Interrupted):
             main(arguments("broken"))
     assert main([*arguments("broken"), "--resume"]) == 0

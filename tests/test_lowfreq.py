@@ -118,6 +118,25 @@ def test_leading_dimensions_are_independent(shape, size):
     torch.testing.assert_close(cropped.reshape(-1, size, size), torch.stack(one_by_one))
 
 
+@pytest.mark.parametrize("size", [11, 12])
+def test_memory_layout_does_not_matter(size):
+    images = noise(2, 3, 28, 28)
+    expected = low_frequency_crop(images, size)
+    for strided in (
+        images.to(memory_format=torch.channels_last),
+        images.transpose(-1, -2).contiguous().transpose(-1, -2),
+        torch.nn.functional.pad(images, (1, 1, 1, 1))[..., 1:-1, 1:-1],
+    ):
+        assert not strided.is_contiguous()
+        torch.testing.assert_close(low_frequency_crop(strided, size), expected, atol=1e-6, rtol=0)
+    copies = low_frequency_crop(images[:1].expand(4, -1, -1, -1), size)
+    torch.testing.assert_close(copies, expected[:1].expand(4, -1, -1, -1), atol=1e-6, rtol=0)
+
+
+def test_an_empty_batch_stays_empty():
+    assert low_frequency_crop(torch.zeros(0, 3, 28, 28), 20).shape == (0, 3, 20, 20)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype):
     images = noise(2, 3, 28, 28).to(dtype)

@@ -14,6 +14,7 @@ ENCODERS = [  # timm name, prefix tokens
     ("vit_base_patch16_224", 1),
     ("vit_base_patch16_gap_224", 0),
     ("vit_small_patch14_reg4_dinov2", 5),
+    ("vit_base_patch16_clip_224", 1),  # a norm before the blocks
 ]
 
 
@@ -364,6 +365,16 @@ def test_encoding_everything_is_timms_forward(encoder, num_prefix_tokens):
     torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_the_norm_comes_before_any_pooling():
+    """Pooling encoders of timm may norm the pooled features instead of the tokens."""
+    pooled, plain = small(encoder_args={"global_pool": "avg"}), small()
+    pooled.load_state_dict(plain.state_dict())
+    images, noise = images_for(plain), noise_for(plain)
+    assert torch.equal(pooled(images, noise).prediction, plain(images, noise).prediction)
+    tokens = plain.encoder.forward_features(images)
+    torch.testing.assert_close(pooled.encoder(images), tokens[:, 1:].mean(dim=1))
+
+
 # --- construction
 
 
@@ -388,6 +399,9 @@ def test_a_misspelt_name_gets_the_nearest():
         ({"image_size": 36}, r"model\.image_size must be a multiple .*got 36"),
         ({"image_size": (32, 36)}, r"model\.image_size .*got \(32, 36\)"),
         ({"decoder_num_heads": 3}, r"decoder_num_heads must divide .*16, got 3"),
+        ({"decoder_num_heads": 0}, r"decoder_num_heads .*got 0"),
+        ({"target": "hog"}, r"model\.target must be .*norm_pixel.*got 'hog'"),
+        ({"positions": "rope"}, r"model\.positions must be .*sincos.*got 'rope'"),
         ({"mask_ratio": 1.0}, r"mask_ratio must be in \(0, 1\), got 1\.0"),
         ({"mask_ratio": 0.99}, r"mask_ratio 0\.99 leaves no visible patch of 16"),
         ({"image_size": 8}, r"at least 2 patches"),

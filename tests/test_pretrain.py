@@ -15,7 +15,7 @@ from torch import Tensor
 from mae_et import load_mae_checkpoint
 from mae_et.__main__ import main
 from mae_et.checkpoint import latest_checkpoint
-from mae_et.pretrain import Trainer, chunks_per_micro_batch
+from mae_et.pretrain import Pretrainer, chunks_per_micro_batch
 from mae_et.runfolder import read_metrics
 
 from .conftest import LAUNCH_TWO, subprocess_run, tiny
@@ -124,19 +124,19 @@ def test_two_processes_train_as_one(
 
 def poison(monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
     """Make the images of some steps not finite."""
-    train_step, crop = Trainer.train_step, Trainer.crop
+    train_step, crop = Pretrainer.train_step, Pretrainer.crop
     current = -1
 
-    def noted_step(self: Trainer, step: int, *arguments: Any) -> Any:
+    def noted_step(self: Pretrainer, step: int, *arguments: Any) -> Any:
         nonlocal current
         current = step
         return train_step(self, step, *arguments)
 
-    def poisoned_crop(self: Trainer, images: Tensor, size: Any) -> Tensor:
+    def poisoned_crop(self: Pretrainer, images: Tensor, size: Any) -> Tensor:
         return crop(self, images, size) * (float("nan") if current in steps else 1)
 
-    monkeypatch.setattr(Trainer, "train_step", noted_step)
-    monkeypatch.setattr(Trainer, "crop", poisoned_crop)
+    monkeypatch.setattr(Pretrainer, "train_step", noted_step)
+    monkeypatch.setattr(Pretrainer, "crop", poisoned_crop)
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(

@@ -1,0 +1,194 @@
+"""The training loop of pretraining and fine-tuning: steps, logs, evaluations, checkpoints."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from . import data
+from .checkpoint import load_checkpoint, save_checkpoint, save_unwrapped
+from .config import OptimConfig, RunConfig
+from .curriculum import Curriculum
+from .launch import start_trackers
+from .meter import Meter, UnreadableImages, describe
+from .optim import learning_rate, set_learning_rate, step_if_finite
+from .runfolder import RunFolder
+
+Chunks = Iterator[dict[str, Any]]
+"""Batches of samples as the loader hands them over."""
+
+
+class SourceConfig(Protocol):
+    """What the loop needs to know of the data."""
+
+    @property
+    def num_workers(self) -> int: ...
+    @property
+    def max_bad_share(self) -> float: ...
+
+
+class TrainingConfig(Protocol):
+    """What the loop needs to know of a run."""
+
+    @property
+    def data(self) -> SourceConfig: ...
+    @property
+    def optim(self) -> OptimConfig: ...
+    @property
+    def run(self) -> RunConfig: ...
+
+
+class Trainer(ABC):
+    """A model with its optimizer, and what is done with them in a step and in an evaluation.
+
+    Args:
+        config: the run.
+        accelerator: of this process.
+        model: is prepared for the accelerator's device and processes.
+        optimizer: of the model's parameters.
+        schedule: the input size of each step, and the learning rate's progress.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: Curriculum,
+    ) -> None:
+        self.run_config, self.optim_config = config.run, config.optim
+        self.accelerator = accelerator
+        self.schedule = schedule
+        if config.run.compile:
+            model.compile(dynamic=False)  # in place: the state dict keeps its keys
+            torch._dynamo.config.cache_size_limit = 64  # a graph per input size and batch shape
+        save_unwrapped(accelerator)
+        self.model: nn.Module
+        self.optimizer: AcceleratedOptimizer
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+
+    def train_step(self, step: int, chunks: Chunks, num_chunks: int) -> tuple[Tensor, Tensor]:
+        """One optimizer step on the next `num_chunks` chunks.
+
+        Returns:
+            (), (): this process's loss, and the norm of the gradients over all processes.
+        """
+        self.model.train()
+        set_learning_rate(self.optimizer, self.learning_rate(step))
+        loss = self.backward(step, chunks, num_chunks)
+        norm = step_if_finite(
+            self.accelerator, self.model, self.optimizer, self.optim_config.clip_grad
+        )
+        return loss, norm
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        optim = self.optim_config
+        return learning_rate(
+            self.schedule.lr_progress(step),
+            peak=optim.peak_lr,
+            minimum=optim.min_lr,
+            warmup=optim.warmup_epochs / optim.epochs,
+        )
+
+    @abstractmethod
+    def backward(self, step: int, chunks: Chunks, num_chunks: int) -> Tensor:
+        """Leave the gradients of the next `num_chunks` chunks in the model; (): their loss."""
+
+    @abstractmethod
+    def evaluate(self, chunks: Chunks) -> dict[str, float]:
+        """What the held-out images say, over all processes."""
+
+    def is_evaluation_due(self, done: int) -> bool:
+        """Whether to evaluate after `done` steps."""
+        return is_due(done, self.run_config.eval_every)
+
+    def evaluated(self, run: RunFolder, scores: dict[str, float], done: int) -> None:  # noqa: B027
+        """An evaluation has been written down; there may be nothing to do about it."""
+
+    @abstractmethod
+    def finish(self, run: RunFolder) -> None:
+        """Training is over: hand on what was learned."""
+
+
+def train(
+    trainer: Trainer,
+    config: TrainingConfig,
+    train_images: data.SampleStream,
+    eval_images: data.SampleStream,
+    chunk_size: int,
+    run: RunFolder,
+) -> None:
+    """Train from the run's checkpoint, or from the start, to the end of the schedule.
+
+    Args:
+        trainer: does the steps.
+        config: the run.
+        train_images: of any length.
+        eval_images: of any length.
+        chunk_size: images that a process handles at a time at full size; see `data.split_batch`.
+        run: open.
+
+    Raises:
+        ValueError: the checkpoint is damaged.
+        RunStoppedError: too many non-finite steps or unreadable images.
+    """
+    accelerator, schedule = trainer.accelerator, trainer.schedule
+    start_trackers(accelerator, config)
+    start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
+
+    batch_size, num_steps = config.optim.batch_size, schedule.num_steps
+    rank, world = accelerator.process_index, accelerator.num_processes
+    workers, on_cuda = config.data.num_workers, accelerator.device.type == "cuda"
+    batches = data.StepBatches(
+        start, num_steps, batch_size=batch_size, chunk_size=chunk_size, rank=rank, world=world
+    )
+    loader = data.make_loader(train_images, batches, workers, on_cuda)
+    shard = data.shard(len(eval_images), chunk_size, rank, world)
+    eval_loader = data.make_loader(eval_images, shard, workers, on_cuda)
+
+    meter = Meter(accelerator, config.optim.max_skipped_steps)
+    unreadable = UnreadableImages(
+        len(train_images) + len(eval_images), config.data.max_bad_share, run
+    )
+    chunks = unreadable.checked(meter.timed(iter(loader)))
+    is_shown = config.run.progress and accelerator.is_main_process
+    bar = tqdm(total=num_steps, initial=start, disable=not is_shown)
+
+    for step in range(start, num_steps):
+        loss, gradient_norm = trainer.train_step(step, chunks, batches.chunks_per_step)
+        meter.add(loss, gradient_norm, batch_size)
+        bar.update()
+
+        done = step + 1
+        stage = schedule.stage_at(step)
+        if done % config.run.log_every == 0 or done == stage.stop:
+            epoch = done * batch_size / len(train_images)
+            metrics = {"epoch": epoch, "size": stage.size, "lr": trainer.learning_rate(step)}
+            metrics |= meter.read()
+            run.write_metrics(metrics, done)
+            bar.set_postfix_str(describe(metrics))
+        with meter.excluded():
+            if done == num_steps or trainer.is_evaluation_due(done):
+                scores = trainer.evaluate(unreadable.checked(iter(eval_loader)))
+                run.write_metrics(scores, done)
+                trainer.evaluated(run, scores, done)
+            if done == num_steps or is_due(done, config.run.checkpoint_every):
+                save_checkpoint(accelerator, run.path, done, config.run.keep_checkpoints)
+
+    bar.close()
+    trainer.finish(run)
+    accelerator.end_training()
+
+
+def is_due(done: int, every: int | None) -> bool:
+    """Whether something that happens every so many steps happens after `done` steps."""
+    return every is not None and done % every == 0
