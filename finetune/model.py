@@ -36,7 +36,7 @@ def build_classifier(model: ModelConfig, num_classes: int, checkpoint: str) -> V
         num_classes=num_classes,
         global_pool=model.global_pool,
         drop_path_rate=model.drop_path,
-        **model.encoder_args,
+        encoder_args=model.encoder_args,
     )
     if checkpoint != "none":
         load_encoder(classifier, checkpoint)

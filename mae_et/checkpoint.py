@@ -127,7 +127,7 @@ def export_encoder(
     """
     encoder = model.encoder
     arguments = {
-        **getattr(encoder, "_model_args", {}),
+        **model.encoder_args,
         "img_size": list(as_pair(model.full_size)),
         "patch_size": list(model.patch_size),
         "in_chans": model.in_chans,
@@ -184,12 +184,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return tensors
         with torch.serialization.safe_globals([argparse.Namespace]):  # reference runs hold one
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError as error:  # its message advises to load the file all the same
         raise ValueError(
-            f"checkpoint {path} holds more than tensors, or is damaged; it was not executed "
-            f"({str(error).splitlines()[0]})"
+            f"checkpoint {path} holds more than tensors, or is damaged; it was not executed"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # unpickling damaged bytes raises nearly anything
         raise ValueError(f"checkpoint {path} is damaged: {error}") from error
     weights = loaded.get("model", loaded) if isinstance(loaded, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
@@ -214,7 +213,11 @@ def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder
         model, weights = _model_of_run(path, overrides)
     else:
         weights = read_weights(path)
-        model = MaskedAutoencoder(**{**_reference_arguments(weights, path), **overrides})
+        arguments = {**_reference_arguments(weights, path), **overrides}
+        try:
+            model = MaskedAutoencoder(**arguments)
+        except ValueError as error:
+            raise ValueError(f"checkpoint {path} is of another architecture: {error}") from error
         decoder = ("mask_token", "decoder_")
         weights = {k if k.startswith(decoder) else f"encoder.{k}": v for k, v in weights.items()}
     load_weights(model, weights, path)
@@ -239,6 +242,12 @@ def _reference_arguments(weights: Mapping[str, Tensor], path: Path) -> dict[str,
         raise ValueError(
             f"checkpoint {path} must be a masked autoencoder with its decoder, got one without "
             f"{', '.join(missing)}"
+        )
+    dimensions = [weights[name].ndim for name in needed]
+    if dimensions != [3, 4, 2, 2]:
+        raise ValueError(
+            f"checkpoint {path} is of another architecture ({', '.join(needed)} have {dimensions} "
+            "dimensions for [3, 4, 2, 2])"
         )
     embed_dim, in_chans, *patch_size = weights["patch_embed.proj.weight"].shape
     if embed_dim not in REFERENCE_HEADS:

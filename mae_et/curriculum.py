@@ -9,6 +9,7 @@ Visual Backbones", ICCV 2023, Table 2 and Section 4.3 (https://arxiv.org/abs/221
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ class Curriculum:
     """Consecutive stages that cover the optimizer steps 0 … num_steps - 1."""
 
     stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("curriculum.stages is empty; give at least one stage")
 
     @property
     def num_steps(self) -> int:
@@ -95,6 +100,11 @@ class Curriculum:
 
         Sizes keep the paper's ratios 160/224, 192/224 and 1, rounded to multiples of the patch.
         """
+        for full, patch in zip(as_pair(full_size), as_pair(patch_size), strict=True):
+            if full % patch:
+                raise ValueError(
+                    f"full_size must be a multiple of the patch size {patch_size}, got {full_size}"
+                )
         sizes = [
             as_size(
                 *(
@@ -128,7 +138,7 @@ class Curriculum:
             ValueError: a value is out of its range; the message names it.
         """
         if not stages:
-            raise ValueError("curriculum.stages is empty; give at least one stage")
+            return cls(stages=())  # which says so
         if num_steps < len(stages):
             raise ValueError(
                 f"num_steps must be at least the number of stages, {len(stages)}, got {num_steps}"
@@ -136,7 +146,7 @@ class Curriculum:
         full = as_pair(stages[-1][0])
         for size, share in stages:
             _check_size(size, full=full, patch_size=patch_size)
-            if not share > 0:
+            if not 0 < share < math.inf:
                 raise ValueError(f"stage share must be positive, got {share} for size {size}")
 
         total = sum(share for _, share in stages)

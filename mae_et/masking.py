@@ -5,6 +5,7 @@ Shape legend: N images, L patches, K visible patches, D features. True means mas
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ def num_visible_patches(num_patches: int, mask_ratio: float) -> int:
     if num_visible < 1:
         raise ValueError(
             f"model.mask_ratio {mask_ratio} leaves no visible patch of {num_patches}; "
-            f"allowed: at most {1 - 1 / num_patches:.4g}"
+            f"allowed: at most {math.ceil(1e3 * (1 - 1 / num_patches) - 1) / 1e3}"
         )
     return num_visible  # always below num_patches, since the ratio is positive
 

@@ -79,20 +79,25 @@ class MaskedAutoencoder(nn.Module):
         positions: Literal["sincos", "learned"] = "sincos",
     ) -> None:
         super().__init__()
-        if decoder_dim % decoder_num_heads:
+        if decoder_num_heads < 1 or decoder_dim % decoder_num_heads:
             raise ValueError(
                 f"model.decoder_num_heads must divide model.decoder_dim {decoder_dim}, "
                 f"got {decoder_num_heads}"
             )
+        if target not in TARGETS:
+            raise ValueError(f"model.target must be one of {', '.join(TARGETS)}, got {target!r}")
+        if positions not in ("sincos", "learned"):
+            raise ValueError(f"model.positions must be 'sincos' or 'learned', got {positions!r}")
         self.encoder = create_vit(
             encoder,
             image_size=image_size,
             patch_size=patch_size,
             in_chans=in_chans,
+            encoder_args=encoder_args,
             num_classes=0,
             fc_norm=False,  # the norm is applied to every token, before any pooling
-            **(encoder_args or {}),
         )
+        self.encoder_args = dict(encoder_args or {})
         patch_embed = self.encoder.patch_embed
         self.full_size: Size = as_size(*patch_embed.img_size)
         self.patch_size: tuple[int, int] = patch_embed.patch_size
@@ -122,7 +127,7 @@ class MaskedAutoencoder(nn.Module):
         self.register_buffer("encoder_positions", torch.empty(0), persistent=False)
         self.register_buffer("decoder_positions", torch.empty(0), persistent=False)
         self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
-            lambda *_: self._update_positions()
+            _update_positions_after_loading
         )
         self.set_input_size(self.full_size)
 
@@ -262,7 +267,8 @@ class MaskedAutoencoder(nn.Module):
                 prefix_tokens = prefix_tokens + positions[:, :num_prefix_rows]
             tokens = torch.cat([prefix_tokens.expand(num_images, -1, -1), tokens], dim=1)
 
-        latent: Tensor = encoder.norm(encoder.blocks(encoder.norm_pre(tokens)))
+        tokens = encoder.norm_pre(encoder.pos_drop(tokens))
+        latent: Tensor = encoder.norm(encoder.blocks(tokens))
         return latent
 
     def decode(self, latent: Tensor, patch_mask: PatchMask, positions: Tensor) -> Tensor:
@@ -303,6 +309,11 @@ class MaskedAutoencoder(nn.Module):
         )
 
 
+def _update_positions_after_loading(model: MaskedAutoencoder, _: object) -> None:
+    """A hook; no method, since a method's copies would go on to update the original."""
+    model._update_positions()
+
+
 class _LayerNorm(nn.LayerNorm):
     """Layer norm with the epsilon of MAE's decoder (and of timm's encoders)."""
 
@@ -311,7 +322,13 @@ class _LayerNorm(nn.LayerNorm):
 
 
 def create_vit(
-    name: str, *, image_size: Size, patch_size: Size | None, in_chans: int, **arguments: Any
+    name: str,
+    *,
+    image_size: Size,
+    patch_size: Size | None,
+    in_chans: int,
+    encoder_args: dict[str, Any] | None = None,
+    **arguments: Any,
 ) -> VisionTransformer:
     """A timm VisionTransformer with absolute positions.
 
@@ -320,7 +337,8 @@ def create_vit(
         image_size: pixels or (height, width), multiples of the patch size.
         patch_size: pixels or (height, width); None for the model's own.
         in_chans: image channels.
-        arguments: further arguments of the timm model.
+        encoder_args: the user's further arguments of the timm model.
+        arguments: ours.
 
     Raises:
         ValueError: timm does not know the name, does not accept the arguments, or the model is no
@@ -333,6 +351,13 @@ def create_vit(
             + (f"; nearest: {similar}" if similar else "")
         )
     arguments = {"img_size": as_pair(image_size), "in_chans": in_chans, **arguments}
+    taken = {"patch_size", "patch_drop_rate", *arguments} & (encoder_args or {}).keys()
+    if taken:
+        raise ValueError(
+            f"model.encoder_args must not have {', '.join(sorted(taken))}, which "
+            "model.image_size, model.patch_size, model.in_chans and the method itself set"
+        )
+    arguments |= encoder_args or {}
     if patch_size is not None:
         arguments["patch_size"] = as_pair(patch_size)
     try:
