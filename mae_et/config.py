@@ -108,8 +108,9 @@ class DataConfig:
         path: hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR (saved by `datasets`).
         split: the split to train on.
         eval_split: the split of the held-out images; null for validation or test if there is one,
-            else `eval_images` of the training split are held out.
-        eval_images: size of the held-out set.
+            else a part of the training split is held out.
+        eval_images: size of the held-out set; at most a tenth of the training split if it comes
+            from there.
         image_column: null to find it.
         crop_scale: share of the area that a random crop covers, [least, most].
         flip: whether half of the images are mirrored.

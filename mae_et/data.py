@@ -86,13 +86,11 @@ def train_and_eval_splits(
             held_out = take_split(splits, name, "data.eval_split")
             order = np.random.default_rng([seed, 1]).permutation(len(held_out))
             return train, held_out.select(np.sort(order[:eval_images]))
-    if len(train) <= eval_images:
-        raise ValueError(
-            f"data.eval_images must be below the {len(train)} images of split {split!r}, "
-            f"from which they are held out; got {eval_images}"
-        )
+    if len(train) < 2:
+        raise ValueError(f"data.path must hold at least 2 images to hold one out, got {len(train)}")
     order = np.random.default_rng([seed, 1]).permutation(len(train))
-    return train.select(np.sort(order[eval_images:])), train.select(np.sort(order[:eval_images]))
+    number = min(eval_images, max(1, len(train) // 10))
+    return train.select(np.sort(order[number:])), train.select(np.sort(order[:number]))
 
 
 class ImageTable:

@@ -115,11 +115,13 @@ def test_data_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "no image column at all (all columns: number)" in line
 
 
-def test_more_images_held_out_than_there_are(
+def test_a_single_image(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = tiny(f"imagefolder:{image_folder}", tmp_path / "run", data__eval_images=80)
-    assert "data.eval_images must be below the 80 images" in error_of(arguments, capsys)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.png").write_bytes(next(image_folder.rglob("*.png")).read_bytes())
+    line = error_of(tiny(f"imagefolder:{tmp_path / 'one'}", tmp_path / "run"), capsys)
+    assert "at least 2 images to hold one out, got 1" in line
 
 
 def test_few_unreadable_images_are_listed_and_many_stop_the_run(

@@ -127,7 +127,7 @@ def test_held_out_images_come_from_the_training_split_if_there_is_no_other(
     path = f"imagefolder:{image_folder}"
     train, held_out = data.train_and_eval_splits(path, "train", None, 10, seed=0)
     again, _ = data.train_and_eval_splits(path, "train", None, 10, seed=0)
-    assert (len(train), len(held_out)) == (70, 10)
+    assert (len(train), len(held_out)) == (72, 8)  # a tenth at most
     rows = [
         {row["image"]["path"] for row in split.cast_column("image", datasets.Image(decode=False))}
         for split in (train, held_out, again)
