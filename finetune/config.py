@@ -140,7 +140,8 @@ class FinetuneOptimConfig(OptimConfig):
     Args:
         epochs: passes over the training images.
         batch_size: images per optimizer step, over all processes.
-        micro_batch_size: images per forward pass of one process; null for all of its share.
+        micro_batch_size: most images per forward pass of one process; null for all of its share.
+            Rounded down to a divisor of the share.
         base_lr: peak learning rate of the head per 256 images.
         min_lr: learning rate at the end.
         warmup_epochs: linear warm-up from zero.

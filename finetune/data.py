@@ -21,12 +21,15 @@ class LabelledImages:
     Args:
         dataset: has a column of labels: class labels, integers from 0, or strings.
         column: its name; None for the only column of class labels, or "label".
+        class_names: of the training split, for a split to evaluate on; None to find them.
 
     Raises:
-        ValueError: there is no such column.
+        ValueError: there is no such column, or it holds other classes.
     """
 
-    def __init__(self, dataset: datasets.Dataset, column: str | None) -> None:
+    def __init__(
+        self, dataset: datasets.Dataset, column: str | None, class_names: list[str] | None = None
+    ) -> None:
         classes = [
             name
             for name, feature in dataset.features.items()
@@ -39,27 +42,46 @@ class LabelledImages:
                 f"got {column!r}"
             )
         feature = dataset.features[self.column]
-        if isinstance(feature, datasets.Value) and feature.dtype == "string":
-            dataset = dataset.class_encode_column(self.column)
-            feature = dataset.features[self.column]
-        self.dataset = dataset
-        is_class = isinstance(feature, datasets.ClassLabel)
-        is_number = isinstance(feature, datasets.Value) and "int" in feature.dtype
-        self.labels = np.asarray(dataset[self.column] if is_class or is_number else [-1])
-        if self.labels.min() < 0:
+        kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
+        if kind != "ClassLabel" and kind != "string" and "int" not in kind:
             raise ValueError(
                 f"data.label_column must hold class labels, integers from 0 or strings, "
-                f"got {self.column!r} with {feature}"
+                f"got {self.column!r} with {kind}"
             )
-        self.class_names: list[str] = (
-            list(feature.names)
-            if is_class
-            else [str(label) for label in range(int(self.labels.max()) + 1)]
-        )
+        values = dataset[self.column][:]
+        missing = sum(value is None or value == -1 for value in values)
+        if missing:
+            raise ValueError(
+                f"data.label_column must hold a label in every row, got {self.column!r} with "
+                f"{missing} rows without"
+            )
+        if kind == "ClassLabel":
+            values = [feature.names[value] for value in values]
+        self.class_names = class_names or _class_names(feature, values)
+        number = {name: index for index, name in enumerate(self.class_names)}
+        unknown = sorted({str(value) for value in values} - number.keys())
+        if unknown:
+            raise ValueError(
+                f"data.eval_split must have the classes of the training split, got {self.column!r} "
+                f"with {', '.join(unknown[:5])}, which it has not"
+            )
+        self.dataset = dataset
+        self.labels = np.array([number[str(value)] for value in values])
 
-    def take(self, rows: Any) -> LabelledImages:
-        """Some of the rows."""
-        return LabelledImages(self.dataset.select(rows), self.column)
+    def take(self, rows: Any) -> None:
+        """Keep some of the rows."""
+        self.dataset = self.dataset.select(rows)
+        self.labels = self.labels[rows]
+
+
+def _class_names(feature: Any, values: list[Any]) -> list[str]:
+    if isinstance(feature, datasets.ClassLabel):
+        return list(feature.names)
+    if feature.dtype == "string":
+        return sorted(set(values))
+    if min(values) < 0:
+        raise ValueError(f"data.label_column must hold integers from 0, got {min(values)}")
+    return [str(label) for label in range(max(values) + 1)]
 
 
 def choose_labels(
@@ -77,16 +99,18 @@ def choose_labels(
     Raises:
         ValueError: a class has not that many rows, or would get none.
     """
+    if per_class is None and fraction is None:
+        return np.arange(len(labels))
     rng = np.random.default_rng([seed, 2])
     chosen = []
     for label in range(num_classes):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        number = per_class if per_class is not None else round((fraction or 1) * len(rows))
         if per_class is not None and per_class > len(rows):
             raise ValueError(
                 f"data.labels_per_class must be at most {len(rows)}, the images of class {label}, "
                 f"got {per_class}"
             )
+        number = per_class if per_class is not None else round((fraction or 0) * len(rows))
         if number < 1:
             raise ValueError(
                 f"data.label_fraction must leave a label for each of the {num_classes} classes, "
@@ -108,16 +132,12 @@ def load_labelled(config: FinetuneConfig) -> tuple[SampleStream, SampleStream, l
     train = LabelledImages(take_split(splits, source.split, "data.split"), source.label_column)
     names = [source.eval_split] if source.eval_split else ["validation", "val", "test"]
     name = next((name for name in names if name in splits), names[0])
-    held_out = LabelledImages(take_split(splits, name, "data.eval_split"), source.label_column)
     num_classes = len(train.class_names)
     if num_classes < 2:
         raise ValueError(f"data.label_column must have at least 2 classes, got {num_classes}")
-    if held_out.labels.max() >= num_classes:
-        raise ValueError(
-            f"data.eval_split must have the {num_classes} classes of the training split, "
-            f"got class {held_out.labels.max()}"
-        )
-    train = train.take(
+    rows = take_split(splits, name, "data.eval_split")
+    held_out = LabelledImages(rows, source.label_column, train.class_names)
+    train.take(
         choose_labels(
             train.labels,
             num_classes,

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from mae_et.checkpoint import load_weights, read_weights
 from mae_et.curriculum import as_pair
@@ -39,6 +39,7 @@ def build_classifier(model: ModelConfig, num_classes: int, checkpoint: str) -> V
         encoder_args=model.encoder_args,
     )
     if checkpoint != "none":
+        nn.init.trunc_normal_(classifier.head.weight, std=2e-5)  # as in the reference
         load_encoder(classifier, checkpoint)
     return classifier
 

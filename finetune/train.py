@@ -44,8 +44,12 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
         RunStoppedError: the run can't go on: too many non-finite steps or unreadable images.
     """
     accelerator = make_accelerator(config.run)
+    mixes = config.augment.mixup_prob > 0 and config.augment.mixup + config.augment.cutmix > 0
     chunk_size = data.split_batch(
-        config.optim.batch_size, config.optim.micro_batch_size, accelerator.num_processes
+        config.optim.batch_size,
+        config.optim.micro_batch_size,
+        accelerator.num_processes,
+        multiple=2 if mixes else 1,  # timm's mixup pairs the images of a batch
     )
     with accelerator.main_process_first():  # which fills the data set's cache
         train_images, eval_images, class_names = load_labelled(config)
@@ -58,7 +62,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
         batch_size=config.optim.batch_size,
     )
     schedule = Curriculum.constant(full_size=config.model.image_size, num_steps=num_steps)
-    mixup = build_mixup(config, len(class_names), chunk_size)
+    mixup = build_mixup(config, len(class_names)) if mixes else None
     trainer = Finetuner(config, accelerator, model, schedule, class_names, mixup, len(train_images))
     with RunFolder(config.run.output_dir, to_dict(config), resume, accelerator) as run:
         train(trainer, config, train_images, eval_images, chunk_size, run)
@@ -103,10 +107,11 @@ class Finetuner(Trainer):
     def backward(self, step: int, chunks: Chunks, num_chunks: int) -> Tensor:
         """The gradients of a step; what mixup and drop path draw depends on the step alone."""
         key = (self.config.run.seed, step, self.accelerator.process_index)
-        set_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        seeds = iter(np.random.SeedSequence(key).generate_state(num_chunks))
 
         def next_loss() -> Tensor:
             batch = data.join([next(chunks)], self.accelerator.device)
+            set_seed(int(next(seeds)))  # after loading, which draws too if there are no workers
             return self.loss(batch["image"], batch["label"])
 
         return accumulate_gradients(self.accelerator, self.model, num_chunks, next_loss)
@@ -148,7 +153,7 @@ class Finetuner(Trainer):
             "eval_loss": self.accelerator.reduce(loss, "sum").item() / number,
         }
 
-    def evaluated(self, run: RunFolder, scores: dict[str, float], done: int) -> None:
+    def on_evaluation(self, run: RunFolder, scores: dict[str, float], done: int) -> None:
         """Keep the best classifier."""
         if self.accelerator.is_main_process and scores["top1"] >= max(_top1(run, done)):
             self.save_classifier(run.path / "best", scores)
@@ -193,19 +198,9 @@ def _top1(run: RunFolder, done: int) -> list[float]:
     ]
 
 
-def build_mixup(config: FinetuneConfig, num_classes: int, chunk_size: int) -> Mixup | None:
-    """timm's mixup and cutmix, or None if both are off.
-
-    Raises:
-        ValueError: mixup needs an even micro-batch and has an odd one.
-    """
+def build_mixup(config: FinetuneConfig, num_classes: int) -> Mixup:
+    """timm's mixup and cutmix."""
     augment = config.augment
-    if augment.mixup_prob == 0 or augment.mixup == augment.cutmix == 0:
-        return None
-    if chunk_size % 2:
-        raise ValueError(
-            f"optim.micro_batch_size must be even for augment.mixup and cutmix, got {chunk_size}"
-        )
     return Mixup(
         mixup_alpha=augment.mixup,
         cutmix_alpha=augment.cutmix,

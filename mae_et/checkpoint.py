@@ -20,16 +20,13 @@ from typing import Any
 
 import torch
 import yaml
-from accelerate import Accelerator, DistributedType
-from safetensors import SafetensorError
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from .curriculum import as_pair
 from .model import MaskedAutoencoder
-
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 REFERENCE_HEADS = {768: 12, 1024: 16, 1280: 16}
 """Encoder width -> attention heads of the reference implementation's ViT-B, L and H; the only thing
@@ -47,13 +44,12 @@ def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (unfinished / "state.json").write_text(json.dumps({"step": step}))
-        for file in unfinished.rglob("*"):
-            _flush(file)
-        shutil.rmtree(final, ignore_errors=True)
-        unfinished.rename(final)
+        for path in (*unfinished.rglob("*"), unfinished):
+            _flush(path)
+        _replace(final, unfinished)
         _flush(final.parent)
         for old in _checkpoints(run)[:-keep]:
-            shutil.rmtree(old)
+            _remove(old)
     accelerator.wait_for_everyone()
 
 
@@ -66,24 +62,28 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
     try:
         accelerator.load_state(str(checkpoint))
         step: int = json.loads((checkpoint / "state.json").read_text())["step"]
-    except (OSError, KeyError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"checkpoint {checkpoint} is damaged: {error}") from error
+    except Exception as error:  # damaged files raise nearly anything
+        raise ValueError(
+            f"checkpoint {checkpoint} is damaged ({error}); remove its folder to go on from the "
+            "one before"
+        ) from error
     return step
 
 
 def save_unwrapped(accelerator: Accelerator) -> None:
     """Have checkpoints hold the model without DDP's prefix, for any number of processes."""
 
+    def unwrap(model: nn.Module) -> nn.Module:
+        unwrapped: nn.Module = accelerator.unwrap_model(model, keep_torch_compile=False)
+        return unwrapped
+
     def before_save(models: list[nn.Module], weights: list[dict[str, Tensor]], _: str) -> None:
-        if accelerator.distributed_type not in SHARDED:
-            weights[:] = [accelerator.unwrap_model(model).state_dict() for model in models]
+        weights[:] = [unwrap(model).state_dict() for model in models]
 
     def before_load(models: list[nn.Module], folder: str) -> None:
-        if accelerator.distributed_type not in SHARDED:
-            for model in models:
-                weights = load_file(Path(folder) / "model.safetensors")
-                accelerator.unwrap_model(model).load_state_dict(weights)
-            models.clear()  # accelerate loads what is left
+        for model in models:
+            unwrap(model).load_state_dict(load_file(Path(folder) / "model.safetensors"))
+        models.clear()  # accelerate loads what is left
 
     accelerator.register_save_state_pre_hook(before_save)
     accelerator.register_load_state_pre_hook(before_load)
@@ -98,6 +98,20 @@ def remove_unfinished(run: Path) -> None:
     """Remove what an interrupted save has left."""
     for folder in (run / "checkpoints").glob("*.tmp"):
         shutil.rmtree(folder)
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Put a new folder into the place of another, which exists until then."""
+    if folder.exists():
+        _remove(folder)
+    new.rename(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that must not look whole while it is being removed."""
+    going = folder.with_name(folder.name + ".old.tmp")
+    shutil.rmtree(going, ignore_errors=True)
+    shutil.rmtree(folder.rename(going))
 
 
 def _checkpoints(run: Path) -> list[Path]:
@@ -162,8 +176,7 @@ def save_timm_folder(
         model_args=dict(model_args),
         safe_serialization=True,
     )
-    shutil.rmtree(final, ignore_errors=True)
-    unfinished.rename(final)
+    _replace(final, unfinished)
 
 
 # --- reading checkpoints

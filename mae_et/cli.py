@@ -100,10 +100,10 @@ def run_command(command: Callable[[], object]) -> int:
     """
     try:
         command()
-    except (ValueError, OSError, RunStoppedError) as error:
+    except (ValueError, RunStoppedError) as error:
         if os.environ.get("MAE_ET_TRACEBACK"):
             raise
-        if os.environ.get("RANK", "0") == "0":
+        if os.environ.get("RANK", "0") == "0":  # every process finds the same
             print("error:", re.sub(r"\s+", " ", str(error)).strip(), file=sys.stderr)
         return 3 if isinstance(error, RunStoppedError) else 2
     return 0

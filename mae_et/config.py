@@ -146,15 +146,16 @@ class OptimConfig:
     Args:
         epochs: passes over the training images.
         batch_size: images per optimizer step, over all processes.
-        micro_batch_size: full-size images per forward pass of one process; null for all of its
-            share at once. Small stages join several of these.
+        micro_batch_size: most full-size images per forward pass of one process; null for all of
+            its share at once. Rounded down to a divisor of the share; small stages join several.
         base_lr: peak learning rate per 256 images: lr = base_lr · batch_size / 256.
         min_lr: learning rate at the end.
         warmup_epochs: linear warm-up from zero.
         weight_decay: of all parameters but biases and norms.
         betas: of AdamW.
         clip_grad: largest gradient norm; null for no clipping.
-        max_skipped_steps: steps in a row with a non-finite gradient after which the run stops.
+        max_skipped_steps: steps in a row with a non-finite gradient after which the run stops, at
+            the next log step.
     """
 
     epochs: float = 400

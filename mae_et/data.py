@@ -19,7 +19,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -117,7 +117,8 @@ class ImageTable:
                 f"data.image_column must be one of {', '.join(images) or 'no image column at all'} "
                 f"(all columns: {', '.join(dataset.column_names)}), got {column!r}"
             )
-        self.rows = dataset.cast_column(self.column, datasets.Image(decode=False))
+        only = dataset.select_columns([self.column])
+        self.rows = only.cast_column(self.column, datasets.Image(decode=False))
         self.mode = MODES[in_chans]
 
     def __len__(self) -> int:
@@ -135,8 +136,9 @@ class ImageTable:
             with Image.open(source) as image:
                 return ImageOps.exif_transpose(image).convert(self.mode)
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-            name = (cell and cell["path"]) or f"row {index}"
-            raise UnreadableImageError(f"{name}: {error}") from error
+            name = (cell and cell["path"]) or f"{self.rows.split} row {index}"
+            reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
+            raise UnreadableImageError(f"{name}: {reason}") from error
 
 
 class UnreadableImageError(ValueError):
@@ -230,25 +232,35 @@ class StepBatches:
                 yield list(range(start, start + self.chunk_size))
 
 
-def split_batch(batch_size: int, micro_batch_size: int | None, world: int) -> int:
+def split_batch(
+    batch_size: int, micro_batch_size: int | None, world: int, multiple: int = 1
+) -> int:
     """The chunk size: images that one process handles at a time at full size.
 
+    The largest number up to `micro_batch_size` that divides a process's share of the batch.
+
+    Args:
+        batch_size: images of a step, over all processes.
+        micro_batch_size: the most that fit; None for the whole share.
+        world: processes.
+        multiple: the chunk size has to be a multiple of this.
+
     Raises:
-        ValueError: the processes or the micro-batch do not divide the batch.
+        ValueError: the processes do not divide the batch, or the chunk size would be none.
     """
     if batch_size % world:
         raise ValueError(
             f"optim.batch_size must be a multiple of the {world} processes, got {batch_size}"
         )
     share = batch_size // world
-    if micro_batch_size is None:
-        return share
-    if share % micro_batch_size:
+    most = min(share, micro_batch_size or share)
+    sizes = [size for size in range(multiple, most + 1, multiple) if share % size == 0]
+    if not sizes:
         raise ValueError(
-            f"optim.micro_batch_size must divide a process's share of the batch, {share} "
-            f"(optim.batch_size {batch_size} over {world} processes), got {micro_batch_size}"
+            f"optim.batch_size {batch_size} over {world} processes and optim.micro_batch_size "
+            f"{micro_batch_size} must allow chunks of a multiple of {multiple} images"
         )
-    return micro_batch_size
+    return sizes[-1]
 
 
 def shard(num_samples: int, batch_size: int, rank: int, world: int) -> list[list[int]]:
@@ -270,7 +282,7 @@ def make_loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         collate_fn=collate,
-        prefetch_factor=4 if num_workers else None,
+        prefetch_factor=2 if num_workers else None,
     )
 
 
@@ -286,11 +298,17 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 def join(chunks: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, Tensor]:
     """The tensors of chunks, joined on the device."""
-    return {
-        name: torch.cat([chunk[name].to(device, non_blocking=True) for chunk in chunks])
-        for name in chunks[0]
-        if name != "unreadable"
-    }
+    moved = [
+        {
+            name: value.to(device, non_blocking=True)
+            for name, value in chunk.items()
+            if name != "unreadable"
+        }
+        for chunk in chunks
+    ]
+    if len(moved) == 1:
+        return moved[0]
+    return {name: torch.cat([chunk[name] for chunk in moved]) for name in moved[0]}
 
 
 class PretrainTransform:
@@ -339,9 +357,11 @@ class EvalTransform:
         return {"noise": torch.rand(self.num_patches), "image": self.crop(image)}
 
 
-def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(N, C, H, W), values in 0 … 255 -> float32, normalised by statistics of values in 0 … 1."""
-    offset, scale = (
-        255 * torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std)
-    )
-    return (images - offset) / scale
+def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalise (…, C, H, W) with values in 0 … 255 by statistics (C, 1, 1) of values in 0 … 1."""
+    return (images - 255 * mean) / (255 * std)
+
+
+def channel_statistics(values: Sequence[float], device: torch.device | str = "cpu") -> Tensor:
+    """(C, 1, 1): a mean or deviation per channel, for `normalize`."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)

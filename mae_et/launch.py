@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import importlib.util
+from datetime import timedelta
+from pathlib import Path
 
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedType
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from .config import RunConfig, flatten, to_dict
+
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def make_accelerator(run: RunConfig) -> Accelerator:
     """The accelerator of this process.
 
     Raises:
-        ValueError: the precision or the tracker is not to be had here.
+        ValueError: the precision, the tracker or the way of distributing is not to be had here.
     """
     tracker: str | None = run.tracker
     if tracker == "auto":
         tracker = "tensorboard" if importlib.util.find_spec("tensorboard") else None
     elif tracker == "none":
         tracker = None
-    ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-    return Accelerator(
+    available = [str(name) for name in get_available_trackers()]
+    if tracker is not None and tracker not in available:
+        raise ValueError(
+            f"run.tracker must be auto, none or an installed one "
+            f"({', '.join(available) or 'none is'}), got {tracker!r}"
+        )
+    accelerator = Accelerator(
         mixed_precision=run.mixed_precision,
         log_with=tracker,
         project_dir=run.output_dir,
-        kwargs_handlers=[ddp],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            # The first process may read a large data set for long while the others wait.
+            InitProcessGroupKwargs(timeout=timedelta(hours=2)),
+        ],
     )
+    if accelerator.distributed_type in SHARDED:
+        raise ValueError(
+            "the launch configuration must not ask for FSDP, DeepSpeed or Megatron, got "
+            f"{accelerator.distributed_type.value}: encoders up to ViT-H fit one device"
+        )
+    return accelerator
 
 
-def start_trackers(accelerator: Accelerator, config: object) -> None:
+def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> None:
     """Start the run's trackers, with every field of its configuration."""
     fields = {
         name: value if isinstance(value, int | float | str) else str(value)
         for name, value in flatten(to_dict(config)).items()
     }
-    accelerator.init_trackers("tracker", config=fields)
+    accelerator.init_trackers("mae-et", fields, {"wandb": {"name": folder.name}})

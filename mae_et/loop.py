@@ -69,7 +69,7 @@ class Trainer(ABC):
         self.schedule = schedule
         if config.run.compile:
             model.compile(dynamic=False)  # in place: the state dict keeps its keys
-            torch._dynamo.config.cache_size_limit = 64  # a graph per input size and batch shape
+            torch._dynamo.config.recompile_limit = 64  # a graph per input size and batch shape
         save_unwrapped(accelerator)
         self.model: nn.Module
         self.optimizer: AcceleratedOptimizer
@@ -111,7 +111,7 @@ class Trainer(ABC):
         """Whether to evaluate after `done` steps."""
         return is_due(done, self.run_config.eval_every)
 
-    def evaluated(self, run: RunFolder, scores: dict[str, float], done: int) -> None:  # noqa: B027
+    def on_evaluation(self, run: RunFolder, scores: dict[str, float], done: int) -> None:  # noqa: B027
         """An evaluation has been written down; there may be nothing to do about it."""
 
     @abstractmethod
@@ -142,7 +142,7 @@ def train(
         RunStoppedError: too many non-finite steps or unreadable images.
     """
     accelerator, schedule = trainer.accelerator, trainer.schedule
-    start_trackers(accelerator, config)
+    start_trackers(accelerator, config, run.path)
     start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
 
     batch_size, num_steps = config.optim.batch_size, schedule.num_steps
@@ -159,7 +159,7 @@ def train(
     unreadable = UnreadableImages(
         len(train_images) + len(eval_images), config.data.max_bad_share, run
     )
-    chunks = unreadable.checked(meter.timed(iter(loader)))
+    chunks = unreadable.noted(meter.timed(iter(loader)))
     is_shown = config.run.progress and accelerator.is_main_process
     bar = tqdm(total=num_steps, initial=start, disable=not is_shown)
 
@@ -174,14 +174,16 @@ def train(
             epoch = done * batch_size / len(train_images)
             metrics = {"epoch": epoch, "size": stage.size, "lr": trainer.learning_rate(step)}
             metrics |= meter.read()
+            unreadable.check()
             run.write_metrics(metrics, done)
             bar.set_postfix_str(describe(metrics))
-        with meter.excluded():
-            if done == num_steps or trainer.is_evaluation_due(done):
-                scores = trainer.evaluate(unreadable.checked(iter(eval_loader)))
+        if done == num_steps or trainer.is_evaluation_due(done):
+            with meter.excluded():
+                scores = trainer.evaluate(unreadable.noted(iter(eval_loader)))
                 run.write_metrics(scores, done)
-                trainer.evaluated(run, scores, done)
-            if done == num_steps or is_due(done, config.run.checkpoint_every):
+                trainer.on_evaluation(run, scores, done)
+        if done == num_steps or is_due(done, config.run.checkpoint_every):
+            with meter.excluded():
                 save_checkpoint(accelerator, run.path, done, config.run.keep_checkpoints)
 
     bar.close()

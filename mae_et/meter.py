@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from .cli import RunStoppedError
@@ -43,6 +44,8 @@ class Meter:
     @contextmanager
     def excluded(self) -> Iterator[None]:
         """Work that is no training: its seconds are not counted."""
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.synchronize()  # what is still running was training
         start = time.perf_counter()
         yield
         self._excluded += time.perf_counter() - start
@@ -124,23 +127,28 @@ class UnreadableImages:
         self.run = run
         self.found: set[str] = set()
 
-    def checked(self, chunks: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The chunks; each unreadable image that one of them names is counted once.
-
-        Raises:
-            RunStoppedError: more than `max_share` of the data set is unreadable.
-        """
+    def noted(self, chunks: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The chunks; each unreadable image that one of them names is written down once."""
         for chunk in chunks:
             new = sorted(set(chunk["unreadable"]) - self.found)
             if new:
                 self.found.update(new)
                 self.run.write_unreadable(new)
-                self._check(new[-1])
             yield chunk
 
-    def _check(self, last: str) -> None:
-        if len(self.found) > self.max_share * self.num_images:
+    def check(self) -> None:
+        """Compare what all processes have found with the limit; each of them comes here at once.
+
+        Raises:
+            RunStoppedError: more than `max_share` of the data set is unreadable.
+        """
+        accelerator = self.run.accelerator
+        count = torch.tensor(len(self.found), device=accelerator.device)
+        if accelerator.reduce(count, "sum").item() == 0:
+            return
+        found = sorted(set(gather_object(list(self.found))))
+        if len(found) > self.max_share * self.num_images:
             raise RunStoppedError(
-                f"{len(self.found)} of {self.num_images} images are unreadable, and "
-                f"data.max_bad_share allows {self.max_share:.2%}; the last: {last}"
+                f"{len(found)} of {self.num_images} images are unreadable, and "
+                f"data.max_bad_share allows {self.max_share:.2%}; one of them: {found[0]}"
             )

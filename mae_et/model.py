@@ -32,10 +32,17 @@ class MAEOutput(NamedTuple):
 
     loss: Tensor
     """(): mean squared error over the masked patches."""
-    prediction: Tensor
-    """(N, L, P): predicted targets of all patches, in the order of the grid."""
     mask: Tensor
     """(N, L) bool, True where masked."""
+    shuffled: Tensor
+    """(N, L, P): predicted targets of all patches, in the order in which they were decoded."""
+    order: Tensor
+    """(N, L): the index of each patch in that order."""
+
+    @property
+    def prediction(self) -> Tensor:
+        """(N, L, P): predicted targets of all patches, in the order of the grid."""
+        return take_patches(self.shuffled, self.order.argsort(dim=1))
 
 
 class MaskedAutoencoder(nn.Module):
@@ -62,6 +69,7 @@ class MaskedAutoencoder(nn.Module):
 
     encoder_positions: Tensor
     decoder_positions: Tensor
+    input_size: tuple[int, int]
 
     def __init__(
         self,
@@ -129,6 +137,7 @@ class MaskedAutoencoder(nn.Module):
         self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
             _update_positions_after_loading
         )
+        self.input_size = (0, 0)
         self.set_input_size(self.full_size)
 
     def _init_weights(self) -> None:
@@ -165,9 +174,10 @@ class MaskedAutoencoder(nn.Module):
         Raises:
             ValueError: the size does not fit.
         """
-        self.grid = self.check_input_size(size)
-        self.input_size = as_pair(size)
-        self._update_positions()
+        if as_pair(size) != self.input_size:
+            self.grid = self.check_input_size(size)
+            self.input_size = as_pair(size)
+            self._update_positions()
 
     def check_input_size(self, size: Size) -> Grid:
         """The grid (rows, columns) of an input size.
@@ -245,8 +255,8 @@ class MaskedAutoencoder(nn.Module):
         target = self.compute_target(take_patches(patches, patch_mask.masked).float())
         predicted = shuffled[:, self.num_visible :].float()
         loss = (predicted - target).square().mean()
-        back = torch.cat([patch_mask.visible, patch_mask.masked], dim=1).argsort(dim=1)
-        return MAEOutput(loss, take_patches(shuffled, back), patch_mask.mask)
+        order = torch.cat([patch_mask.visible, patch_mask.masked], dim=1)
+        return MAEOutput(loss, patch_mask.mask, shuffled, order)
 
     def encode(self, visible: Tensor, patch_mask: PatchMask, positions: Tensor) -> Tensor:
         """Visible patches (N, K, P) -> tokens (N, T + K, D)."""

@@ -75,18 +75,24 @@ class Pretrainer(Trainer):
         super().__init__(config, accelerator, model, adamw(groups, config.optim.betas), curriculum)
         self.config = config
         self.unwrapped = model
+        self.mean = data.channel_statistics(config.data.mean, accelerator.device)
+        self.std = data.channel_statistics(config.data.std, accelerator.device)
 
     def backward(self, step: int, chunks: Chunks, num_chunks: int) -> Tensor:
         """The gradients of a step at its stage's size, in as few micro-batches as fit."""
         size = self.schedule.stage_at(step).size
         self.unwrapped.set_input_size(size)
-        joined = chunks_per_micro_batch(size, self.schedule.full_size, num_chunks)
+        chunks_per_forward = chunks_per_micro_batch(size, self.schedule.full_size, num_chunks)
 
         def next_loss() -> Tensor:
-            micro_batch = data.join([next(chunks) for _ in range(joined)], self.accelerator.device)
+            micro_batch = data.join(
+                [next(chunks) for _ in range(chunks_per_forward)], self.accelerator.device
+            )
             return self.loss(micro_batch["image"], micro_batch["noise"], size)
 
-        return accumulate_gradients(self.accelerator, self.model, num_chunks // joined, next_loss)
+        return accumulate_gradients(
+            self.accelerator, self.model, num_chunks // chunks_per_forward, next_loss
+        )
 
     def loss(self, images: Tensor, noise: Tensor, size: Size) -> Tensor:
         """(): the loss of full-size uint8 images (N, C, H, W), cropped to the input size.
@@ -104,7 +110,7 @@ class Pretrainer(Trainer):
         images are fewer pixels to normalise.
         """
         cropped = low_frequency_crop(images.float(), as_pair(size), self.config.curriculum.nyquist)
-        return data.normalize(cropped, self.config.data.mean, self.config.data.std)
+        return data.normalize(cropped, self.mean, self.std)
 
     @torch.no_grad()
     def evaluate(self, chunks: Chunks) -> dict[str, float]:

@@ -19,7 +19,7 @@ from . import data
 from .checkpoint import load_mae_checkpoint
 from .cli import LineParser
 from .config import IMAGENET_MEAN, IMAGENET_STD
-from .curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair
+from .curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
 from .lowfreq import Nyquist, low_frequency_crop
 from .model import MaskedAutoencoder
 from .runfolder import read_metrics
@@ -152,18 +152,18 @@ def main(arguments: Sequence[str]) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ValueError("reconstruct needs matplotlib: pip install 'mae-et[report]'") from error
+        raise ValueError("reconstruct needs matplotlib: pip install matplotlib") from error
 
     checkpoint = Path(options.checkpoint)
     model = load_mae_checkpoint(checkpoint).eval()
     run = checkpoint.parent.parent if checkpoint.name.startswith("step_") else checkpoint
     config = yaml.safe_load((run / "config.yaml").read_text()) if run.is_dir() else {}
     source, metrics = config.get("data", {}), read_metrics(run) if run.is_dir() else []
-    images, noise = _load(model, source, options)
+    images, noise = _load(model, source, config.get("run", {}).get("seed", 0), options)
 
-    mean = torch.tensor(source.get("mean", IMAGENET_MEAN)).view(-1, 1, 1)
-    std = torch.tensor(source.get("std", IMAGENET_STD)).view(-1, 1, 1)
-    normalized = data.normalize(images, mean.flatten().tolist(), std.flatten().tolist())
+    mean = data.channel_statistics(source.get("mean", IMAGENET_MEAN))
+    std = data.channel_statistics(source.get("std", IMAGENET_STD))
+    normalized = data.normalize(images, mean, std)
     nyquist = config.get("curriculum", {}).get("nyquist", "paper")
     columns = []
     for size in options.sizes or _sizes(model, metrics):
@@ -178,19 +178,26 @@ def main(arguments: Sequence[str]) -> None:
     print(f"picture: {options.out}")
 
 
-def _load(model: MaskedAutoencoder, source: dict[str, Any], options: Any) -> tuple[Tensor, Tensor]:
+def _load(
+    model: MaskedAutoencoder, source: dict[str, Any], run_seed: int, options: Any
+) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) uint8 and noise (N, L): of the run's held-out images, or of a split."""
     path = options["data.path"] or source.get("path")
     if path is None:
         raise ValueError("data.path must be given, since the checkpoint names no data")
-    split = options["data.split"] or source.get("split", "train")
-    train, held_out = data.train_and_eval_splits(
-        path, split, source.get("eval_split"), options.num_images, options.seed
-    )
-    table = data.ImageTable(
-        train if options["data.split"] else held_out, source.get("image_column"), model.in_chans
-    )
+    if options["data.split"]:
+        rows = data.take_split(data.load_splits(path), options["data.split"], "data.split")
+    else:
+        _, rows = data.train_and_eval_splits(
+            path,
+            source.get("split", "train"),
+            source.get("eval_split"),
+            source.get("eval_images", options.num_images),
+            run_seed,
+        )
+    table = data.ImageTable(rows, source.get("image_column"), model.in_chans)
     transform = data.EvalTransform(as_pair(model.full_size), model.num_patches)
-    stream = data.SampleStream(table, transform, options.seed, shuffle=False)
+    stream = data.SampleStream(table, transform, options.seed)  # shuffled by --seed
     batch = data.collate([stream[number] for number in range(min(options.num_images, len(stream)))])
     return batch["image"], batch["noise"]
 
@@ -204,5 +211,4 @@ def _sizes(model: MaskedAutoencoder, metrics: Sequence[dict[str, Any]]) -> list[
             num_steps=len(EFFICIENTTRAIN_SIZES),
         )
         seen = [stage.size for stage in curriculum.stages]
-    pairs = dict.fromkeys(as_pair(size if isinstance(size, int) else tuple(size)) for size in seen)
-    return [height if height == width else (height, width) for height, width in pairs]
+    return [as_size(*pair) for pair in dict.fromkeys(as_pair(size) for size in seen)]

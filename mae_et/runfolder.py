@@ -8,6 +8,7 @@ RUN/checkpoints/       see `mae_et.checkpoint`
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import time
@@ -41,13 +42,17 @@ class RunFolder:
     ) -> None:
         self.path = Path(path)
         self.accelerator = accelerator
+        # What the launcher decided is part of the configuration.
+        run = {**config["run"], "mixed_precision": accelerator.mixed_precision}
+        config = {**config, "run": run}
         if accelerator.is_main_process:
             self._check_free(config, resume)
-            self.path.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.path)
             remove_unfinished(self.path)
-            with (self.path / "config.yaml").open("w") as file:
-                yaml.safe_dump(dict(config), file, sort_keys=False)
+            if not resume:
+                unfinished = self.path / "config.yaml.tmp"
+                unfinished.write_text(yaml.safe_dump(config, sort_keys=False))
+                unfinished.rename(self.path / "config.yaml")
         accelerator.wait_for_everyone()
         self.checkpoint = latest_checkpoint(self.path) if resume else None
 
@@ -60,13 +65,11 @@ class RunFolder:
 
     def _check_free(self, config: Mapping[str, Any], resume: bool) -> None:
         config_file = self.path / "config.yaml"
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"run.output_dir must be a folder, got the file {self.path}")
         if resume and not config_file.exists():
             raise ValueError(f"--resume needs a run in run.output_dir, got none in {self.path}")
+        _lock(self.path).close()
         if not config_file.exists():
             return
-        _lock(self.path).close()
         if not resume:
             raise ValueError(
                 f"run.output_dir must be new, got {self.path}, which holds a run; "
@@ -94,11 +97,22 @@ class RunFolder:
 
 
 def _lock(path: Path) -> IO[str]:
-    """Lock a folder until the returned file is closed, at the latest by the end of the process."""
-    file = (path / ".lock").open("a")
+    """Lock a folder until the returned file is closed, at the latest by the end of the process.
+
+    A record lock: loader processes do not inherit it, and a killed run leaves none.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / ".lock").open("a")
+    except OSError as error:
+        raise ValueError(
+            f"run.output_dir must be a folder to write in, got {path} ({error})"
+        ) from error
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
+            return file
         file.close()
         raise ValueError(
             f"run.output_dir must be free, got {path}, in use by another run"

@@ -10,7 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from finetune.config import FinetuneConfig
 from mae_et import data
+from mae_et.cli import config_parser, parse, recipe_names
+from mae_et.config import PretrainConfig
 from mae_et.meter import UnreadableImages
 
 
@@ -105,7 +108,8 @@ def test_exif_orientation_is_respected(tmp_path: Path) -> None:
 
 def test_normalize() -> None:
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
-    normalized = data.normalize(images, (0.5, 0.2, 0.0), (0.25, 0.1, 0.5))
+    mean, std = map(data.channel_statistics, ((0.5, 0.2, 0.0), (0.25, 0.1, 0.5)))
+    normalized = data.normalize(images, mean, std)
     torch.testing.assert_close(normalized.flatten(), torch.tensor([-2.0, 0.0, 2.0]))
 
 
@@ -161,6 +165,34 @@ def test_an_unreadable_image_is_replaced_and_named(image_folder: Path, tmp_path:
     unreadable = UnreadableImages(len(images), max_share=0.05, run=run)  # type: ignore[arg-type]
     samples = [stream[number] for number in range(160)]
     assert all(sample["image"].shape == (1, 16, 16) for sample in samples)
-    list(unreadable.checked(iter([data.collate(samples)])))
+    list(unreadable.noted(iter([data.collate(samples)])))
     assert len(run.lines) == 3
-    assert all("class_0" in line and ".png" in line for line in run.lines)
+    assert all("class_0" in line and line.endswith(".png: no image") for line in run.lines)
+
+
+def test_unreadable_bytes_in_a_table_are_named_once() -> None:
+    rows = {"image": [{"bytes": b"nothing", "path": None}]}
+    features = datasets.Features({"image": datasets.Image()})
+    images = data.ImageTable(datasets.Dataset.from_dict(rows, features=features), None, 3)
+    messages = set()
+    for _ in range(2):
+        with pytest.raises(data.UnreadableImageError) as error:
+            images[0]
+        messages.add(str(error.value))
+    assert len(messages) == 1
+
+
+def test_every_recipe_fits_many_processes() -> None:
+    for package, parse_type in (("mae_et", PretrainConfig), ("finetune", FinetuneConfig)):
+        for name in set(recipe_names(package)) - {"demo"}:
+            parser = config_parser(parse_type, "test", "")
+            arguments = ["--config", name, "--data.path", "disk:x"]
+            if package == "finetune":
+                arguments += ["--checkpoint", "none"]
+            config, _ = parse(parser, parse_type, arguments, package)
+            for world in (1, 2, 8, 32):
+                optim = config.optim
+                size = data.split_batch(optim.batch_size, optim.micro_batch_size, world, 2)
+                assert optim.batch_size // world % size == 0
+                assert size <= (optim.micro_batch_size or size)
+                assert size >= min(optim.batch_size // world, 16)

@@ -104,6 +104,42 @@ def test_balanced_choice_of_labels() -> None:
     assert len(choose_labels(labels, 4, per_class=None, fraction=None, seed=0)) == 100
 
 
+def test_eval_split_has_the_classes_of_the_training_split(clothes: str) -> None:
+    """Class numbers come from the names, whatever a split's own order or part of the classes."""
+    rows = data.load_splits(clothes)["test"].select(range(3)).remove_columns("label")
+    held_out = LabelledImages(rows.add_column("kind", ["c", "b", "c"]), "kind", ["a", "b", "c"])
+    assert held_out.labels.tolist() == [2, 1, 2]
+    with pytest.raises(ValueError, match=r"must have the classes .* with d, which"):
+        LabelledImages(rows.add_column("kind", ["c", "d", "c"]), "kind", ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0, None, 1], "1 rows without"),
+        ([0.5, 1.0, 1.5], "float64"),
+        ([0, -2, 1], "from 0, got -2"),
+    ],
+)
+def test_labels_that_are_none(clothes: str, values: list[float], message: str) -> None:
+    rows = data.load_splits(clothes)["test"].select(range(3))
+    with pytest.raises(ValueError, match=message):
+        LabelledImages(rows.add_column("kind", values), "kind")
+
+
+def test_workers_do_not_change_the_training(clothes: str, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        arguments = tiny_finetune(
+            clothes, tmp_path / str(workers), data__num_workers=workers, model__drop_path=0.5
+        )
+        assert main(arguments) == 0
+    first, second = (
+        load_file(tmp_path / name / "last" / "model.safetensors") for name in ("0", "2")
+    )
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
 def test_labels_of_strings_and_integers(clothes: str) -> None:
     train = data.load_splits(clothes)["train"]
     labelled = LabelledImages(train, None)
