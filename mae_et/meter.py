@@ -95,6 +95,7 @@ class Meter:
             "loss": loss,
             "grad_norm": norm,
             "skipped_steps": int(skipped),
+            "processes": self.accelerator.num_processes,
             "images": images,
             "seconds": seconds,
             "images_per_s": images / seconds,

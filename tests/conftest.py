@@ -21,17 +21,26 @@ FASHION_MNIST = ROOT / "scripts" / "data" / "fashion_mnist"
 datasets.disable_progress_bars()
 
 
-LAUNCH_TWO = (
-    *("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"),
-    *("--mixed_precision", "no", "--dynamo_backend", "no", "-m"),
-)
-"""Arguments of Python that launch a module in two CPU processes."""
+def launch_two(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a module in two CPU processes through accelerate's launcher.
+
+    `--cpu` would start one process only; `--multi_gpu` is the distributed launcher, and the
+    environment keeps its processes on the CPU.
+    """
+    launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+    one_machine = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m")
+    return subprocess_run([*launch, *one_machine, *arguments], ACCELERATE_USE_CPU="true")
 
 
-def subprocess_run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def subprocess_run(command: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python with these arguments in the root of the repository."""
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

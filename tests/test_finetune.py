@@ -20,7 +20,7 @@ from mae_et import MaskedAutoencoder, data, export_encoder
 from mae_et.pos_embed import resample_table
 from mae_et.runfolder import read_metrics
 
-from .conftest import LAUNCH_TWO, subprocess_run, tiny_finetune
+from .conftest import launch_two, tiny_finetune
 
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 
@@ -249,10 +249,9 @@ def test_two_processes_count_every_image_once(clothes: str, tmp_path: Path) -> N
         "optim.warmup_epochs": 0.5,
     }
     assert main(tiny_finetune(clothes, tmp_path / "one", **plain)) == 0
-    result = subprocess_run(
-        [*LAUNCH_TWO, "finetune", *tiny_finetune(clothes, tmp_path / "two", **plain)]
-    )
+    result = launch_two(["finetune", *tiny_finetune(clothes, tmp_path / "two", **plain)])
     assert result.returncode == 0, result.stderr
+    assert read_metrics(tmp_path / "two")[0]["processes"] == 2
     one, two = (read_metrics(tmp_path / name)[-1] for name in ("one", "two"))
     assert one["top1"] == two["top1"]
     assert one["top5"] == two["top5"]

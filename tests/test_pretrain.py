@@ -18,7 +18,7 @@ from mae_et.checkpoint import latest_checkpoint
 from mae_et.pretrain import Pretrainer, chunks_per_micro_batch
 from mae_et.runfolder import read_metrics
 
-from .conftest import LAUNCH_TWO, subprocess_run, tiny
+from .conftest import launch_two, subprocess_run, tiny
 
 
 def weights(run: Path) -> dict[str, Tensor]:
@@ -113,10 +113,11 @@ def test_two_processes_train_as_one(
 ) -> None:
     run = tmp_path / "run"
     arguments = tiny(clothes, run, data__num_workers=workers)
-    result = subprocess_run([*LAUNCH_TWO, "mae_et", "pretrain", *arguments])
+    result = launch_two(["mae_et", "pretrain", *arguments])
     assert result.returncode == 0, result.stderr
     ours, theirs = ([m for m in read_metrics(r) if "loss" in m] for r in (run, finished))
     assert len(ours) == 20
+    assert {line["processes"] for line in ours} == {2}
     for one, two in zip(ours, theirs, strict=True):
         assert one["loss"] == pytest.approx(two["loss"], abs=1e-5)
         assert one["grad_norm"] == pytest.approx(two["grad_norm"], rel=1e-3)
