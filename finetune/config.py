@@ -209,3 +209,9 @@ class FinetuneConfig:
             "given: RUN/encoder, a .pth file, or none to train from scratch",
         )
         check_channels(self.model.in_chans, self.data.mean, self.data.std)
+        check(
+            self.model.in_chans != 4 or self.augment.randaug is None,
+            "augment.randaug",
+            self.augment.randaug,
+            "null for model.in_chans 4, which its operations do not support",
+        )

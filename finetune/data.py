@@ -10,9 +10,11 @@ from PIL import Image
 from timm.data import create_transform
 
 from mae_et.curriculum import as_pair
-from mae_et.data import ImageTable, SampleStream, load_splits, take_split
+from mae_et.data import ImageTable, SampleStream, eval_split_name, load_splits, take_split
 
 from .config import FinetuneConfig
+
+MAX_CLASSES = 100_000
 
 
 class LabelledImages:
@@ -81,6 +83,10 @@ def _class_names(feature: Any, values: list[Any]) -> list[str]:
         return sorted(set(values))
     if min(values) < 0:
         raise ValueError(f"data.label_column must hold integers from 0, got {min(values)}")
+    if max(values) >= MAX_CLASSES:
+        raise ValueError(
+            f"data.label_column must hold integers below {MAX_CLASSES}, got {max(values)}"
+        )
     return [str(label) for label in range(max(values) + 1)]
 
 
@@ -130,8 +136,12 @@ def load_labelled(config: FinetuneConfig) -> tuple[SampleStream, SampleStream, l
     assert source.path is not None
     splits = load_splits(source.path)
     train = LabelledImages(take_split(splits, source.split, "data.split"), source.label_column)
-    names = [source.eval_split] if source.eval_split else ["validation", "val", "test"]
-    name = next((name for name in names if name in splits), names[0])
+    name = eval_split_name(splits, source.split, source.eval_split)
+    if name is None:
+        raise ValueError(
+            "data.path must have a split to evaluate on, validation or test, or data.eval_split "
+            f"name another; got only {', '.join(splits)}"
+        )
     num_classes = len(train.class_names)
     if num_classes < 2:
         raise ValueError(f"data.label_column must have at least 2 classes, got {num_classes}")

@@ -50,7 +50,13 @@ def load_encoder(classifier: VisionTransformer, checkpoint: str) -> None:
     Raises:
         ValueError: the checkpoint is missing, damaged, unsafe, or of another architecture.
     """
-    weights, grid = read_encoder(Path(checkpoint))
+    weights, grid, num_heads = read_encoder(Path(checkpoint))
+    own_heads = classifier.blocks[0].attn.num_heads
+    if num_heads not in (None, own_heads):  # the one thing that shapes do not tell
+        raise ValueError(
+            f"checkpoint {checkpoint} is of another architecture ({num_heads} attention heads for "
+            f"{own_heads})"
+        )
     own = classifier.state_dict()
     for name in [name for name in weights if name.startswith(("norm.", "head."))]:
         if name not in own or weights[name].shape != own[name].shape:
@@ -69,8 +75,10 @@ def load_encoder(classifier: VisionTransformer, checkpoint: str) -> None:
     load_weights(classifier, weights, checkpoint, may_miss=("head.", "fc_norm."))
 
 
-def read_encoder(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None]:
-    """The weights of an encoder, and its grid if the checkpoint says it.
+def read_encoder(
+    path: Path,
+) -> tuple[dict[str, Tensor], tuple[int, int] | None, int | None]:
+    """The weights of an encoder; its grid and its attention heads, if the checkpoint says them.
 
     Raises:
         ValueError: the checkpoint is missing, damaged or unsafe.
@@ -79,15 +87,13 @@ def read_encoder(path: Path) -> tuple[dict[str, Tensor], tuple[int, int] | None]
         path = path / "encoder"
     if not path.is_dir():
         weights = read_weights(path)
-        decoder = [name for name in weights if name.startswith(("decoder_", "mask_token"))]
-        for name in decoder:
-            del weights[name]
-        return weights, None
+        encoder = {k: v for k, v in weights.items() if not k.startswith(("decoder_", "mask_token"))}
+        return encoder, None, None
     weights = read_weights(path / "model.safetensors")
     try:
         arguments = json.loads((path / "config.json").read_text())["model_args"]
         sides = zip(as_pair(arguments["img_size"]), as_pair(arguments["patch_size"]), strict=True)
         rows, columns = (image // patch for image, patch in sides)
     except (OSError, KeyError, json.JSONDecodeError):
-        return weights, None
-    return weights, (rows, columns)
+        return weights, None, None
+    return weights, (rows, columns), arguments.get("num_heads")

@@ -6,6 +6,7 @@ Appendix A.1, and the reference implementation.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,11 @@ from torch.nn import functional as F
 
 from mae_et import data
 from mae_et.checkpoint import save_timm_folder
-from mae_et.config import to_dict
 from mae_et.curriculum import Curriculum, as_pair, num_training_steps
-from mae_et.launch import make_accelerator
+from mae_et.launch import main_process_first, make_accelerator
 from mae_et.loop import Chunks, Trainer, train
 from mae_et.optim import accumulate_gradients, adamw
-from mae_et.runfolder import RunFolder, read_metrics
+from mae_et.runfolder import RunFolder, describe_run, read_metrics
 
 from .config import FinetuneConfig
 from .data import load_labelled
@@ -51,8 +51,9 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
         accelerator.num_processes,
         multiple=2 if mixes else 1,  # timm's mixup pairs the images of a batch
     )
-    with accelerator.main_process_first():  # which fills the data set's cache
-        train_images, eval_images, class_names = load_labelled(config)
+    train_images, eval_images, class_names = main_process_first(
+        accelerator, lambda: load_labelled(config)
+    )
     set_seed(config.run.seed)  # the same weights in every process
     assert config.checkpoint is not None
     model = build_classifier(config.model, len(class_names), config.checkpoint)
@@ -64,7 +65,9 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
     schedule = Curriculum.constant(full_size=config.model.image_size, num_steps=num_steps)
     mixup = build_mixup(config, len(class_names)) if mixes else None
     trainer = Finetuner(config, accelerator, model, schedule, class_names, mixup, len(train_images))
-    with RunFolder(config.run.output_dir, to_dict(config), resume, accelerator) as run:
+    with RunFolder(
+        config.run.output_dir, describe_run(config, train_images, eval_images), resume, accelerator
+    ) as run:
         train(trainer, config, train_images, eval_images, chunk_size, run)
 
 
@@ -161,7 +164,7 @@ class Finetuner(Trainer):
     def finish(self, run: RunFolder) -> None:
         """Write the last classifier."""
         if self.accelerator.is_main_process:
-            top1 = _top1(run, self.schedule.num_steps)
+            top1 = _top1(run, self.schedule.num_steps) or [math.nan]  # none: metrics are gone
             self.save_classifier(run.path / "last", {"top1": top1[-1]})
             print(f"top-1 accuracy: best {max(top1):.2%}, last {top1[-1]:.2%}")
 

@@ -64,8 +64,8 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
         step: int = json.loads((checkpoint / "state.json").read_text())["step"]
     except Exception as error:  # damaged files raise nearly anything
         raise ValueError(
-            f"checkpoint {checkpoint} is damaged ({error}); remove its folder to go on from the "
-            "one before"
+            f"checkpoint {checkpoint} is damaged ({type(error).__name__}); remove its folder to go "
+            "on from the one before"
         ) from error
     return step
 
@@ -242,10 +242,12 @@ def _model_of_run(path: Path, overrides: dict[str, Any]) -> tuple[MaskedAutoenco
     checkpoint = latest_checkpoint(path) if path == run else path
     if checkpoint is None or not (run / "config.yaml").is_file():
         raise ValueError(f"checkpoint must be a run's folder with a checkpoint in it, got {path}")
-    arguments = yaml.safe_load((run / "config.yaml").read_text())["model"]
-    return MaskedAutoencoder(**{**arguments, **overrides}), read_weights(
-        checkpoint / "model.safetensors"
-    )
+    try:
+        arguments = yaml.safe_load((run / "config.yaml").read_text())["model"]
+        model = MaskedAutoencoder(**{**arguments, **overrides})
+    except (TypeError, KeyError, yaml.YAMLError) as error:
+        raise ValueError(f"checkpoint must be a pretraining run's folder, got {path}") from error
+    return model, read_weights(checkpoint / "model.safetensors")
 
 
 def _reference_arguments(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:

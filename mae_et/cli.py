@@ -89,7 +89,10 @@ def parse(
             arguments[index + 1] = find_recipe(arguments[index + 1], package)
         elif argument.startswith("--config="):
             arguments[index] = f"--config={find_recipe(argument.partition('=')[2], package)}"
-    namespace = parser.instantiate(parser.parse_args(arguments))
+    try:
+        namespace = parser.instantiate(parser.parse_args(arguments))
+    except TypeError as error:  # a section that is no mapping
+        raise ValueError(f"--config must hold sections of fields: {error}") from error
     return config_type(**{name: namespace[name] for name in _fields(config_type)}), namespace
 
 
@@ -106,6 +109,9 @@ def run_command(command: Callable[[], object]) -> int:
         if os.environ.get("RANK", "0") == "0":  # every process finds the same
             print("error:", re.sub(r"\s+", " ", str(error)).strip(), file=sys.stderr)
         return 3 if isinstance(error, RunStoppedError) else 2
+    except KeyboardInterrupt:
+        print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -6,6 +6,7 @@ A recipe is a YAML file of these fields; the command line overrides any of them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -32,7 +33,7 @@ def check_positive(section: object, prefix: str, *names: str) -> None:
     """Check that the named number fields of a section are above zero."""
     for name in names:
         value = getattr(section, name)
-        check(value > 0, f"{prefix}.{name}", value, "above 0")
+        check(0 < value < math.inf, f"{prefix}.{name}", value, "above 0 and finite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +175,8 @@ class OptimConfig:
         for name in ("micro_batch_size", "clip_grad"):
             value = getattr(self, name)
             check(value is None or value > 0, f"optim.{name}", value, "above 0 or null")
-        check(self.min_lr >= 0, "optim.min_lr", self.min_lr, "at least 0")
+        check(0 <= self.min_lr <= self.peak_lr, "optim.min_lr", self.min_lr, "in [0, peak]")
+        check(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "in [0, 1)")
         check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "at least 0")
         check(
             0 <= self.warmup_epochs < self.epochs,
@@ -219,7 +221,7 @@ class RunConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        check(self.seed >= 0, "run.seed", self.seed, "at least 0")
+        check(0 <= self.seed < 2**32, "run.seed", self.seed, "in [0, 2**32)")
         check_positive(self, "run", "log_every", "keep_checkpoints")
         for name in ("eval_every", "checkpoint_every"):
             value = getattr(self, name)
@@ -250,7 +252,8 @@ def check_source(path: str | None, num_workers: int, max_bad_share: float) -> No
 def check_channels(in_chans: int, mean: Sequence[float], std: Sequence[float]) -> None:
     """Image files have 1, 3 or 4 channels, with a mean and a deviation for each."""
     check(in_chans in (1, 3, 4), "model.in_chans", in_chans, "1, 3 or 4 for image files")
-    check(all(value > 0 for value in std), "data.std", std, "above 0")
+    check(all(map(math.isfinite, mean)), "data.mean", mean, "finite")
+    check(all(0 < value < math.inf for value in std), "data.std", std, "above 0 and finite")
     for name, value in (("mean", mean), ("std", std)):
         check(len(value) == in_chans, f"data.{name}", value, f"{in_chans} numbers, one per channel")
 

@@ -141,7 +141,8 @@ class Curriculum:
             return cls(stages=())  # which says so
         if num_steps < len(stages):
             raise ValueError(
-                f"num_steps must be at least the number of stages, {len(stages)}, got {num_steps}"
+                f"num_steps must be at least the number of stages, {len(stages)}, got {num_steps} "
+                "(optim.epochs times the images, by optim.batch_size)"
             )
         full = as_pair(stages[-1][0])
         for size, share in stages:

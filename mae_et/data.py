@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +74,29 @@ def take_split(splits: dict[str, datasets.Dataset], name: str, field: str) -> da
     return splits[name]
 
 
+def eval_split_name(splits: Iterable[str], split: str, eval_split: str | None) -> str | None:
+    """The split to evaluate on: the one asked for, or validation or test if there is one.
+
+    Raises:
+        ValueError: it is the training split.
+    """
+    if eval_split == split:
+        raise ValueError(f"data.eval_split must not be the training split, got {eval_split!r}")
+    usual = (name for name in ("validation", "val", "test") if name in splits and name != split)
+    return eval_split or next(usual, None)
+
+
 def train_and_eval_splits(
     path: str, split: str, eval_split: str | None, eval_images: int, seed: int
 ) -> tuple[datasets.Dataset, datasets.Dataset]:
     """The training images, and held-out images to evaluate on; see `DataConfig.eval_split`."""
     splits = load_splits(path)
     train = take_split(splits, split, "data.split")
-    candidates = [eval_split] if eval_split else ["validation", "val", "test"]
-    for name in candidates:
-        if name != split and (eval_split or name in splits):
-            held_out = take_split(splits, name, "data.eval_split")
-            order = np.random.default_rng([seed, 1]).permutation(len(held_out))
-            return train, held_out.select(np.sort(order[:eval_images]))
+    name = eval_split_name(splits, split, eval_split)
+    if name is not None:
+        held_out = take_split(splits, name, "data.eval_split")
+        order = np.random.default_rng([seed, 1]).permutation(len(held_out))
+        return train, held_out.select(np.sort(order[:eval_images]))
     if len(train) < 2:
         raise ValueError(f"data.path must hold at least 2 images to hold one out, got {len(train)}")
     order = np.random.default_rng([seed, 1]).permutation(len(train))
@@ -114,8 +125,9 @@ class ImageTable:
         self.column = column or (images[0] if len(images) == 1 else "")
         if self.column not in images:
             raise ValueError(
-                f"data.image_column must be one of {', '.join(images) or 'no image column at all'} "
-                f"(all columns: {', '.join(dataset.column_names)}), got {column!r}"
+                f"data.image_column must be a column of `datasets.Image` "
+                f"({', '.join(images) or 'there is none'}; all columns: "
+                f"{', '.join(dataset.column_names)}), got {column!r}"
             )
         only = dataset.select_columns([self.column])
         self.rows = only.cast_column(self.column, datasets.Image(decode=False))
@@ -173,7 +185,7 @@ class SampleStream(Dataset[dict[str, Any]]):
     def __getitem__(self, number: int) -> dict[str, Any]:
         index = self.image_index(number)
         unreadable = []
-        for offset in range(len(self)):
+        for offset in range(min(len(self), 1000)):
             candidate = (index + offset) % len(self)
             try:
                 image = self.images[candidate]

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from accelerate import Accelerator, DistributedType
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+)
 
 from .config import RunConfig, flatten, to_dict
+
+Result = TypeVar("Result")
 
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
@@ -42,12 +50,32 @@ def make_accelerator(run: RunConfig) -> Accelerator:
             InitProcessGroupKwargs(timeout=timedelta(hours=2)),
         ],
     )
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "fp16":
+        raise ValueError("run.mixed_precision must be no or bf16 on a CPU, got 'fp16'")
     if accelerator.distributed_type in SHARDED:
         raise ValueError(
             "the launch configuration must not ask for FSDP, DeepSpeed or Megatron, got "
             f"{accelerator.distributed_type.value}: encoders up to ViT-H fit one device"
         )
     return accelerator
+
+
+def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
+    """Do something in the main process, which may fill a cache, and then in all others.
+
+    Raises:
+        ValueError: in every process, if the work raised one in the main process.
+    """
+    result, errors = None, [""]
+    if accelerator.is_main_process:
+        try:
+            result = work()
+        except ValueError as error:
+            errors = [str(error)]
+    (error_line,) = broadcast_object_list(errors)
+    if error_line:
+        raise ValueError(error_line)
+    return work() if result is None else result
 
 
 def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from . import data
 from .checkpoint import load_checkpoint, save_checkpoint, save_unwrapped
+from .cli import RunStoppedError
 from .config import OptimConfig, RunConfig
 from .curriculum import Curriculum
 from .launch import start_trackers
@@ -163,32 +165,46 @@ def train(
     is_shown = config.run.progress and accelerator.is_main_process
     bar = tqdm(total=num_steps, initial=start, disable=not is_shown)
 
-    for step in range(start, num_steps):
-        loss, gradient_norm = trainer.train_step(step, chunks, batches.chunks_per_step)
-        meter.add(loss, gradient_norm, batch_size)
-        bar.update()
+    with bar:
+        for step in range(start, num_steps):
+            loss, gradient_norm = trainer.train_step(step, chunks, batches.chunks_per_step)
+            meter.add(loss, gradient_norm, batch_size)
+            bar.update()
 
-        done = step + 1
-        stage = schedule.stage_at(step)
-        if done % config.run.log_every == 0 or done == stage.stop:
-            epoch = done * batch_size / len(train_images)
-            metrics = {"epoch": epoch, "size": stage.size, "lr": trainer.learning_rate(step)}
-            metrics |= meter.read()
-            unreadable.check()
-            run.write_metrics(metrics, done)
-            bar.set_postfix_str(describe(metrics))
-        if done == num_steps or trainer.is_evaluation_due(done):
-            with meter.excluded():
-                scores = trainer.evaluate(unreadable.noted(iter(eval_loader)))
-                run.write_metrics(scores, done)
-                trainer.on_evaluation(run, scores, done)
-        if done == num_steps or is_due(done, config.run.checkpoint_every):
-            with meter.excluded():
-                save_checkpoint(accelerator, run.path, done, config.run.keep_checkpoints)
+            done = step + 1
+            stage = schedule.stage_at(step)
+            if done % config.run.log_every == 0 or done == stage.stop:
+                epoch = done * batch_size / len(train_images)
+                metrics = {"epoch": epoch, "size": stage.size, "lr": trainer.learning_rate(step)}
+                metrics |= meter.read()
+                unreadable.check()
+                run.write_metrics(metrics, done)
+                bar.set_postfix_str(describe(metrics))
+            if done == num_steps or trainer.is_evaluation_due(done):
+                with meter.excluded():
+                    scores = trainer.evaluate(unreadable.noted(iter(eval_loader)))
+                    run.write_metrics(scores, done)
+                    check_finite(scores)
+                    trainer.on_evaluation(run, scores, done)
+            if done == num_steps or is_due(done, config.run.checkpoint_every):
+                with meter.excluded():
+                    save_checkpoint(accelerator, run.path, done, config.run.keep_checkpoints)
 
-    bar.close()
     trainer.finish(run)
     accelerator.end_training()
+
+
+def check_finite(scores: dict[str, float]) -> None:
+    """Hand on no weights that have diverged.
+
+    Raises:
+        RunStoppedError: the loss of the held-out images is not finite.
+    """
+    if not math.isfinite(scores["eval_loss"]):
+        raise RunStoppedError(
+            f"the loss of the held-out images is {scores['eval_loss']}: training has diverged. "
+            "Try a lower optim.base_lr, a longer optim.warmup_epochs or optim.clip_grad 1.0"
+        )
 
 
 def is_due(done: int, every: int | None) -> bool:

@@ -372,7 +372,7 @@ def create_vit(
         arguments["patch_size"] = as_pair(patch_size)
     try:
         encoder = timm.create_model(name, pretrained=False, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError) as error:
         raise ValueError(
             f"model.encoder must be a timm VisionTransformer with absolute positions that accepts "
             f"{arguments}, got {name!r}: {error}"

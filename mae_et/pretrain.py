@@ -15,12 +15,12 @@ from . import data
 from .checkpoint import export_encoder
 from .config import PretrainConfig, to_dict
 from .curriculum import Curriculum, Size, as_pair, num_training_steps
-from .launch import make_accelerator
+from .launch import main_process_first, make_accelerator
 from .loop import Chunks, Trainer, train
 from .lowfreq import low_frequency_crop
 from .model import MaskedAutoencoder
 from .optim import accumulate_gradients, adamw
-from .runfolder import RunFolder
+from .runfolder import RunFolder, describe_run
 
 
 def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
@@ -41,8 +41,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
     chunk_size = data.split_batch(
         config.optim.batch_size, config.optim.micro_batch_size, accelerator.num_processes
     )
-    with accelerator.main_process_first():  # which fills the data set's cache
-        train_images, eval_images = load_images(config, model)
+    train_images, eval_images = main_process_first(accelerator, lambda: load_images(config, model))
     num_steps = num_training_steps(
         epochs=config.optim.epochs,
         num_images=len(train_images),
@@ -50,7 +49,9 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
     )
     curriculum = build_curriculum(config, model, num_steps)
     trainer = Pretrainer(config, accelerator, model, curriculum)
-    with RunFolder(config.run.output_dir, to_dict(config), resume, accelerator) as run:
+    with RunFolder(
+        config.run.output_dir, describe_run(config, train_images, eval_images), resume, accelerator
+    ) as run:
         train(trainer, config, train_images, eval_images, chunk_size, run)
 
 
@@ -195,7 +196,7 @@ def load_images(
         )
     )
     augment = data.PretrainTransform(size, num_patches, source.crop_scale, source.flip)
-    return (
-        data.SampleStream(train, augment, seed),
-        data.SampleStream(held_out, data.EvalTransform(size, num_patches), seed, shuffle=False),
-    )
+    train_stream = data.SampleStream(train, augment, seed)
+    train_stream[0]  # if not a single image can be read, say so now
+    still = data.EvalTransform(size, num_patches)
+    return train_stream, data.SampleStream(held_out, still, seed, shuffle=False)

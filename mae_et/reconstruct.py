@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-import yaml
 from torch import Tensor
 
 from . import data
 from .checkpoint import load_mae_checkpoint
 from .cli import LineParser
-from .config import IMAGENET_MEAN, IMAGENET_STD
+from .config import IMAGENET_MEAN, IMAGENET_STD, check
 from .curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
 from .lowfreq import Nyquist, low_frequency_crop
 from .model import MaskedAutoencoder
-from .runfolder import read_metrics
+from .runfolder import read_config, read_metrics
 from .targets import norm_pixel, unnormalize
 
 if TYPE_CHECKING:
@@ -149,6 +148,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--num_images", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0, help="chooses images and masks")
     options = parser.parse_args(list(arguments))
+    check(options.num_images > 0, "--num_images", options.num_images, "above 0")
+    check(options.seed >= 0, "--seed", options.seed, "at least 0")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -157,7 +158,7 @@ def main(arguments: Sequence[str]) -> None:
     checkpoint = Path(options.checkpoint)
     model = load_mae_checkpoint(checkpoint).eval()
     run = checkpoint.parent.parent if checkpoint.name.startswith("step_") else checkpoint
-    config = yaml.safe_load((run / "config.yaml").read_text()) if run.is_dir() else {}
+    config = read_config(run) if run.is_dir() else {}
     source, metrics = config.get("data", {}), read_metrics(run) if run.is_dir() else []
     images, noise = _load(model, source, config.get("run", {}).get("seed", 0), options)
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +21,8 @@ import yaml
 from accelerate import Accelerator
 
 from .checkpoint import latest_checkpoint, remove_unfinished
-from .config import changed_fields
+from .config import changed_fields, to_dict
+from .launch import main_process_first
 
 
 class RunFolder:
@@ -45,15 +47,7 @@ class RunFolder:
         # What the launcher decided is part of the configuration.
         run = {**config["run"], "mixed_precision": accelerator.mixed_precision}
         config = {**config, "run": run}
-        if accelerator.is_main_process:
-            self._check_free(config, resume)
-            self._lock = _lock(self.path)
-            remove_unfinished(self.path)
-            if not resume:
-                unfinished = self.path / "config.yaml.tmp"
-                unfinished.write_text(yaml.safe_dump(config, sort_keys=False))
-                unfinished.rename(self.path / "config.yaml")
-        accelerator.wait_for_everyone()
+        main_process_first(accelerator, lambda: self._open(config, resume))
         self.checkpoint = latest_checkpoint(self.path) if resume else None
 
     def __enter__(self) -> RunFolder:
@@ -63,30 +57,44 @@ class RunFolder:
         if self.accelerator.is_main_process:
             self._lock.close()
 
-    def _check_free(self, config: Mapping[str, Any], resume: bool) -> None:
+    def _open(self, config: Mapping[str, Any], resume: bool) -> bool:
+        if not self.accelerator.is_main_process:
+            return True
         config_file = self.path / "config.yaml"
+        is_used = any(self.path.glob("checkpoints/step_*")) or any(
+            (self.path / name).exists() for name in ("config.yaml", "metrics.jsonl")
+        )
         if resume and not config_file.exists():
             raise ValueError(f"--resume needs a run in run.output_dir, got none in {self.path}")
-        _lock(self.path).close()
-        if not config_file.exists():
-            return
-        if not resume:
+        self._lock = _lock(self.path)
+        if is_used and not resume:
             raise ValueError(
                 f"run.output_dir must be new, got {self.path}, which holds a run; "
                 "add --resume to go on with it"
             )
-        changed = changed_fields(yaml.safe_load(config_file.read_text()), config)
-        if changed:
-            raise ValueError(
-                f"--resume needs the configuration of the run; changed: {', '.join(changed)}"
-            )
+        if resume:
+            changed = changed_fields(read_config(self.path), config)
+            if changed:
+                raise ValueError(
+                    f"--resume needs the configuration of the run; changed: {', '.join(changed)}"
+                )
+        else:
+            unfinished = self.path / "config.yaml.tmp"
+            unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+            unfinished.rename(config_file)
+        remove_unfinished(self.path)
+        return True
 
     def write_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
         """Append a line to metrics.jsonl, and hand the numbers to the tracker."""
         if self.accelerator.is_main_process:
             line = {"step": step, "time": round(time.time(), 3), **metrics}
+            line = {  # JSON has no NaN
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in line.items()
+            }
             with (self.path / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write("\n" + json.dumps(line))  # whole lines, also behind a cut one
         numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
         self.accelerator.log(numbers, step=step)
 
@@ -120,11 +128,35 @@ def _lock(path: Path) -> IO[str]:
     return file
 
 
+def describe_run(config: object, train_images: Sized, eval_images: Sized) -> dict[str, Any]:
+    """What a run has to go on with: its configuration, and how many images there are."""
+    return to_dict(config) | {"images": {"train": len(train_images), "eval": len(eval_images)}}
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The configuration of a run.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
+    file = run / "config.yaml"
+    try:
+        config = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} must hold the configuration of a run ({error})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} must hold the configuration of a run, got {config!r}")
+    return config
+
+
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl; of lines for the same step and kind, the last."""
     file = run / "metrics.jsonl"
     lines: dict[tuple[int, bool], dict[str, Any]] = {}
     for text in file.read_text().splitlines() if file.exists() else []:
-        line = json.loads(text)
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue  # cut by a kill, or empty
         lines[line["step"], "eval_loss" in line] = line
     return [lines[key] for key in sorted(lines)]

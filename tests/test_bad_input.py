@@ -43,8 +43,16 @@ def error_of(
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ({"optim.epochs": 0}, "optim.epochs must be above 0, got 0"),
+        ({"optim.epochs": 0}, "optim.epochs must be above 0 and finite, got 0"),
         ({"optim.epochs": -3}, "optim.epochs must be above 0"),
+        ({"optim.epochs": ".inf"}, "optim.epochs must be above 0 and finite, got inf"),
+        ({"optim.base_lr": ".inf"}, "optim.base_lr must be above 0 and finite"),
+        ({"optim.min_lr": 5}, "optim.min_lr must be in [0, peak]"),
+        ({"optim.betas": "[2, 3]"}, "optim.betas must be in [0, 1)"),
+        ({"optim.batch_size": 80}, "num_steps must be at least the number of stages, 3"),
+        ({"run.mixed_precision": "fp16"}, "run.mixed_precision must be no or bf16 on a CPU"),
+        ({"model.patch_size": 0}, "model.encoder must be"),
+        ({"optim": 3}, "optim"),
         ({"optim.batch_size": 0}, "optim.batch_size must be above 0"),
         ({"optim.micro_batch_size": -1}, "optim.micro_batch_size must be above 0 or null"),
         ({"optim.warmup_epochs": 9}, "optim.warmup_epochs must be in [0, optim.epochs"),
@@ -55,8 +63,12 @@ def error_of(
         ({"data.path": "/no/kind"}, "data.path must be hub:NAME"),
         ({"data.path": "imagefolder:/not/there"}, "data.path must exist"),
         ({"data.split": "training"}, "data.split must be one of train, test, got 'training'"),
+        ({"data.eval_split": "train"}, "data.eval_split must not be the training split"),
         ({"data.eval_split": "dev"}, "data.eval_split must be one of train, test, got 'dev'"),
-        ({"data.image_column": "picture"}, "data.image_column must be one of image"),
+        (
+            {"data.image_column": "picture"},
+            "data.image_column must be a column of `datasets.Image` (image;",
+        ),
         ({"model.mask_ratio": 0}, "model.mask_ratio must be in (0, 1)"),
         ({"model.mask_ratio": 1.5}, "model.mask_ratio must be in (0, 1)"),
         ({"model.mask_ratio": 0.95}, "leaves no visible patch"),
@@ -76,7 +88,7 @@ def error_of(
         ({"curriculum.name": "constant"}, "curriculum.stages must be empty"),
         ({"run.tracker": "tensorbord"}, "run.tracker must be auto, none or an installed one"),
         ({"run.output_dir": "/dev/null"}, "run.output_dir must be a folder to write in"),
-        ({"run.seed": -1}, "run.seed must be at least 0"),
+        ({"run.seed": -1}, "run.seed must be in [0, 2**32)"),
         ({"run.mixed_precision": "fp8"}, "run.mixed_precision"),
         ({"optim.epoch": 3}, "nearest: optim.epochs"),
         ({"epochs": 3}, "nearest: optim.epochs"),
@@ -123,7 +135,7 @@ def test_data_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     datasets.Dataset.from_dict({"number": [1, 2, 3]}).save_to_disk(str(tmp_path / "numbers"))
     arguments = tiny(f"disk:{tmp_path / 'numbers'}", tmp_path / "run", data__eval_images=1)
     line = error_of(arguments, capsys)
-    assert "no image column at all (all columns: number)" in line
+    assert "(there is none; all columns: number)" in line
 
 
 def test_a_single_image(
@@ -223,6 +235,11 @@ def test_bad_checkpoint_for_fine_tuning(
     ("override", "expected"),
     [
         ({"checkpoint": "null"}, "--checkpoint must be given"),
+        ({"data.eval_split": "train"}, "data.eval_split must not be the training split"),
+        (
+            {"model.in_chans": 4, "data.mean": "[0,0,0,0]", "data.std": "[1,1,1,1]"},
+            "augment.randaug",
+        ),
         ({"data.label_column": "kind"}, "data.label_column must be one of image, label"),
         ({"data.label_column": "image"}, "data.label_column must hold class labels"),
         ({"data.labels_per_class": 9}, "data.labels_per_class must be at most 8"),
