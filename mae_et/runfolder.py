@@ -58,32 +58,39 @@ class RunFolder:
             self._lock.close()
 
     def _open(self, config: Mapping[str, Any], resume: bool) -> bool:
-        if not self.accelerator.is_main_process:
-            return True
-        config_file = self.path / "config.yaml"
-        is_used = any(self.path.glob("checkpoints/step_*")) or any(
-            (self.path / name).exists() for name in ("config.yaml", "metrics.jsonl")
-        )
-        if resume and not config_file.exists():
-            raise ValueError(f"--resume needs a run in run.output_dir, got none in {self.path}")
-        self._lock = _lock(self.path)
-        if is_used and not resume:
+        if self.accelerator.is_main_process:
+            if resume and not (self.path / "config.yaml").exists():
+                raise ValueError(f"--resume needs a run in run.output_dir, got none in {self.path}")
+            self._lock = _lock(self.path)
+            try:
+                if resume:
+                    self._check_resume(config)
+                else:
+                    self._check_new()
+            except ValueError:
+                self._lock.close()
+                raise
+            remove_unfinished(self.path)
+            if not resume:
+                unfinished = self.path / "config.yaml.tmp"
+                unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+                unfinished.rename(self.path / "config.yaml")
+        return True
+
+    def _check_new(self) -> None:
+        names = ("config.yaml", "metrics.jsonl", "checkpoints")
+        if any((self.path / name).exists() for name in names):
             raise ValueError(
                 f"run.output_dir must be new, got {self.path}, which holds a run; "
                 "add --resume to go on with it"
             )
-        if resume:
-            changed = changed_fields(read_config(self.path), config)
-            if changed:
-                raise ValueError(
-                    f"--resume needs the configuration of the run; changed: {', '.join(changed)}"
-                )
-        else:
-            unfinished = self.path / "config.yaml.tmp"
-            unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False))
-            unfinished.rename(config_file)
-        remove_unfinished(self.path)
-        return True
+
+    def _check_resume(self, config: Mapping[str, Any]) -> None:
+        changed = changed_fields(read_config(self.path), config)
+        if changed:
+            raise ValueError(
+                f"--resume needs the configuration of the run; changed: {', '.join(changed)}"
+            )
 
     def write_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
         """Append a line to metrics.jsonl, and hand the numbers to the tracker."""

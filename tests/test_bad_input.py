@@ -6,6 +6,7 @@ All of it before any training: no run folder holds a checkpoint afterwards.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
 
-from .conftest import tiny, tiny_finetune
+from .conftest import launch_two, tiny, tiny_finetune
 from .test_data import damaged_folder
 
 HOLD_LOCK = """
@@ -49,7 +50,10 @@ def error_of(
         ({"optim.base_lr": ".inf"}, "optim.base_lr must be above 0 and finite"),
         ({"optim.min_lr": 5}, "optim.min_lr must be in [0, peak]"),
         ({"optim.betas": "[2, 3]"}, "optim.betas must be in [0, 1)"),
-        ({"optim.batch_size": 80}, "num_steps must be at least the number of stages, 3"),
+        (
+            {"optim.batch_size": 320, "optim.micro_batch_size": "null"},
+            "num_steps must be at least the number of stages, 3",
+        ),
         ({"run.mixed_precision": "fp16"}, "run.mixed_precision must be no or bf16 on a CPU"),
         ({"model.patch_size": 0}, "model.encoder must be"),
         ({"optim": 3}, "optim"),
@@ -195,6 +199,60 @@ def test_damaged_checkpoint_on_resume(
     file.write_bytes(file.read_bytes()[:200])
     line = error_of([*tiny(clothes, run, **short), "--resume"], capsys)
     assert "step_00000005 is damaged" in line
+
+
+def test_a_diverged_run_hands_nothing_on(
+    clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["pretrain", *tiny(clothes, run, optim__base_lr=1e30)]) == 3
+    assert "training has diverged" in capsys.readouterr().err
+    assert not (run / "encoder").exists()
+
+
+def test_resume_on_other_data_and_with_a_damaged_configuration(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(image_folder, folder)
+    arguments = tiny(
+        f"imagefolder:{folder}", tmp_path / "run", optim__epochs=1, optim__warmup_epochs=0
+    )
+    assert main(["pretrain", *arguments]) == 0
+    for file in sorted(folder.rglob("*.png"))[:10]:
+        file.unlink()
+    assert "images.train: 72 -> 63" in error_of([*arguments, "--resume"], capsys)
+
+    (tmp_path / "run" / "config.yaml").write_text("")
+    line = error_of([*arguments, "--resume"], capsys)
+    assert "config.yaml must hold the configuration of a run" in line
+
+
+def test_stale_checkpoints_are_no_new_folder(
+    clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / "checkpoints" / "step_00000800").mkdir(parents=True)
+    assert "which holds a run" in error_of(tiny(clothes, tmp_path / "run"), capsys)
+
+
+def test_no_readable_image_at_all(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = damaged_folder(image_folder, tmp_path / "damaged", 80)
+    arguments = tiny(f"imagefolder:{folder}", tmp_path / "run", data__num_workers=1)
+    assert "got none readable" in error_of(arguments, capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_bad_folder_in_two_processes(clothes: str, tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    result = launch_two(["mae_et", "pretrain", *tiny(clothes, tmp_path / "run")])
+    assert result.returncode != 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert "which holds a run" in lines[0]
+    assert "Connection" not in result.stderr
 
 
 class _Code:

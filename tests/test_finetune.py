@@ -93,6 +93,14 @@ def test_reference_checkpoint_is_read(
     )
 
 
+def test_other_attention_heads_are_another_architecture(
+    encoder: tuple[MaskedAutoencoder, Path],
+) -> None:
+    changed = classifier_config(encoder_args={**TINY, "num_heads": 4})
+    with pytest.raises(ValueError, match="2 attention heads for 4"):
+        build_classifier(changed, 3, str(encoder[1]))
+
+
 def test_balanced_choice_of_labels() -> None:
     labels = np.repeat(np.arange(4), [10, 20, 30, 40])
     chosen = choose_labels(labels, 4, per_class=5, fraction=None, seed=0)
