@@ -5,22 +5,69 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mae_et.cli import config_parser, parse, run_command
+from mae_et.cli import config_parser, parse, recipe_names, run_command
+from mae_et.config import check
+
+DESCRIPTION = """Fine-tune an encoder on labelled images, or train from scratch (--checkpoint none).
+Other commands: finetune predict --help (classify images), finetune recipes (list the recipes)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
-    return run_command(lambda: _finetune(sys.argv[1:] if argv is None else argv))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["predict"]:
+        return run_command(lambda: _predict(arguments[1:]))
+    if arguments == ["recipes"]:
+        print("\n".join(recipe_names("finetune")))
+        return 0
+    return run_command(lambda: _finetune(arguments))
 
 
 def _finetune(arguments: Sequence[str]) -> None:
+    from mae_et.launch import leave
+
     from .config import FinetuneConfig
+    from .probe import probe
+    from .sweep import sweep_layer_decay
     from .train import finetune
 
-    parser = config_parser(FinetuneConfig, "finetune", "Fine-tune an encoder on labelled images.")
+    parser = config_parser(FinetuneConfig, "finetune", DESCRIPTION)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument(
+        "--sweep.layer_decay",
+        type=str,
+        metavar="0.55,0.65,…",
+        help="fine-tune once with each of these values of optim.layer_decay",
+    )
     config, options = parse(parser, FinetuneConfig, arguments, "finetune")
-    finetune(config, resume=options.resume)
+    decays = _numbers(options["sweep.layer_decay"], "--sweep.layer_decay")
+    check(
+        config.mode == "finetune" or not (options.resume or decays),
+        "--mode",
+        config.mode,
+        "finetune for --resume and --sweep.layer_decay",
+    )
+    if config.mode != "finetune":
+        probe(config)
+    elif decays:
+        sweep_layer_decay(config, decays, resume=options.resume)
+    else:
+        finetune(config, resume=options.resume)
+    leave()
+
+
+def _numbers(text: str | None, option: str) -> list[float]:
+    """The numbers of "0.55,0.65"; none for None."""
+    try:
+        return [float(part) for part in text.strip("[] ").split(",")] if text is not None else []
+    except ValueError:
+        raise ValueError(f"{option} must be numbers with commas, got {text!r}") from None
+
+
+def _predict(arguments: Sequence[str]) -> None:
+    from .predict import main as predict
+
+    predict(arguments)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mae_et.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    CurriculumConfig,
     OptimConfig,
+    ProbeConfig,
     RunConfig,
     check,
     check_channels,
@@ -19,15 +22,17 @@ from mae_et.curriculum import Size
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The classifier: a timm VisionTransformer.
+    """The classifier.
 
     Args:
-        encoder: timm name; the encoder of the checkpoint has to be the same.
-        encoder_args: further arguments of the timm model (embed_dim, depth, num_heads, …).
+        encoder: timm name of any backbone, or module:callable for a constructor of your own. The
+            encoder of a checkpoint has to be the same.
+        encoder_args: further arguments of the model (embed_dim, depth, num_heads, …).
         image_size: pixels, one number or [height, width]; positions are resampled to it.
         patch_size: pixels; null for the encoder's own.
         in_chans: image channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        global_pool: what is classified, the average of the patches or the class token.
+        global_pool: what a VisionTransformer classifies, the average of the patches or the class
+            token; null for the model's own way.
         drop_path: stochastic depth of the last block, in [0, 1); earlier ones have less.
     """
 
@@ -36,11 +41,45 @@ class ModelConfig:
     image_size: Size = 224
     patch_size: Size | None = None
     in_chans: int = 3
-    global_pool: Literal["avg", "token"] = "avg"
+    global_pool: Literal["avg", "token"] | None = "avg"
     drop_path: float = 0.1
 
     def __post_init__(self) -> None:
         check(0 <= self.drop_path < 1, "model.drop_path", self.drop_path, "in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedCurriculumConfig(CurriculumConfig):
+    """The input sizes of the run, and how strong its augmentation is at each.
+
+    Args:
+        name: constant (full size throughout), efficienttrain (the paper's five stages, scaled to
+            the full size, with RandAug from weak to strong), or stages (the list below).
+        stages: list of {size: pixels, share: part of all steps}, used with name: stages.
+        nyquist: see `mae_et.low_frequency_crop`.
+        magnitudes: RandAug magnitude of each stage, in place of the one in augment.randaug; null
+            for 1, 3, 5, 7, 9 with efficienttrain, and for augment.randaug as it is otherwise.
+    """
+
+    name: Literal["constant", "efficienttrain", "stages"] = "constant"
+    magnitudes: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.magnitudes is not None:
+            number = {"constant": 1, "efficienttrain": 5, "stages": len(self.stages)}[self.name]
+            check(
+                len(self.magnitudes) == number,
+                "curriculum.magnitudes",
+                self.magnitudes,
+                f"{number} numbers, one per stage",
+            )
+            check(
+                all(0 <= magnitude <= 10 for magnitude in self.magnitudes),
+                "curriculum.magnitudes",
+                self.magnitudes,
+                "in [0, 10]",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +189,10 @@ class FinetuneOptimConfig(OptimConfig):
         clip_grad: largest gradient norm; null for no clipping.
         max_skipped_steps: steps in a row with a non-finite gradient after which the run stops.
         layer_decay: each layer has this times the learning rate of the one above it, in (0, 1].
+        ema_decay: of the moving average of the weights, which is then what is evaluated and handed
+            on, in (0, 1); shorter at first. null for no average.
+        class_weights: weights of the classes in the loss: a list, or balanced for the inverse of
+            their number of images; null for equal ones. Only their ratios matter.
     """
 
     epochs: float = 100
@@ -159,10 +202,20 @@ class FinetuneOptimConfig(OptimConfig):
     warmup_epochs: float = 5
     betas: tuple[float, float] = (0.9, 0.999)
     layer_decay: float = 0.65
+    ema_decay: float | None = None
+    class_weights: Literal["balanced"] | list[float] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(0 < self.layer_decay <= 1, "optim.layer_decay", self.layer_decay, "in (0, 1]")
+        decay, weights = self.ema_decay, self.class_weights
+        check(decay is None or 0 < decay < 1, "optim.ema_decay", decay, "in (0, 1) or null")
+        check(
+            not isinstance(weights, list) or all(0 < weight < math.inf for weight in weights),
+            "optim.class_weights",
+            weights,
+            "balanced, null or numbers above 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +229,8 @@ class FinetuneRunConfig(RunConfig):
         compile: whether the model is compiled.
         log_every: steps between lines of metrics.jsonl.
         eval_every: steps between evaluations; null for once an epoch.
+        patience: evaluations in a row without a better top-1 accuracy after which the run ends;
+            null for all epochs.
         checkpoint_every: steps between checkpoints; null for the end only.
         keep_checkpoints: how many are kept.
         tracker: name of an accelerate tracker (tensorboard, wandb, …), auto (TensorBoard if it is
@@ -184,21 +239,36 @@ class FinetuneRunConfig(RunConfig):
     """
 
     output_dir: str = "runs/finetune"
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.patience is None or self.patience > 0,
+            "run.patience",
+            self.patience,
+            "above 0 or null",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
     """A whole fine-tuning run.
 
-    `checkpoint` is the pretrained encoder (RUN/encoder, or a .pth file of the reference
-    implementation), or "none" to train from scratch.
+    `checkpoint` is the pretrained encoder (RUN/encoder, a .pth file of the reference
+    implementation, a transformers folder, or a classifier of an earlier run), or "none" to train
+    from scratch. `mode` is what is done with it: train all of the network (finetune), or probe the
+    frozen encoder with a linear classifier (linear) or its nearest neighbours (knn).
     """
 
     checkpoint: str | None = None
+    mode: Literal["finetune", "linear", "knn"] = "finetune"
     model: ModelConfig
+    curriculum: SupervisedCurriculumConfig
     data: DataConfig
     augment: AugmentConfig
     optim: FinetuneOptimConfig
+    probe: ProbeConfig
     run: FinetuneRunConfig
 
     def __post_init__(self) -> None:
@@ -207,6 +277,12 @@ class FinetuneConfig:
             "--checkpoint",
             self.checkpoint,
             "given: RUN/encoder, a .pth file, or none to train from scratch",
+        )
+        check(
+            self.mode == "finetune" or self.checkpoint != "none",
+            "--checkpoint",
+            self.checkpoint,
+            f"an encoder for --mode {self.mode}",
         )
         check_channels(self.model.in_chans, self.data.mean, self.data.std)
         check(

@@ -1,138 +1,36 @@
-"""Labelled images: finding the labels, choosing a balanced part of them, and timm's transforms."""
+"""Labelled images: the streams of training and evaluation, and timm's transforms."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
-import datasets
-import numpy as np
 from PIL import Image
 from timm.data import create_transform
 
-from mae_et.curriculum import as_pair
+from mae_et.curriculum import EFFICIENTTRAIN_MAGNITUDES, Curriculum, as_pair
 from mae_et.data import ImageTable, SampleStream, eval_split_name, load_splits, take_split
+from mae_et.labels import LabelledImages, check_every_class, choose_labels
 
-from .config import FinetuneConfig
-
-MAX_CLASSES = 100_000
-
-
-class LabelledImages:
-    """A split with its labels as class numbers.
-
-    Args:
-        dataset: has a column of labels: class labels, integers from 0, or strings.
-        column: its name; None for the only column of class labels, or "label".
-        class_names: of the training split, for a split to evaluate on; None to find them.
-
-    Raises:
-        ValueError: there is no such column, or it holds other classes.
-    """
-
-    def __init__(
-        self, dataset: datasets.Dataset, column: str | None, class_names: list[str] | None = None
-    ) -> None:
-        classes = [
-            name
-            for name, feature in dataset.features.items()
-            if isinstance(feature, datasets.ClassLabel)
-        ]
-        self.column = column or (classes[0] if len(classes) == 1 else "label")
-        if self.column not in dataset.column_names:
-            raise ValueError(
-                f"data.label_column must be one of {', '.join(dataset.column_names)}, "
-                f"got {column!r}"
-            )
-        feature = dataset.features[self.column]
-        kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
-        if kind != "ClassLabel" and kind != "string" and "int" not in kind:
-            raise ValueError(
-                f"data.label_column must hold class labels, integers from 0 or strings, "
-                f"got {self.column!r} with {kind}"
-            )
-        values = dataset[self.column][:]
-        missing = sum(value is None or value == -1 for value in values)
-        if missing:
-            raise ValueError(
-                f"data.label_column must hold a label in every row, got {self.column!r} with "
-                f"{missing} rows without"
-            )
-        if kind == "ClassLabel":
-            values = [feature.names[value] for value in values]
-        self.class_names = class_names or _class_names(feature, values)
-        number = {name: index for index, name in enumerate(self.class_names)}
-        unknown = sorted({str(value) for value in values} - number.keys())
-        if unknown:
-            raise ValueError(
-                f"data.eval_split must have the classes of the training split, got {self.column!r} "
-                f"with {', '.join(unknown[:5])}, which it has not"
-            )
-        self.dataset = dataset
-        self.labels = np.array([number[str(value)] for value in values])
-
-    def take(self, rows: Any) -> None:
-        """Keep some of the rows."""
-        self.dataset = self.dataset.select(rows)
-        self.labels = self.labels[rows]
+from .config import AugmentConfig, DataConfig, FinetuneConfig, ModelConfig
 
 
-def _class_names(feature: Any, values: list[Any]) -> list[str]:
-    if isinstance(feature, datasets.ClassLabel):
-        return list(feature.names)
-    if feature.dtype == "string":
-        return sorted(set(values))
-    if min(values) < 0:
-        raise ValueError(f"data.label_column must hold integers from 0, got {min(values)}")
-    if max(values) >= MAX_CLASSES:
-        raise ValueError(
-            f"data.label_column must hold integers below {MAX_CLASSES}, got {max(values)}"
-        )
-    return [str(label) for label in range(max(values) + 1)]
+@dataclass(frozen=True, kw_only=True)
+class LabelledSplits:
+    """What a run learns from and is measured on, and the names of the classes by number."""
+
+    train: LabelledImages
+    held_out: LabelledImages
+    class_names: list[str]
 
 
-def choose_labels(
-    labels: Any, num_classes: int, *, per_class: int | None, fraction: float | None, seed: int
-) -> Any:
-    """The rows of a balanced part of the labels, in order.
-
-    Args:
-        labels: (N,) class numbers.
-        num_classes: classes.
-        per_class: rows of each class, or None.
-        fraction: share of each class's rows, or None.
-        seed: chooses the rows.
+def load_labelled(source: DataConfig) -> LabelledSplits:
+    """The labelled images of a run.
 
     Raises:
-        ValueError: a class has not that many rows, or would get none.
+        ValueError: a split, a column, a class or enough labels are missing.
     """
-    if per_class is None and fraction is None:
-        return np.arange(len(labels))
-    rng = np.random.default_rng([seed, 2])
-    chosen = []
-    for label in range(num_classes):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        if per_class is not None and per_class > len(rows):
-            raise ValueError(
-                f"data.labels_per_class must be at most {len(rows)}, the images of class {label}, "
-                f"got {per_class}"
-            )
-        number = per_class if per_class is not None else round((fraction or 0) * len(rows))
-        if number < 1:
-            raise ValueError(
-                f"data.label_fraction must leave a label for each of the {num_classes} classes, "
-                f"got {fraction} of the {len(rows)} images of class {label}"
-            )
-        chosen.append(rows[:number])
-    return np.sort(np.concatenate(chosen))
-
-
-def load_labelled(config: FinetuneConfig) -> tuple[SampleStream, SampleStream, list[str]]:
-    """The streams of training images and of evaluation images, and the names of the classes.
-
-    Raises:
-        ValueError: a split, a column or enough labels are missing.
-    """
-    source = config.data
     assert source.path is not None
     splits = load_splits(source.path)
     train = LabelledImages(take_split(splits, source.split, "data.split"), source.label_column)
@@ -142,63 +40,114 @@ def load_labelled(config: FinetuneConfig) -> tuple[SampleStream, SampleStream, l
             "data.path must have a split to evaluate on, validation or test, or data.eval_split "
             f"name another; got only {', '.join(splits)}"
         )
-    num_classes = len(train.class_names)
-    if num_classes < 2:
-        raise ValueError(f"data.label_column must have at least 2 classes, got {num_classes}")
     rows = take_split(splits, name, "data.eval_split")
     held_out = LabelledImages(rows, source.label_column, train.class_names)
+    check_every_class(train.labels, train.class_names, "data.label_column")
     train.take(
         choose_labels(
             train.labels,
-            num_classes,
+            train.class_names,
             per_class=source.labels_per_class,
             fraction=source.label_fraction,
             seed=source.label_seed,
         )
     )
-    seed, channels = config.run.seed, config.model.in_chans
-    return (
-        SampleStream(
-            ImageTable(train.dataset, source.image_column, channels),
-            LabelledTransform(config, train.labels, training=True),
-            seed,
-        ),
-        SampleStream(
-            ImageTable(held_out.dataset, source.image_column, channels),
-            LabelledTransform(config, held_out.labels, training=False),
-            seed,
-            shuffle=False,
-        ),
-        train.class_names,
-    )
+    return LabelledSplits(train=train, held_out=held_out, class_names=train.class_names)
 
 
-class LabelledTransform:
-    """timm's transforms, and the label: "image" (C, H, W) float32, normalised; "label" ()."""
+def training_stream(
+    config: FinetuneConfig, images: LabelledImages, schedule: Curriculum
+) -> SampleStream:
+    """Augmented images, as strongly as the stage of their step asks for."""
+    transform = TrainTransform(config, images.labels, schedule)
+    return _stream(config, images, transform, shuffle=True)
 
-    def __init__(self, config: FinetuneConfig, labels: Any, *, training: bool) -> None:
-        augment, source = config.augment, config.data
+
+def evaluation_stream(config: FinetuneConfig, images: LabelledImages) -> SampleStream:
+    """The centres of the images, in order."""
+    transform = EvalTransform(config.model, config.data, images.labels)
+    return _stream(config, images, transform, shuffle=False)
+
+
+def _stream(
+    config: FinetuneConfig, images: LabelledImages, transform: Any, *, shuffle: bool
+) -> SampleStream:
+    table = ImageTable(images.dataset, config.data.image_column, config.model.in_chans)
+    return SampleStream(table, transform, config.run.seed, shuffle=shuffle)
+
+
+class TrainTransform:
+    """timm's augmentation: "image" (C, H, W) float32 at full size, normalised, and "label" ().
+
+    The sample number gives the step, and the step's stage the magnitude of RandAug.
+
+    Raises:
+        ValueError: timm does not know the policy of RandAug.
+    """
+
+    def __init__(self, config: FinetuneConfig, labels: Any, schedule: Curriculum) -> None:
         self.labels = labels
-        try:
-            self.transform = create_transform(
-                input_size=(config.model.in_chans, *as_pair(config.model.image_size)),
-                is_training=training,
-                scale=augment.crop_scale,
-                hflip=augment.flip,
-                color_jitter=None,
-                auto_augment=augment.randaug,
-                interpolation="bicubic",
-                mean=source.mean,
-                std=source.std,
-                re_prob=augment.erase,
-                re_mode="pixel",
-                crop_pct=source.eval_crop,
-            )
-        except AssertionError as error:  # timm's answer to a policy that it does not know
-            raise ValueError(
-                "augment.randaug must be a policy of timm such as rand-m9-mstd0.5-inc1, "
-                f"got {augment.randaug!r} ({error})"
-            ) from error
+        self.schedule = schedule
+        self.batch_size = config.optim.batch_size
+        self.by_stage = [
+            _augmentation(config.model, config.data, config.augment, policy)
+            for policy in randaug_policies(config, len(schedule.stages))
+        ]
 
-    def __call__(self, image: Image.Image, index: int) -> dict[str, Any]:
-        return {"image": self.transform(image), "label": int(self.labels[index])}
+    def __call__(self, image: Image.Image, index: int, number: int) -> dict[str, Any]:
+        stage = self.schedule.stage_at(number // self.batch_size)
+        transform = self.by_stage[self.schedule.stages.index(stage)]
+        return {"image": transform(image), "label": int(self.labels[index])}
+
+
+def randaug_policies(config: FinetuneConfig, num_stages: int) -> list[str | None]:
+    """timm's RandAug policy of each stage."""
+    policy, magnitudes = config.augment.randaug, config.curriculum.magnitudes
+    if magnitudes is None and config.curriculum.name == "efficienttrain":
+        magnitudes = list(EFFICIENTTRAIN_MAGNITUDES)
+    if policy is None or magnitudes is None:
+        return [policy] * num_stages
+    return [re.sub(r"-m[\d.]+", f"-m{magnitude:g}", policy) for magnitude in magnitudes]
+
+
+def _augmentation(
+    model: ModelConfig, source: DataConfig, augment: AugmentConfig, randaug: str | None
+) -> Any:
+    try:
+        return create_transform(
+            input_size=(model.in_chans, *as_pair(model.image_size)),
+            is_training=True,
+            scale=augment.crop_scale,
+            hflip=augment.flip,
+            color_jitter=None,
+            auto_augment=randaug,
+            interpolation="bicubic",
+            mean=source.mean,
+            std=source.std,
+            re_prob=augment.erase,
+            re_mode="pixel",
+        )
+    except AssertionError as error:  # timm's answer to a policy that it does not know
+        raise ValueError(
+            "augment.randaug must be a policy of timm such as rand-m9-mstd0.5-inc1, "
+            f"got {randaug!r} ({error})"
+        ) from error
+
+
+class EvalTransform:
+    """The centre of an image: "image" (C, H, W) float32, normalised; "label" (); its "row" ()."""
+
+    def __init__(self, model: ModelConfig, source: DataConfig, labels: Any) -> None:
+        self.labels = labels
+        self.transform = create_transform(
+            input_size=(model.in_chans, *as_pair(model.image_size)),
+            is_training=False,
+            interpolation="bicubic",
+            mean=source.mean,
+            std=source.std,
+            crop_pct=source.eval_crop,
+        )
+
+    def __call__(self, image: Image.Image, index: int, number: int) -> dict[str, Any]:
+        label = int(self.labels[index])
+        return {"image": self.transform(image), "label": label, "row": index}

@@ -1,35 +1,41 @@
-"""Fine-tuning, to be read from top to bottom: the run, a step of it, and its evaluation.
+"""Supervised training, to be read from top to bottom: the run, a step of it, and its evaluation.
 
-The loop around the steps is `mae_et.loop.train`. Source: MAE, https://arxiv.org/abs/2111.06377,
-Appendix A.1, and the reference implementation.
+Fine-tuning of a pretrained encoder, or training from scratch, under a curriculum or at full size.
+The loop around the steps is `mae_et.loop.train`. Sources: MAE, https://arxiv.org/abs/2111.06377,
+Appendix A.1, and its reference implementation; EfficientTrain, https://arxiv.org/abs/2211.09703,
+and its released code, for the order of cropping and mixing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
+from safetensors.torch import load_file
 from timm.data import Mixup
-from timm.models.vision_transformer import VisionTransformer
-from timm.optim import param_groups_layer_decay
-from torch import Tensor
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mae_et import data
-from mae_et.checkpoint import save_timm_folder
-from mae_et.curriculum import Curriculum, as_pair, num_training_steps
+from mae_et.curriculum import Curriculum, as_pair, chunks_per_micro_batch, num_training_steps
 from mae_et.launch import main_process_first, make_accelerator
 from mae_et.loop import Chunks, Trainer, train
+from mae_et.lowfreq import low_frequency_crop
 from mae_et.optim import accumulate_gradients, adamw
+from mae_et.probe import compute_outputs
 from mae_et.runfolder import RunFolder, describe_run, read_metrics
 
 from .config import FinetuneConfig
-from .data import load_labelled
-from .model import build_classifier
+from .data import LabelledSplits, evaluation_stream, load_labelled, training_stream
+from .model import build_classifier, parameter_groups, save_classifier
+from .report import write_report
+from .resize import SizedModel
 
 
 def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
@@ -51,20 +57,31 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
         accelerator.num_processes,
         multiple=2 if mixes else 1,  # timm's mixup pairs the images of a batch
     )
-    train_images, eval_images, class_names = main_process_first(
-        accelerator, lambda: load_labelled(config)
+    splits = main_process_first(accelerator, lambda: load_labelled(config.data))
+    num_steps = num_training_steps(
+        epochs=config.optim.epochs,
+        num_images=len(splits.train),
+        batch_size=config.optim.batch_size,
     )
     set_seed(config.run.seed)  # the same weights in every process
     assert config.checkpoint is not None
-    model = build_classifier(config.model, len(class_names), config.checkpoint)
-    num_steps = num_training_steps(
-        epochs=config.optim.epochs,
-        num_images=len(train_images),
-        batch_size=config.optim.batch_size,
+    model = build_classifier(config.model, splits.class_names, config.checkpoint)
+    schedule = config.curriculum.build(
+        full_size=config.model.image_size, multiple=model.size_multiple, num_steps=num_steps
     )
-    schedule = Curriculum.constant(full_size=config.model.image_size, num_steps=num_steps)
-    mixup = build_mixup(config, len(class_names)) if mixes else None
-    trainer = Finetuner(config, accelerator, model, schedule, class_names, mixup, len(train_images))
+    for stage in schedule.stages:
+        model.check_input_size(stage.size)
+    train_images = training_stream(config, splits.train, schedule)
+    eval_images = evaluation_stream(config, splits.held_out)
+    trainer = Finetuner(
+        config,
+        accelerator,
+        model,
+        schedule,
+        splits,
+        build_mixup(config, len(splits.class_names)) if mixes else None,
+        eval_images.images.name,
+    )
     with RunFolder(
         config.run.output_dir, describe_run(config, train_images, eval_images), resume, accelerator
     ) as run:
@@ -78,54 +95,93 @@ class Finetuner(Trainer):
         config: the run.
         accelerator: of this process.
         model: is prepared for the accelerator's device and processes.
-        schedule: of the learning rate.
-        class_names: by class number.
+        schedule: the input size of each step, and the learning rate's progress.
+        splits: gives the names of the classes and the numbers of images.
         mixup: mixes images and labels; None for no mixing.
-        num_images: of an epoch.
+        file_name: of a row of the images to evaluate on.
     """
 
     def __init__(
         self,
         config: FinetuneConfig,
         accelerator: Accelerator,
-        model: VisionTransformer,
+        model: SizedModel,
         schedule: Curriculum,
-        class_names: list[str],
+        splits: LabelledSplits,
         mixup: Mixup | None,
-        num_images: int,
+        file_name: Callable[[int], str],
     ) -> None:
-        groups = param_groups_layer_decay(
-            model,
-            config.optim.weight_decay,
-            no_weight_decay_list=model.no_weight_decay(),
-            layer_decay=config.optim.layer_decay,
+        groups = parameter_groups(
+            model.model, config.optim.weight_decay, layer_decay=config.optim.layer_decay
         )
         super().__init__(config, accelerator, model, adamw(groups, config.optim.betas), schedule)
         self.config = config
         self.unwrapped = model
-        self.class_names = class_names
+        self.average = None
+        if config.optim.ema_decay is not None:
+            self.average = ModelEmaV3(model.model, config.optim.ema_decay, use_warmup=True)
+            accelerator.register_for_checkpointing(self.average)
+        self.class_names = splits.class_names
+        self.class_weights = _class_weights(config, splits, accelerator.device)
         self.mixup = mixup
-        self.num_images = num_images
+        self.num_images, self.num_eval_images = len(splits.train), len(splits.held_out)
+        self.file_name = file_name
+
+    def train_step(self, step: int, chunks: Chunks, num_chunks: int) -> tuple[Tensor, Tensor]:
+        """One optimizer step, and one of the moving average."""
+        result = super().train_step(step, chunks, num_chunks)
+        self.share_statistics()
+        if self.average is not None:
+            self.average.update(self.unwrapped.model, step + 1)
+        return result
+
+    @torch.no_grad()
+    def share_statistics(self) -> None:
+        """Make the running statistics of batch norms their mean over all processes."""
+        if self.accelerator.num_processes == 1:
+            return
+        buffers = [b for b in self.unwrapped.buffers() if b.is_floating_point()]
+        if buffers:
+            flat = torch.cat([buffer.flatten() for buffer in buffers])
+            means = self.accelerator.reduce(flat, "mean").split([b.numel() for b in buffers])
+            for buffer, mean in zip(buffers, means, strict=True):
+                buffer.copy_(mean.view_as(buffer))
 
     def backward(self, step: int, chunks: Chunks, num_chunks: int) -> Tensor:
-        """The gradients of a step; what mixup and drop path draw depends on the step alone."""
+        """The gradients of a step at its stage's size, in as few micro-batches as fit.
+
+        What mixup and drop path draw depends on the step alone.
+        """
+        size = self.schedule.stage_at(step).size
+        self.unwrapped.set_input_size(size)
+        chunks_per_forward = chunks_per_micro_batch(size, self.schedule.full_size, num_chunks)
+        num_micro_batches = num_chunks // chunks_per_forward
         key = (self.config.run.seed, step, self.accelerator.process_index)
-        seeds = iter(np.random.SeedSequence(key).generate_state(num_chunks))
+        seeds = iter(np.random.SeedSequence(key).generate_state(num_micro_batches))
 
         def next_loss() -> Tensor:
-            batch = data.join([next(chunks)], self.accelerator.device)
+            micro_batch = data.join(
+                [next(chunks) for _ in range(chunks_per_forward)], self.accelerator.device
+            )
             set_seed(int(next(seeds)))  # after loading, which draws too if there are no workers
-            return self.loss(batch["image"], batch["label"])
+            images = low_frequency_crop(
+                micro_batch["image"], as_pair(size), self.config.curriculum.nyquist
+            )
+            return self.loss(images, micro_batch["label"])
 
-        return accumulate_gradients(self.accelerator, self.model, num_chunks, next_loss)
+        return accumulate_gradients(self.accelerator, self.model, num_micro_batches, next_loss)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """(): the loss of images (N, C, H, W) with labels (N,), mixed up."""
-        if self.mixup is not None:
-            images, labels = self.mixup(images, labels)  # labels: (N, classes)
-            return F.cross_entropy(self.model(images), labels)
         smoothing = self.config.augment.label_smoothing
-        return F.cross_entropy(self.model(images), labels, label_smoothing=smoothing)
+        if self.mixup is not None:
+            images, targets = self.mixup(images, labels)  # targets: (N, classes), smoothed
+            smoothing = 0.0
+        else:
+            targets = F.one_hot(labels, len(self.class_names)).float()
+        return F.cross_entropy(
+            self.model(images), targets, weight=self.class_weights, label_smoothing=smoothing
+        )
 
     def is_evaluation_due(self, done: int) -> bool:
         """Every so many steps, or where an epoch ends."""
@@ -135,16 +191,31 @@ class Finetuner(Trainer):
         return done * batch_size // self.num_images > (done - 1) * batch_size // self.num_images
 
     @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """(N, classes): the logits of full-size images, by the averaged weights if there are any.
+
+        Not through the wrapper of several processes: each has its own number of batches.
+        """
+        with self.accelerator.autocast():
+            logits: Tensor = self.classifier(images)
+        return logits.float()
+
+    @property
+    def classifier(self) -> nn.Module:
+        """What is evaluated and handed on."""
+        module: nn.Module = self.average.module if self.average else self.unwrapped.model
+        return module
+
+    @torch.no_grad()
     def evaluate(self, chunks: Chunks) -> dict[str, float]:
         """Accuracies and loss over all images, each counted once over all processes."""
-        self.model.eval()
+        self.classifier.eval()
         device = self.accelerator.device
         counts = torch.zeros(3, dtype=torch.long, device=device)  # top-1, top-5, images
         loss = torch.zeros((), device=device)
         for chunk in chunks:
             batch = data.join([chunk], device)
-            labels = batch["label"]
-            logits = self.model(batch["image"]).float()  # (N, classes)
+            labels, logits = batch["label"], self.predict(batch["image"])
             loss += F.cross_entropy(logits, labels, reduction="sum")
             ranked = logits.topk(min(5, logits.shape[1])).indices  # (N, 5)
             hits = ranked == labels[:, None]
@@ -159,38 +230,38 @@ class Finetuner(Trainer):
     def on_evaluation(self, run: RunFolder, scores: dict[str, float], done: int) -> None:
         """Keep the best classifier."""
         if self.accelerator.is_main_process and scores["top1"] >= max(_top1(run, done)):
-            self.save_classifier(run.path / "best", scores)
+            self.save(run.path / "best", scores)
 
-    def finish(self, run: RunFolder) -> None:
-        """Write the last classifier."""
-        if self.accelerator.is_main_process:
-            top1 = _top1(run, self.schedule.num_steps) or [math.nan]  # none: metrics are gone
-            self.save_classifier(run.path / "last", {"top1": top1[-1]})
-            print(f"top-1 accuracy: best {max(top1):.2%}, last {top1[-1]:.2%}")
+    def is_over(self, run: RunFolder, done: int) -> bool:
+        """Whether the last `run.patience` evaluations brought nothing better."""
+        patience = self.config.run.patience
+        if patience is None:
+            return False
+        is_over = [False]
+        if self.accelerator.is_main_process and (top1 := _top1(run, done)):
+            is_over = [len(top1) - 1 - top1.index(max(top1)) >= patience]
+        broadcast_object_list(is_over)
+        return is_over[0]
 
-    def save_classifier(self, folder: Path, scores: dict[str, float]) -> None:
-        """Write the classifier as a folder that ``timm.create_model("local-dir:…")`` opens."""
-        model, source = self.config.model, self.config.data
-        input_size = [model.in_chans, *as_pair(model.image_size)]
-        save_timm_folder(
-            self.unwrapped,
-            folder,
-            model_args={
-                **model.encoder_args,
-                "img_size": input_size[1:],
-                "patch_size": list(self.unwrapped.patch_embed.patch_size),
-                "in_chans": model.in_chans,
-                "global_pool": model.global_pool,
-            },
-            pretrained_cfg={
-                "input_size": input_size,
-                "mean": list(source.mean),
-                "std": list(source.std),
-                "crop_pct": source.eval_crop,
-                "interpolation": "bicubic",
-            },
-            label_names=self.class_names,
-            metrics=scores,
+    def finish(self, run: RunFolder, chunks: Chunks) -> None:
+        """Write the last classifier, and what the best one makes of the held-out images."""
+        accelerator, best = self.accelerator, run.path / "best"
+        top1 = _top1(run, self.schedule.num_steps) or [math.nan]  # none: metrics are gone
+        if accelerator.is_main_process:
+            self.save(run.path / "last", {"top1": top1[-1]})
+        accelerator.wait_for_everyone()
+        self.classifier.load_state_dict(load_file(best / "model.safetensors"))
+        self.classifier.eval()
+        logits, fields = compute_outputs(accelerator, self.predict, chunks, self.num_eval_images)
+        if accelerator.is_main_process:
+            files = [self.file_name(row) for row in fields["row"].tolist()]
+            write_report(run.path, files, logits, fields["label"], self.class_names)
+            print(f"top-1 accuracy: best {max(top1):.2%}, last {top1[-1]:.2%}; classifier: {best}")
+
+    def save(self, folder: Path, scores: dict[str, float]) -> None:
+        """Write the classifier, with the names of its classes."""
+        save_classifier(
+            self.classifier, folder, self.config.model, self.config.data, self.class_names, scores
         )
 
 
@@ -199,6 +270,28 @@ def _top1(run: RunFolder, done: int) -> list[float]:
     return [
         line["top1"] for line in read_metrics(run.path) if "top1" in line and line["step"] <= done
     ]
+
+
+def _class_weights(
+    config: FinetuneConfig, splits: LabelledSplits, device: torch.device
+) -> Tensor | None:
+    """(classes,): weights whose mean over the training images is one.
+
+    Raises:
+        ValueError: not one weight per class.
+    """
+    weights = config.optim.class_weights
+    if weights is None:
+        return None
+    counts = torch.from_numpy(np.bincount(splits.train.labels)).float()
+    if weights == "balanced":
+        weights = (1 / counts).tolist()
+    if len(weights) != len(counts):
+        raise ValueError(
+            f"optim.class_weights must be {len(counts)} numbers, one per class, got {len(weights)}"
+        )
+    values = torch.tensor(weights)
+    return (values * counts.sum() / (values * counts).sum()).to(device)
 
 
 def build_mixup(config: FinetuneConfig, num_classes: int) -> Mixup:

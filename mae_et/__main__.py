@@ -34,12 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _pretrain(arguments: Sequence[str]) -> None:
     from .config import PretrainConfig
+    from .launch import leave
     from .pretrain import pretrain
 
     parser = config_parser(PretrainConfig, "mae_et pretrain", "Pretrain a masked autoencoder.")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     config, options = parse(parser, PretrainConfig, arguments, "mae_et")
     pretrain(config, resume=options.resume)
+    leave()
 
 
 def _reconstruct(arguments: Sequence[str]) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from .curriculum import Size
+from .curriculum import Curriculum, Size, as_pair
 
 PATH_KINDS = "hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR"
 
@@ -99,6 +99,32 @@ class CurriculumConfig:
         own = self.name == "stages"
         allowed = "a list of {size, share}" if own else "empty unless curriculum.name is 'stages'"
         check(own == bool(self.stages), "curriculum.stages", self.stages, allowed)
+
+    def build(self, *, full_size: Size, multiple: Size, num_steps: int) -> Curriculum:
+        """The curriculum of a run.
+
+        Args:
+            full_size: pixels, of the last stage.
+            multiple: EfficientTrain's sizes are rounded to multiples of these pixels.
+            num_steps: optimizer steps of the whole run.
+
+        Raises:
+            ValueError: the stages do not fit the run.
+        """
+        if self.name == "constant":
+            return Curriculum.constant(full_size=full_size, num_steps=num_steps)
+        if self.name == "efficienttrain":
+            return Curriculum.efficienttrain(
+                full_size=full_size, patch_size=multiple, num_steps=num_steps
+            )
+        stages = [(stage.size, stage.share) for stage in self.stages]
+        curriculum = Curriculum.from_stages(stages, num_steps=num_steps)
+        if as_pair(curriculum.full_size) != as_pair(full_size):
+            raise ValueError(
+                f"the last of curriculum.stages must have model.image_size {full_size}, "
+                f"got {curriculum.full_size}"
+            )
+        return curriculum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +218,81 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """Probes of the frozen encoder.
+
+    Args:
+        k: neighbours of the k-nearest-neighbour probe.
+        temperature: their votes weigh exp(cosine similarity / temperature).
+        learning_rates: of the linear probe, per 256 images; all are tried, the best counts.
+        epochs: of the linear probe.
+        warmup_epochs: linear warm-up from zero.
+        batch_size: images per step of the linear probe.
+    """
+
+    k: int = 20
+    temperature: float = 0.07
+    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    epochs: int = 90
+    warmup_epochs: int = 10
+    batch_size: int = 1024
+
+    section: ClassVar[str] = "probe"
+
+    def __post_init__(self) -> None:
+        check_positive(self, self.section, "k", "temperature", "epochs", "batch_size")
+        rates = self.learning_rates
+        check(
+            bool(rates) and all(0 < rate < math.inf for rate in rates),
+            f"{self.section}.learning_rates",
+            rates,
+            "numbers above 0",
+        )
+        check(
+            0 <= self.warmup_epochs < self.epochs,
+            f"{self.section}.warmup_epochs",
+            self.warmup_epochs,
+            f"in [0, {self.section}.epochs = {self.epochs})",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(ProbeConfig):
+    """Probes of the encoder while it is pretrained, on labelled images: does it learn?
+
+    Args:
+        knn_every: steps between k-nearest-neighbour probes; null for none.
+        linear_every: steps between linear probes; null for none.
+        path: labelled images, as in data.path; null for data.path itself.
+        split: the split of `path` to learn from.
+        label_column: null to find it.
+        images: most images to learn from, and most to classify.
+        k: neighbours of the k-nearest-neighbour probe.
+        temperature: their votes weigh exp(cosine similarity / temperature).
+        learning_rates: of the linear probe, per 256 images; all are tried, the best counts.
+        epochs: of the linear probe.
+        warmup_epochs: linear warm-up from zero.
+        batch_size: images per step of the linear probe.
+    """
+
+    knn_every: int | None = None
+    linear_every: int | None = None
+    path: str | None = None
+    split: str = "train"
+    label_column: str | None = None
+    images: int = 10_000
+
+    section: ClassVar[str] = "eval"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "eval", "images")
+        for name in ("knn_every", "linear_every"):
+            value = getattr(self, name)
+            check(value is None or value > 0, f"eval.{name}", value, "above 0 or null")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Where and how the run takes place.
 
@@ -236,6 +337,7 @@ class PretrainConfig:
     curriculum: CurriculumConfig
     data: DataConfig
     optim: OptimConfig
+    eval: EvalConfig
     run: RunConfig
 
     def __post_init__(self) -> None:
@@ -261,6 +363,9 @@ def check_channels(in_chans: int, mean: Sequence[float], std: Sequence[float]) -
 FREE_ON_RESUME = frozenset(
     {
         "data.num_workers",
+        "eval.knn_every",
+        "eval.linear_every",
+        "eval.images",
         "data.max_bad_share",
         "optim.max_skipped_steps",
         "run.compile",

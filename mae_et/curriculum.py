@@ -20,6 +20,9 @@ Size = int | tuple[int, int]
 EFFICIENTTRAIN_SIZES = (160, 160, 160, 192, 224)
 """Input sizes of the paper's five equally long stages, for a full size of 224."""
 
+EFFICIENTTRAIN_MAGNITUDES = (1, 3, 5, 7, 9)
+"""RandAug magnitudes of those stages, for supervised training."""
+
 
 def as_pair(size: Size) -> tuple[int, int]:
     """(height, width) of a size."""
@@ -175,6 +178,18 @@ def num_training_steps(*, epochs: float, num_images: int, batch_size: int) -> in
             f"with optim.batch_size {batch_size}"
         )
     return steps
+
+
+def chunks_per_micro_batch(size: Size, full_size: Size, num_chunks: int) -> int:
+    """Full-size chunks that one forward pass of a smaller size takes in the same memory.
+
+    The largest number that divides the step's chunks and has at most 5 % more pixels than a
+    full-size chunk. (160 is to 224 as 1 to 1.96: two chunks.)
+    """
+    height, width = as_pair(size)
+    full_height, full_width = as_pair(full_size)
+    fit = 1.05 * full_height * full_width / (height * width)
+    return max(n for n in range(1, num_chunks + 1) if num_chunks % n == 0 and n <= max(fit, 1))
 
 
 def _round_to_multiple(value: float, multiple: int) -> int:

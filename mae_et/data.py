@@ -26,8 +26,8 @@ from torchvision.transforms import v2
 
 from .config import PATH_KINDS
 
-Transform = Callable[[Image.Image, int], dict[str, Any]]
-"""(image, data set index) -> the fields of a sample, drawing from the global generators."""
+Transform = Callable[[Image.Image, int, int], dict[str, Any]]
+"""(image, its row, sample number) -> a sample's fields, drawing from the global generators."""
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Channels -> the Pillow mode that every image is converted to."""
@@ -148,9 +148,17 @@ class ImageTable:
             with Image.open(source) as image:
                 return ImageOps.exif_transpose(image).convert(self.mode)
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-            name = (cell and cell["path"]) or f"{self.rows.split} row {index}"
             reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
-            raise UnreadableImageError(f"{name}: {reason}") from error
+            raise UnreadableImageError(f"{self.name(index)}: {reason}") from error
+
+    def blank(self) -> Image.Image:
+        """An image in the place of one that can't be decoded."""
+        return Image.new(self.mode, (32, 32))
+
+    def name(self, index: int) -> str:
+        """The file of a row, or its number if it has none."""
+        cell = self.rows[index][self.column]
+        return (cell and cell["path"]) or f"{self.rows.split} row {index}"
 
 
 class UnreadableImageError(ValueError):
@@ -193,7 +201,7 @@ class SampleStream(Dataset[dict[str, Any]]):
                 unreadable.append(str(error))
             else:
                 seed_generators(self.seed, number)
-                return {**self.transform(image, candidate), "unreadable": unreadable}
+                return {**self.transform(image, candidate, number), "unreadable": unreadable}
         raise ValueError(f"data.path must hold images, got none readable; first: {unreadable[0]}")
 
     def image_index(self, number: int) -> int:
@@ -348,7 +356,7 @@ class PretrainTransform:
             ]
         )
 
-    def __call__(self, image: Image.Image, index: int) -> dict[str, Any]:
+    def __call__(self, image: Image.Image, index: int, number: int) -> dict[str, Any]:
         return {"noise": torch.rand(self.num_patches), "image": self.augment(image)}
 
 
@@ -357,16 +365,21 @@ class EvalTransform:
 
     def __init__(self, size: tuple[int, int], num_patches: int) -> None:
         self.num_patches = num_patches
-        self.crop = v2.Compose(
-            [
-                v2.Resize(max(size), interpolation=v2.InterpolationMode.BICUBIC),
-                v2.CenterCrop(size),
-                v2.PILToTensor(),
-            ]
-        )
+        self.crop = centre_crop(size)
 
-    def __call__(self, image: Image.Image, index: int) -> dict[str, Any]:
+    def __call__(self, image: Image.Image, index: int, number: int) -> dict[str, Any]:
         return {"noise": torch.rand(self.num_patches), "image": self.crop(image)}
+
+
+def centre_crop(size: tuple[int, int]) -> v2.Compose:
+    """The centre of a Pillow image as (C, height, width) uint8."""
+    return v2.Compose(
+        [
+            v2.Resize(max(size), interpolation=v2.InterpolationMode.BICUBIC),
+            v2.CenterCrop(size),
+            v2.PILToTensor(),
+        ]
+    )
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

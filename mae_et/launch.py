@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
@@ -85,3 +85,8 @@ def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> No
         for name, value in flatten(to_dict(config)).items()
     }
     accelerator.init_trackers("mae-et", fields, {"wandb": {"name": folder.name}})
+
+
+def leave() -> None:
+    """Part from the other processes, once at the end of a command."""
+    PartialState().destroy_process_group()

@@ -113,12 +113,20 @@ class Trainer(ABC):
         """Whether to evaluate after `done` steps."""
         return is_due(done, self.run_config.eval_every)
 
+    def probe(self, done: int) -> dict[str, float]:
+        """Further scores that are due after `done` steps."""
+        return {}
+
     def on_evaluation(self, run: RunFolder, scores: dict[str, float], done: int) -> None:  # noqa: B027
         """An evaluation has been written down; there may be nothing to do about it."""
 
+    def is_over(self, run: RunFolder, done: int) -> bool:
+        """Whether training ends before its time, by what was written down up to `done` steps."""
+        return False
+
     @abstractmethod
-    def finish(self, run: RunFolder) -> None:
-        """Training is over: hand on what was learned."""
+    def finish(self, run: RunFolder, chunks: Chunks) -> None:
+        """Training is over: hand on what was learned. The chunks are those of an evaluation."""
 
 
 def train(
@@ -165,8 +173,10 @@ def train(
     is_shown = config.run.progress and accelerator.is_main_process
     bar = tqdm(total=num_steps, initial=start, disable=not is_shown)
 
+    is_over = trainer.is_over(run, start)
+    steps = range(start, start if is_over else num_steps)
     with bar:
-        for step in range(start, num_steps):
+        for step in steps:
             loss, gradient_norm = trainer.train_step(step, chunks, batches.chunks_per_step)
             meter.add(loss, gradient_norm, batch_size)
             bar.update()
@@ -180,18 +190,25 @@ def train(
                 unreadable.check()
                 run.write_metrics(metrics, done)
                 bar.set_postfix_str(describe(metrics))
-            if done == num_steps or trainer.is_evaluation_due(done):
-                with meter.excluded():
-                    scores = trainer.evaluate(unreadable.noted(iter(eval_loader)))
+            with meter.excluded():
+                scores = trainer.probe(done)
+                is_evaluation = done == num_steps or trainer.is_evaluation_due(done)
+                if is_evaluation:
+                    scores |= trainer.evaluate(unreadable.noted(iter(eval_loader)))
+                if scores:
                     run.write_metrics(scores, done)
+                if is_evaluation:
                     check_finite(scores)
                     trainer.on_evaluation(run, scores, done)
-            if done == num_steps or is_due(done, config.run.checkpoint_every):
-                with meter.excluded():
+                    is_over = trainer.is_over(run, done)
+                if done == num_steps or is_over or is_due(done, config.run.checkpoint_every):
                     save_checkpoint(accelerator, run.path, done, config.run.keep_checkpoints)
+            if is_over:
+                break
 
-    trainer.finish(run)
-    accelerator.end_training()
+    trainer.finish(run, unreadable.noted(iter(eval_loader)))
+    for tracker in accelerator.trackers:
+        tracker.finish()
 
 
 def check_finite(scores: dict[str, float]) -> None:

@@ -14,12 +14,19 @@ from torch import Tensor
 from . import data
 from .checkpoint import export_encoder
 from .config import PretrainConfig, to_dict
-from .curriculum import Curriculum, Size, as_pair, num_training_steps
+from .curriculum import (
+    Curriculum,
+    Size,
+    as_pair,
+    chunks_per_micro_batch,
+    num_training_steps,
+)
 from .launch import main_process_first, make_accelerator
-from .loop import Chunks, Trainer, train
+from .loop import Chunks, Trainer, is_due, train
 from .lowfreq import low_frequency_crop
 from .model import MaskedAutoencoder
 from .optim import accumulate_gradients, adamw
+from .probe import Probe, load_probe_images
 from .runfolder import RunFolder, describe_run
 
 
@@ -48,7 +55,10 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
         batch_size=config.optim.batch_size,
     )
     curriculum = build_curriculum(config, model, num_steps)
-    trainer = Pretrainer(config, accelerator, model, curriculum)
+    probe = None
+    if config.eval.knn_every is not None or config.eval.linear_every is not None:
+        probe = main_process_first(accelerator, lambda: load_probe(config, model, chunk_size))
+    trainer = Pretrainer(config, accelerator, model, curriculum, probe)
     with RunFolder(
         config.run.output_dir, describe_run(config, train_images, eval_images), resume, accelerator
     ) as run:
@@ -63,6 +73,7 @@ class Pretrainer(Trainer):
         accelerator: of this process.
         model: is prepared for the accelerator's device and processes.
         curriculum: says which input size a step has.
+        probe_images: labelled images for probes of the encoder; None for no probes.
     """
 
     def __init__(
@@ -71,11 +82,13 @@ class Pretrainer(Trainer):
         accelerator: Accelerator,
         model: MaskedAutoencoder,
         curriculum: Curriculum,
+        probe_images: Probe | None = None,
     ) -> None:
         groups = param_groups_weight_decay(model, config.optim.weight_decay)
         super().__init__(config, accelerator, model, adamw(groups, config.optim.betas), curriculum)
         self.config = config
         self.unwrapped = model
+        self.probe_images = probe_images
         self.mean = data.channel_statistics(config.data.mean, accelerator.device)
         self.std = data.channel_statistics(config.data.std, accelerator.device)
 
@@ -131,25 +144,34 @@ class Pretrainer(Trainer):
         loss_sum, count = self.accelerator.reduce(total, "sum").tolist()
         return {"eval_loss": loss_sum / count}
 
-    def finish(self, run: RunFolder) -> None:
+    def probe(self, done: int) -> dict[str, float]:
+        """Accuracies of the probes that are due, on the mean of the encoder's patch tokens."""
+        knn, linear = (
+            is_due(done, every)
+            for every in (self.config.eval.knn_every, self.config.eval.linear_every)
+        )
+        if self.probe_images is None or not (knn or linear):
+            return {}
+        self.model.eval()
+        self.unwrapped.set_input_size(self.schedule.full_size)
+        return self.probe_images.scores(self.accelerator, self.features, knn=knn, linear=linear)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, D): the mean patch token of full-size uint8 images (N, C, H, W)."""
+        with self.accelerator.autocast():
+            tokens = self.unwrapped.encoder.forward_features(
+                data.normalize(images.float(), self.mean, self.std)
+            )
+        mean: Tensor = tokens[:, self.unwrapped.num_prefix_tokens :].float().mean(dim=1)
+        return mean
+
+    def finish(self, run: RunFolder, chunks: Chunks) -> None:
         """Write the encoder."""
         if self.accelerator.is_main_process:
             folder = run.path / "encoder"
             mean, std = self.config.data.mean, self.config.data.std
             export_encoder(self.unwrapped, folder, mean=mean, std=std)
             print(f"encoder: {folder}")
-
-
-def chunks_per_micro_batch(size: Size, full_size: Size, num_chunks: int) -> int:
-    """Full-size chunks that one forward pass of a smaller size takes in the same memory.
-
-    The largest number that divides the step's chunks and has at most 5 % more pixels than a
-    full-size chunk. (160 is to 224 as 1 to 1.96: two chunks.)
-    """
-    height, width = as_pair(size)
-    full_height, full_width = as_pair(full_size)
-    fit = 1.05 * full_height * full_width / (height * width)
-    return max(n for n in range(1, num_chunks + 1) if num_chunks % n == 0 and n <= max(fit, 1))
 
 
 def build_curriculum(
@@ -160,26 +182,33 @@ def build_curriculum(
     Raises:
         ValueError: a stage does not fit the model.
     """
-    full_size = model.full_size
-    if config.curriculum.name == "constant":
-        curriculum = Curriculum.constant(full_size=full_size, num_steps=num_steps)
-    elif config.curriculum.name == "efficienttrain":
-        curriculum = Curriculum.efficienttrain(
-            full_size=full_size, patch_size=model.patch_size, num_steps=num_steps
-        )
-    else:
-        stages = [(stage.size, stage.share) for stage in config.curriculum.stages]
-        curriculum = Curriculum.from_stages(
-            stages, num_steps=num_steps, patch_size=model.patch_size
-        )
-        if as_pair(curriculum.full_size) != as_pair(full_size):
-            raise ValueError(
-                f"the last of curriculum.stages must have model.image_size {full_size}, "
-                f"got {curriculum.full_size}"
-            )
+    curriculum = config.curriculum.build(
+        full_size=model.full_size, multiple=model.patch_size, num_steps=num_steps
+    )
     for stage in curriculum.stages:
         model.check_input_size(stage.size)
     return curriculum
+
+
+def load_probe(config: PretrainConfig, model: MaskedAutoencoder, chunk_size: int) -> Probe:
+    """The labelled images of the run's probes."""
+    source = config.data
+    assert source.path is not None
+    train, test = load_probe_images(
+        config.eval,
+        (source.path, source.split, source.eval_split, source.image_column),
+        as_pair(model.full_size),
+        model.in_chans,
+        config.run.seed,
+    )
+    return Probe(
+        train,
+        test,
+        config.eval,
+        chunk_size=chunk_size,
+        num_workers=source.num_workers,
+        seed=config.run.seed,
+    )
 
 
 def load_images(

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from finetune.__main__ import main
 from finetune.config import ModelConfig
-from finetune.data import LabelledImages, choose_labels
+from mae_et.labels import LabelledImages, choose_labels
 from finetune.model import build_classifier
 from mae_et import MaskedAutoencoder, data, export_encoder
 from mae_et.pos_embed import resample_table

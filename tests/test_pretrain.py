@@ -15,7 +15,8 @@ from torch import Tensor
 from mae_et import load_mae_checkpoint
 from mae_et.__main__ import main
 from mae_et.checkpoint import latest_checkpoint
-from mae_et.pretrain import Pretrainer, chunks_per_micro_batch
+from mae_et.curriculum import chunks_per_micro_batch
+from mae_et.pretrain import Pretrainer
 from mae_et.runfolder import read_metrics
 
 from .conftest import launch_two, subprocess_run, tiny

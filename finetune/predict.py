@@ -1,0 +1,140 @@
+"""Classify images: ``python -m finetune predict --checkpoint RUN --data FOLDER --out CSV``.
+
+The CSV has a line per image: its file, the predicted class, its probability, and the probability of
+every class. Lines of images that can't be decoded have no prediction.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.data import create_transform, resolve_model_data_config
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from mae_et.cli import LineParser
+from mae_et.config import check
+from mae_et.data import ImageTable, UnreadableImageError, load_splits, take_split
+
+from .model import load_classifier
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command.
+
+    Raises:
+        ValueError: an option, the classifier or the images are not usable.
+    """
+    parser = LineParser(prog="finetune predict", description="Classify images with a classifier.")
+    parser.add_argument("--checkpoint", required=True, help="a fine-tuning run, or its best/")
+    parser.add_argument("--data", required=True, help="a folder, or a path as for data.path")
+    parser.add_argument("--split", type=str | None, default=None, help="default: all splits")
+    parser.add_argument("--image_column", type=str | None, default=None)
+    parser.add_argument("--out", type=str, default="predictions.csv")
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--num_workers", type=int, default=2)
+    parser.add_argument(
+        "--encoder", type=str | None, default=None, help="module:callable of a model of your own"
+    )
+    options = parser.parse_args(list(arguments))
+    check(options.batch_size > 0, "--batch_size", options.batch_size, "above 0")
+    check(options.num_workers >= 0, "--num_workers", options.num_workers, "at least 0")
+
+    model, class_names = load_classifier(Path(options.checkpoint), options.encoder)
+    images = ImagesToClassify(
+        load_tables(
+            options.data,
+            options.split,
+            options.image_column,
+            resolve_model_data_config(model)["input_size"][0],
+        ),
+        create_transform(**resolve_model_data_config(model), is_training=False),
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loader = DataLoader(images, options.batch_size, num_workers=options.num_workers)
+    number, unreadable = write_csv(
+        Path(options.out), predictions(model.to(device), loader, device), class_names
+    )
+    print(f"{number} images: {options.out}")
+    for line in unreadable:
+        print(f"unreadable: {line}", file=sys.stderr)
+
+
+def load_tables(
+    path: str, split: str | None, image_column: str | None, in_chans: int
+) -> list[ImageTable]:
+    """The images of one split or of all, with as many channels as the classifier has.
+
+    Raises:
+        ValueError: there are no such images.
+    """
+    splits = load_splits(path if not Path(path).is_dir() else f"imagefolder:{path}")
+    chosen = splits if split is None else {split: take_split(splits, split, "--split")}
+    return [ImageTable(rows, image_column, in_chans) for rows in chosen.values()]
+
+
+class ImagesToClassify(Dataset[dict[str, Any]]):
+    """The images of tables one after another: "image" (C, H, W), "file", and "error" if any.
+
+    An image that can't be decoded is all zeros.
+    """
+
+    def __init__(self, tables: Sequence[ImageTable], transform: Any) -> None:
+        self.rows = [(table, row) for table in tables for row in range(len(table))]
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        table, row = self.rows[index]
+        try:
+            image, error = table[row], ""
+        except UnreadableImageError as unreadable:
+            image, error = table.blank(), str(unreadable)
+        return {"image": self.transform(image), "file": table.name(row), "error": error}
+
+
+@torch.inference_mode()
+def predictions(
+    model: nn.Module, loader: DataLoader[dict[str, Any]], device: torch.device
+) -> Iterator[tuple[str, str, list[float]]]:
+    """File, error and probabilities (classes) of each image."""
+    model.eval()
+    for batch in loader:
+        probabilities = model(batch["image"].to(device)).float().softmax(dim=1).tolist()
+        yield from zip(batch["file"], batch["error"], probabilities, strict=True)
+
+
+def write_csv(
+    path: Path, rows: Iterator[tuple[str, str, list[float]]], class_names: Sequence[str]
+) -> tuple[int, list[str]]:
+    """Write the predictions; how many images there were, and the errors of the unreadable ones.
+
+    Raises:
+        ValueError: the file can't be written.
+    """
+    number, unreadable = 0, []
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w", newline="")
+    except OSError as error:
+        raise ValueError(f"--out must be a file to write, got {path} ({error})") from error
+    with file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "prediction", "probability", *class_names])
+        for name, error, probabilities in rows:
+            number += 1
+            if error:
+                unreadable.append(error)
+                writer.writerow([name, "", "", *("" for _ in class_names)])
+                continue
+            best = max(range(len(class_names)), key=probabilities.__getitem__)
+            shown = [f"{probability:.6f}" for probability in probabilities]
+            writer.writerow([name, class_names[best], shown[best], *shown])
+    return number, unreadable

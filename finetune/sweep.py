@@ -1,0 +1,54 @@
+"""The same fine-tuning with several layer decays, and one table at the end.
+
+RUN/layer_decay_0.65/    a run each
+RUN/sweep.json           the table
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import PartialState
+
+from mae_et.runfolder import read_metrics
+
+from .config import FinetuneConfig
+from .train import finetune
+
+
+def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume: bool) -> None:
+    """Fine-tune with each layer decay, and write and print the accuracies.
+
+    Args:
+        config: of all runs but for the layer decay.
+        values: layer decays in (0, 1].
+        resume: skip the runs that are complete, and go on with the one that is not.
+
+    Raises:
+        ValueError: as `finetune`.
+        RunStoppedError: as `finetune`.
+    """
+    folder = Path(config.run.output_dir)
+    configs = {
+        value: replace(
+            config,
+            optim=replace(config.optim, layer_decay=value),
+            run=replace(config.run, output_dir=str(folder / f"layer_decay_{value:g}")),
+        )
+        for value in values
+    }
+    rows = []
+    for value, one in configs.items():
+        run = Path(one.run.output_dir)
+        if not (resume and (run / "report.json").exists()):
+            finetune(one, resume=resume and (run / "config.yaml").exists())
+        top1 = [line["top1"] for line in read_metrics(run) if "top1" in line]
+        rows.append({"layer_decay": value, "best": max(top1), "last": top1[-1]})
+    if PartialState().is_main_process:
+        (folder / "sweep.json").write_text(json.dumps(rows, indent=2) + "\n")
+        print("layer decay   best top-1   last top-1")
+        for row in rows:
+            print(f"{row['layer_decay']:<11g} {row['best']:>12.2%} {row['last']:>12.2%}")

@@ -1,0 +1,164 @@
+"""The labels of a data set as class numbers, and a balanced part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+
+MAX_CLASSES = 100_000
+
+
+class LabelledImages:
+    """A split with its labels as class numbers.
+
+    Args:
+        dataset: has a column of labels: class labels, integers from 0, or strings.
+        column: its name; None for the only column of class labels, or "label".
+        class_names: of the training split, for a split to evaluate on; None to find them.
+        field: names the column in messages.
+
+    Raises:
+        ValueError: there is no such column, or it holds other classes.
+    """
+
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        column: str | None,
+        class_names: list[str] | None = None,
+        *,
+        field: str = "data.label_column",
+    ) -> None:
+        self.column = find_label_column(dataset, column, field)
+        feature = dataset.features[self.column]
+        values = dataset[self.column][:]
+        missing = sum(value is None or value == -1 for value in values)
+        if missing:
+            raise ValueError(
+                f"{field} must hold a label in every row, got {self.column!r} with {missing} rows "
+                "without"
+            )
+        if isinstance(feature, datasets.ClassLabel):
+            outside = sorted({value for value in values if not 0 <= value < feature.num_classes})
+            if outside:
+                raise ValueError(
+                    f"{field} must hold numbers of its {feature.num_classes} classes, got "
+                    f"{self.column!r} with {', '.join(map(str, outside[:5]))}"
+                )
+            values = [feature.names[value] for value in values]
+        self.class_names = class_names or _class_names(feature, values, field)
+        number = {name: index for index, name in enumerate(self.class_names)}
+        unknown = sorted({str(value) for value in values} - number.keys())
+        if unknown:
+            raise ValueError(
+                f"data.eval_split must have the classes of the training split, got {self.column!r} "
+                f"with {', '.join(unknown[:5])}, which it has not"
+            )
+        self.dataset = dataset
+        self.labels = np.array([number[str(value)] for value in values])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Any) -> None:
+        """Keep some of the rows."""
+        self.dataset = self.dataset.select(rows)
+        self.labels = self.labels[rows]
+
+
+def find_label_column(dataset: datasets.Dataset, column: str | None, field: str) -> str:
+    """The column of labels: the one asked for, the only one of class labels, or "label".
+
+    Raises:
+        ValueError: there is none, or it holds no labels.
+    """
+    classes = [
+        name
+        for name, feature in dataset.features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    ]
+    found = column or (classes[0] if len(classes) == 1 else "label")
+    if found not in dataset.column_names:
+        raise ValueError(
+            f"{field} must be one of {', '.join(dataset.column_names)}, got {column!r}"
+        )
+    feature = dataset.features[found]
+    kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
+    if kind not in ("ClassLabel", "string", "large_string") and "int" not in kind:
+        raise ValueError(
+            f"{field} must hold class labels, integers from 0 or strings, got {found!r} with {kind}"
+        )
+    return found
+
+
+def _class_names(feature: Any, values: list[Any], field: str) -> list[str]:
+    if isinstance(feature, datasets.ClassLabel):
+        return list(feature.names)
+    if "string" in feature.dtype:
+        return sorted(set(values))
+    if min(values) < 0:
+        raise ValueError(f"{field} must hold integers from 0, got {min(values)}")
+    if max(values) >= MAX_CLASSES:
+        raise ValueError(f"{field} must hold integers below {MAX_CLASSES}, got {max(values)}")
+    return [str(label) for label in range(max(values) + 1)]
+
+
+def check_every_class(labels: Any, class_names: Sequence[str], field: str) -> None:
+    """Check that there are at least two classes, and images of each.
+
+    Raises:
+        ValueError: there is one class only, or classes without images; the message names them.
+    """
+    if len(class_names) < 2:
+        raise ValueError(f"{field} must have at least 2 classes, got {len(class_names)}")
+    counts = np.bincount(labels, minlength=len(class_names))
+    empty = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
+    if empty:
+        raise ValueError(
+            f"{field} must have images of every class, got none of {', '.join(empty[:5])}"
+            + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
+        )
+
+
+def choose_labels(
+    labels: Any,
+    class_names: Sequence[str],
+    *,
+    per_class: int | None,
+    fraction: float | None,
+    seed: int,
+) -> Any:
+    """The rows of a balanced part of the labels, in order.
+
+    Args:
+        labels: (N,) class numbers.
+        class_names: by class number.
+        per_class: rows of each class, or None.
+        fraction: share of each class's rows, or None.
+        seed: chooses the rows.
+
+    Raises:
+        ValueError: a class has not that many rows, or would get none.
+    """
+    if per_class is None and fraction is None:
+        return np.arange(len(labels))
+    rng = np.random.default_rng([seed, 2])
+    chosen = []
+    for label, name in enumerate(class_names):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        if per_class is not None and per_class > len(rows):
+            raise ValueError(
+                f"data.labels_per_class must be at most {len(rows)}, the images of class {name!r}, "
+                f"got {per_class}"
+            )
+        number = per_class if per_class is not None else round((fraction or 0) * len(rows))
+        if number < 1:
+            raise ValueError(
+                f"data.label_fraction must leave a label for each of the {len(class_names)} "
+                f"classes, got {fraction} of the {len(rows)} images of class {name!r}"
+            )
+        chosen.append(rows[:number])
+    return np.sort(np.concatenate(chosen))

@@ -1,0 +1,174 @@
+"""Probes: against plain loops, in a pretraining run, and from the command line of `finetune`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import finetune.probe
+from finetune.__main__ import main as finetune_main
+from mae_et.__main__ import main
+from mae_et.config import ProbeConfig
+from mae_et.probe import Features, knn_accuracy, linear_probe
+from mae_et.runfolder import read_metrics
+
+from .conftest import launch_two, tiny, tiny_finetune
+
+CPU = torch.device("cpu")
+
+
+def clouds(number: int, seed: int) -> Features:
+    """Three overlapping clouds of points in 8 dimensions."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(3, (number,), generator=generator)
+    return Features(
+        values=centres[labels] + torch.randn(number, 8, generator=generator), labels=labels
+    )
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (5, 0.07), (20, 1.0), (500, 0.5)])
+def test_knn_is_the_weighted_vote(k: int, temperature: float) -> None:
+    train, test = clouds(100, 1), clouds(40, 2)
+    hits = 0
+    for query, label in zip(test.values, test.labels, strict=True):
+        similarity = F.cosine_similarity(train.values, query[None])
+        votes = torch.zeros(3)
+        for row in similarity.argsort(descending=True)[:k]:
+            votes[train.labels[row]] += (similarity[row] / temperature).exp()
+        hits += int(votes.argmax() == label)
+    assert knn_accuracy(train, test, k=k, temperature=temperature, device=CPU) == hits / 40
+
+
+def test_rates_trained_at_once_are_trained_as_alone() -> None:
+    train, test = clouds(128, 1), clouds(200, 2)
+    options = ProbeConfig(
+        learning_rates=(0.03, 0.3, 3.0), epochs=4, warmup_epochs=1, batch_size=32
+    )
+    together = linear_probe(train, test, options, seed=5, device=CPU)
+    for rate in options.learning_rates:
+        assert together[rate] == alone(train, test, rate, seed=5)
+    assert max(together.values()) > 0.7
+
+
+def alone(train: Features, test: Features, rate: float, seed: int) -> float:
+    """The same training with plain modules: 4 epochs, one of them warm-up, batches of 32."""
+    generator = torch.Generator().manual_seed(seed)
+    linear, norm = nn.Linear(8, 3), nn.BatchNorm1d(8, affine=False, eps=1e-6)
+    linear.weight.data = 0.01 * torch.randn(8, 3, generator=generator).T
+    linear.bias.data.zero_()
+    optimizer = torch.optim.SGD(linear.parameters(), lr=1.0, momentum=0.9)
+    for epoch in range(4):
+        for index, rows in enumerate(torch.randperm(128, generator=generator).split(32)):
+            step = 4 * epoch + index
+            cosine = 0.5 * (1 + torch.tensor(torch.pi * (step - 4) / 12).cos().item())
+            gradient_scale = rate * 32 / 256 * (step / 4 if step < 4 else cosine)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(linear(norm(train.values[rows])), train.labels[rows])
+            (gradient_scale * loss).backward()
+            optimizer.step()
+    norm.eval()
+    return float((linear(norm(test.values)).argmax(1) == test.labels).float().mean())
+
+
+def test_probes_of_a_run_do_not_change_it(clothes: str, tmp_path: Path) -> None:
+    probes = {"eval__knn_every": 5, "eval__linear_every": 10, "eval__epochs": 5}
+    probes |= {"eval__warmup_epochs": 1, "eval__k": 5}
+    assert main(["pretrain", *tiny(clothes, tmp_path / "plain")]) == 0
+    assert main(["pretrain", *tiny(clothes, tmp_path / "probed", **probes)]) == 0
+    plain, probed = (
+        load_file(tmp_path / name / "encoder" / "model.safetensors") for name in ("plain", "probed")
+    )
+    for name in plain:
+        assert torch.equal(plain[name], probed[name]), name
+
+    lines = read_metrics(tmp_path / "probed")
+    knn = {line["step"]: line["knn_top1"] for line in lines if "knn_top1" in line}
+    linear = {line["step"]: line["linear_top1"] for line in lines if "linear_top1" in line}
+    assert list(knn) == [5, 10, 15, 20]
+    assert list(linear) == [10, 20]
+    assert all(0.1 < score < 1 for score in knn.values())  # ten classes of clothes
+    losses = [line["step"] for line in lines if "eval_loss" in line]
+    assert losses == [10, 20]
+
+
+@pytest.mark.slow
+def test_probes_in_two_processes(clothes: str, tmp_path: Path) -> None:
+    probe = {"eval__knn_every": 5, "eval__k": 5, "optim__epochs": 2, "eval__images": 37}
+    assert main(["pretrain", *tiny(clothes, tmp_path / "one", **probe)]) == 0
+    result = launch_two(["mae_et", "pretrain", *tiny(clothes, tmp_path / "two", **probe)])
+    assert result.returncode == 0, result.stderr
+    one, two = (
+        [line["knn_top1"] for line in read_metrics(tmp_path / name) if "knn_top1" in line]
+        for name in ("one", "two")
+    )
+    assert len(one) == 2
+    assert one == two
+
+
+@pytest.fixture(scope="module")
+def encoder(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("pretrained") / "run"
+    assert main(["pretrain", *tiny(clothes, run, run__eval_every="null")]) == 0
+    return run / "encoder"
+
+
+def test_probes_from_the_command_line(
+    encoder: Path,
+    clothes: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probe = {"probe__epochs": 10, "probe__k": 5, "checkpoint": encoder}
+    assert finetune_main(tiny_finetune(clothes, tmp_path / "out", mode="knn", **probe)) == 0
+    knn = json.loads((tmp_path / "out" / "knn.json").read_text())
+    assert knn["train_images"] == 80
+    assert knn["test_images"] == 30
+    assert f"{knn['top1']:.2%}" in capsys.readouterr().out
+
+    computed = []
+    compute = finetune.probe.compute_features
+    monkeypatch.setattr(
+        finetune.probe, "compute_features", lambda *a: computed.append(1) or compute(*a)
+    )
+    probe["probe__warmup_epochs"] = 1
+    assert finetune_main(tiny_finetune(clothes, tmp_path / "out", mode="linear", **probe)) == 0
+    assert not computed  # cached by the first probe
+    linear = json.loads((tmp_path / "out" / "linear.json").read_text())
+    assert linear["top1"] == max(linear["by_learning_rate"].values())
+    assert linear["by_learning_rate"][str(linear["learning_rate"])] == linear["top1"]
+
+    probe["data__labels_per_class"] = 4  # other images: computed again
+    assert finetune_main(tiny_finetune(clothes, tmp_path / "out", mode="linear", **probe)) == 0
+    assert len(computed) == 2
+    assert json.loads((tmp_path / "out" / "linear.json").read_text())["train_images"] == 40
+
+
+def test_features_are_the_frozen_encoders(encoder: Path, clothes: str, tmp_path: Path) -> None:
+    """The features of a probe are timm's own for the same images."""
+    import timm
+
+    from mae_et.data import load_splits
+
+    arguments = tiny_finetune(
+        clothes, tmp_path / "out", mode="knn", checkpoint=encoder, data__eval_crop=1.0
+    )
+    assert finetune_main(arguments) == 0
+    saved = load_file(tmp_path / "out" / "features.safetensors")
+    model = timm.create_model(f"local-dir:{encoder}", pretrained=True).eval()
+    transform = timm.data.create_transform(
+        (1, 16, 16), interpolation="bicubic", mean=(0.3,), std=(0.35,), crop_pct=1.0
+    )
+    rows = load_splits(clothes)["test"]
+    images: Tensor = torch.stack([transform(row["image"]) for row in rows])
+    with torch.no_grad():
+        expected = model.forward_features(images)[:, 1:].mean(dim=1)
+    torch.testing.assert_close(saved["test.values"], expected)
+    assert saved["test.labels"].tolist() == rows["label"][:]
