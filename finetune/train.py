@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mae_et import data
-from mae_et.checkpoint import save_timm_folder
 from mae_et.curriculum import Curriculum, as_pair, num_training_steps
 from mae_et.launch import main_process_first, make_accelerator
 from mae_et.loop import Chunks, Trainer, train
 from mae_et.optim import accumulate_gradients, adamw
 from mae_et.runfolder import RunFolder, describe_run, read_metrics
+from mae_et.timm_folder import save_timm_folder
 
 from .config import FinetuneConfig
 from .data import load_labelled

@@ -12,7 +12,6 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor
 
 from . import data
-from .checkpoint import export_encoder
 from .config import PretrainConfig, to_dict
 from .curriculum import Curriculum, Size, as_pair, num_training_steps
 from .launch import main_process_first, make_accelerator
@@ -21,6 +20,7 @@ from .lowfreq import low_frequency_crop
 from .model import MaskedAutoencoder
 from .optim import accumulate_gradients, adamw
 from .runfolder import RunFolder, describe_run
+from .timm_folder import export_encoder
 
 
 def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
