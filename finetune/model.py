@@ -9,10 +9,10 @@ from pathlib import Path
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_et.checkpoint import load_weights, read_weights
 from mae_et.curriculum import as_pair
 from mae_et.model import create_vit
 from mae_et.pos_embed import resample_table
+from mae_et.weights import load_weights, read_weights
 
 from .config import ModelConfig
 

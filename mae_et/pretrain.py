@@ -12,7 +12,6 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor
 
 from . import data
-from .checkpoint import export_encoder
 from .config import PretrainConfig, to_dict
 from .curriculum import (
     Curriculum,
@@ -28,6 +27,7 @@ from .model import MaskedAutoencoder
 from .optim import accumulate_gradients, adamw
 from .probe import Probe, load_probe_images
 from .runfolder import RunFolder, describe_run
+from .timm_folder import export_encoder
 
 
 def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:

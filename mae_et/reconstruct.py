@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from . import data
-from .checkpoint import load_mae_checkpoint
 from .cli import LineParser
 from .config import IMAGENET_MEAN, IMAGENET_STD, check
 from .curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
@@ -23,6 +22,7 @@ from .lowfreq import Nyquist, low_frequency_crop
 from .model import MaskedAutoencoder
 from .runfolder import read_config, read_metrics
 from .targets import norm_pixel, unnormalize
+from .weights import load_mae_checkpoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
