@@ -1,4 +1,4 @@
-"""The classifier: a timm VisionTransformer, with the weights of a pretrained encoder."""
+"""The weights of a pretrained encoder, into a classifier."""
 
 from __future__ import annotations
 
@@ -7,41 +7,13 @@ import logging
 from pathlib import Path
 
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from mae_et.curriculum import as_pair
-from mae_et.model import create_vit
 from mae_et.pos_embed import resample_table
 from mae_et.weights import load_weights, read_weights
 
-from .config import ModelConfig
-
 log = logging.getLogger(__name__)
-
-
-def build_classifier(model: ModelConfig, num_classes: int, checkpoint: str) -> VisionTransformer:
-    """A classifier with the weights of an encoder, or with new ones for "none".
-
-    The head is new, and so is the norm after average pooling, as in the reference implementation
-    of MAE's fine-tuning. Positions are resampled to the image size.
-
-    Raises:
-        ValueError: the model can't be built, or the checkpoint is not its encoder.
-    """
-    classifier = create_vit(
-        model.encoder,
-        image_size=model.image_size,
-        patch_size=model.patch_size,
-        in_chans=model.in_chans,
-        num_classes=num_classes,
-        global_pool=model.global_pool,
-        drop_path_rate=model.drop_path,
-        encoder_args=model.encoder_args,
-    )
-    if checkpoint != "none":
-        nn.init.trunc_normal_(classifier.head.weight, std=2e-5)  # as in the reference
-        load_encoder(classifier, checkpoint)
-    return classifier
 
 
 def load_encoder(classifier: VisionTransformer, checkpoint: str) -> None:

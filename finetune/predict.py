@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data import create_transform, resolve_model_data_config
+from timm.data import create_transform
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,7 +21,7 @@ from mae_et.cli import LineParser
 from mae_et.config import check
 from mae_et.data import ImageTable, UnreadableImageError, load_splits, take_split
 
-from .model import load_classifier
+from .classifier import load_classifier
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -45,15 +45,11 @@ def main(arguments: Sequence[str]) -> None:
     check(options.batch_size > 0, "--batch_size", options.batch_size, "above 0")
     check(options.num_workers >= 0, "--num_workers", options.num_workers, "at least 0")
 
-    model, class_names = load_classifier(Path(options.checkpoint), options.encoder)
+    model, class_names, preprocessing = load_classifier(Path(options.checkpoint), options.encoder)
+    in_chans = preprocessing["input_size"][0]
     images = ImagesToClassify(
-        load_tables(
-            options.data,
-            options.split,
-            options.image_column,
-            resolve_model_data_config(model)["input_size"][0],
-        ),
-        create_transform(**resolve_model_data_config(model), is_training=False),
+        load_tables(options.data, options.split, options.image_column, in_chans),
+        create_transform(**preprocessing, is_training=False),
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = DataLoader(images, options.batch_size, num_workers=options.num_workers)
@@ -119,7 +115,8 @@ def write_csv(
     Raises:
         ValueError: the file can't be written.
     """
-    number, unreadable = 0, []
+    number = 0
+    unreadable: list[str] = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w", newline="")
@@ -128,10 +125,10 @@ def write_csv(
     with file:
         writer = csv.writer(file)
         writer.writerow(["file", "prediction", "probability", *class_names])
-        for name, error, probabilities in rows:
+        for name, reason, probabilities in rows:
             number += 1
-            if error:
-                unreadable.append(error)
+            if reason:
+                unreadable.append(reason)
                 writer.writerow([name, "", "", *("" for _ in class_names)])
                 continue
             best = max(range(len(class_names)), key=probabilities.__getitem__)

@@ -1,6 +1,6 @@
 """Probes of a frozen encoder: a linear classifier of its features, or their nearest neighbours.
 
-OUT/features.safetensors    the features, used again by the next probe of the same encoder and images
+OUT/features.safetensors    the features, for the next probe of the same encoder and images
 OUT/linear.json, knn.json   the scores
 """
 
@@ -22,9 +22,9 @@ from mae_et.config import to_dict
 from mae_et.launch import main_process_first, make_accelerator
 from mae_et.probe import Features, compute_features, knn_accuracy, linear_probe
 
+from .classifier import build_encoder
 from .config import FinetuneConfig
 from .data import LabelledSplits, evaluation_stream, load_labelled
-from .model import build_encoder
 
 
 def probe(config: FinetuneConfig) -> dict[str, Any]:
@@ -43,10 +43,10 @@ def probe(config: FinetuneConfig) -> dict[str, Any]:
     scores |= {"train_images": len(train), "test_images": len(test)}
     started = time.perf_counter()
     if config.mode == "knn":
-        options = {"k": config.probe.k, "temperature": config.probe.temperature}
-        top1 = knn_accuracy(train, test, **options, device=accelerator.device)
-        scores |= {**options, "top1": top1}
-        line = f"k-nearest neighbours (k {config.probe.k}): top-1 accuracy {top1:.2%}"
+        k, temperature = config.probe.k, config.probe.temperature
+        top1 = knn_accuracy(train, test, k=k, temperature=temperature, device=accelerator.device)
+        scores |= {"k": k, "temperature": temperature, "top1": top1}
+        line = f"k-nearest neighbours (k {k}): top-1 accuracy {top1:.2%}"
     else:
         by_rate = linear_probe(
             train, test, config.probe, seed=config.run.seed, device=accelerator.device

@@ -31,9 +31,9 @@ from mae_et.optim import accumulate_gradients, adamw
 from mae_et.probe import compute_outputs
 from mae_et.runfolder import RunFolder, describe_run, read_metrics
 
+from .classifier import build_classifier, parameter_groups, save_classifier, size_multiple
 from .config import FinetuneConfig
 from .data import LabelledSplits, evaluation_stream, load_labelled, training_stream
-from .model import build_classifier, parameter_groups, save_classifier
 from .report import write_report
 from .resize import SizedModel
 
@@ -65,9 +65,11 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
     )
     set_seed(config.run.seed)  # the same weights in every process
     assert config.checkpoint is not None
-    model = build_classifier(config.model, splits.class_names, config.checkpoint)
+    model = build_classifier(config.model, len(splits.class_names), config.checkpoint)
     schedule = config.curriculum.build(
-        full_size=config.model.image_size, multiple=model.size_multiple, num_steps=num_steps
+        full_size=config.model.image_size,
+        multiple=size_multiple(model.model, config.model.image_size),
+        num_steps=num_steps,
     )
     for stage in schedule.stages:
         model.check_input_size(stage.size)

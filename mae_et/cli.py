@@ -67,11 +67,12 @@ def config_parser(config_type: type[Config], prog: str, description: str) -> Arg
     """A parser of `--config` and of every field of a configuration by its dotted name."""
     parser = LineParser(prog=prog, description=description)
     parser.add_argument("--config", action="config", help="name of a recipe, or a YAML file")
+    defaults = {field.name: field.default for field in fields(config_type)}  # type: ignore[arg-type]
     for name, field_type in _fields(config_type).items():
         if is_dataclass(field_type):
             parser.add_class_arguments(field_type, name)
         else:
-            parser.add_argument(f"--{name}", type=field_type)
+            parser.add_argument(f"--{name}", type=field_type, default=defaults[name])
     return parser
 
 

@@ -106,7 +106,7 @@ def knn_accuracy(
     bank = F.normalize(train.values.to(device), dim=1).T  # (D, N)
     bank_labels = train.labels.to(device)
     hits = 0
-    for queries, labels in zip(test.values.split(1024), test.labels.split(1024), strict=True):
+    for queries, labels in _batches(test):
         similarity = F.normalize(queries.to(device), dim=1) @ bank
         nearest, rows = similarity.topk(min(k, len(train)))
         weights = (nearest / temperature).softmax(dim=1)  # a common factor changes no vote
@@ -157,17 +157,24 @@ def linear_probe(
                 step / num_steps, peak=1.0, warmup=options.warmup_epochs / options.epochs
             )
             optimizer.zero_grad()
-            (factor * rate * losses).mean(dim=1).sum().backward()
+            loss = (factor * rate * losses).mean(dim=1).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             step += 1
 
     norm.eval()
     hits = torch.zeros(len(rates), dtype=torch.long)
     with torch.no_grad():
-        for queries, truth in zip(test.values.split(1024), test.labels.split(1024), strict=True):
+        for queries, truth in _batches(test):
             predicted = _logits(norm(queries.to(device)), weight, bias).argmax(dim=2).cpu()
             hits += (predicted == truth).sum(dim=1)
     return {r: count / len(test) for r, count in zip(rates, hits.tolist(), strict=True)}
+
+
+def _batches(features: Features) -> Iterator[tuple[Tensor, Tensor]]:
+    """Values and labels of 1024 images at a time."""
+    for start in range(0, len(features), 1024):
+        yield features.values[start : start + 1024], features.labels[start : start + 1024]
 
 
 def _logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from finetune.__main__ import main
 from finetune.config import ModelConfig
-from mae_et.labels import LabelledImages, choose_labels
-from finetune.model import build_classifier
+from finetune.classifier import build_classifier
 from mae_et import MaskedAutoencoder, data, export_encoder
+from mae_et.labels import LabelledImages, choose_labels
 from mae_et.pos_embed import resample_table
 from mae_et.runfolder import read_metrics
 
@@ -62,7 +62,7 @@ def test_classifier_has_the_encoders_features(
     encoder: tuple[MaskedAutoencoder, Path], global_pool: str
 ) -> None:
     model, folder = encoder
-    classifier = build_classifier(classifier_config(global_pool=global_pool), 3, str(folder))
+    classifier = build_classifier(classifier_config(global_pool=global_pool), 3, str(folder)).model
     images = torch.randn(2, 1, 16, 16)
     features = classifier.eval().forward_features(images)
     expected = model.encoder.eval().forward_features(images)
@@ -76,7 +76,7 @@ def test_positions_are_resampled_to_the_image_size(
     encoder: tuple[MaskedAutoencoder, Path],
 ) -> None:
     model, folder = encoder
-    classifier = build_classifier(classifier_config(image_size=24), 3, str(folder))
+    classifier = build_classifier(classifier_config(image_size=24), 3, str(folder)).model
     expected = resample_table(model.encoder.pos_embed, (4, 4), (6, 6), 1)
     torch.testing.assert_close(classifier.pos_embed.detach(), expected.detach())
 
@@ -87,7 +87,7 @@ def test_reference_checkpoint_is_read(
     model, _ = encoder
     weights = {name.removeprefix("encoder."): value for name, value in model.state_dict().items()}
     torch.save({"model": weights}, tmp_path / "reference.pth")
-    classifier = build_classifier(classifier_config(), 3, str(tmp_path / "reference.pth"))
+    classifier = build_classifier(classifier_config(), 3, str(tmp_path / "reference.pth")).model
     assert torch.equal(
         classifier.blocks[1].attn.qkv.weight, model.encoder.blocks[1].attn.qkv.weight
     )
@@ -103,13 +103,13 @@ def test_other_attention_heads_are_another_architecture(
 
 def test_balanced_choice_of_labels() -> None:
     labels = np.repeat(np.arange(4), [10, 20, 30, 40])
-    chosen = choose_labels(labels, 4, per_class=5, fraction=None, seed=0)
+    chosen = choose_labels(labels, list("abcd"), per_class=5, fraction=None, seed=0)
     assert np.bincount(labels[chosen]).tolist() == [5, 5, 5, 5]
-    assert (chosen == choose_labels(labels, 4, per_class=5, fraction=None, seed=0)).all()
-    assert (chosen != choose_labels(labels, 4, per_class=5, fraction=None, seed=1)).any()
-    chosen = choose_labels(labels, 4, per_class=None, fraction=0.1, seed=0)
+    assert (chosen == choose_labels(labels, list("abcd"), per_class=5, fraction=None, seed=0)).all()
+    assert (chosen != choose_labels(labels, list("abcd"), per_class=5, fraction=None, seed=1)).any()
+    chosen = choose_labels(labels, list("abcd"), per_class=None, fraction=0.1, seed=0)
     assert np.bincount(labels[chosen]).tolist() == [1, 2, 3, 4]
-    assert len(choose_labels(labels, 4, per_class=None, fraction=None, seed=0)) == 100
+    assert len(choose_labels(labels, list("abcd"), per_class=None, fraction=None, seed=0)) == 100
 
 
 def test_eval_split_has_the_classes_of_the_training_split(clothes: str) -> None:
