@@ -7,7 +7,6 @@ import functools
 import importlib
 import inspect
 import logging
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -108,10 +107,10 @@ def _construct(
         try:
             return constructor(**arguments, **accepted), refused
         except TypeError as error:
-            match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-            if match is None or match[1] not in accepted:
+            named = {name for name in accepted if f"'{name}'" in str(error)}
+            if not named or "unexpected keyword argument" not in str(error):
                 raise
-            refused.add(match[1])
+            refused |= named
 
 
 def _names_argument(function: Callable[..., Any], name: str) -> bool:

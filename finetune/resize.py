@@ -19,7 +19,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from timm.layers import PatchEmbed
@@ -105,7 +105,7 @@ class SizedModel(nn.Module):
         limits = as_pair(self.full_size)
         if not all(1 <= side <= limit for side, limit in zip(pair, limits, strict=True)):
             raise ValueError(f"input size must be in 1 … {self.full_size}, got {size}")
-        patch_embed = getattr(self.model, "patch_embed", None)
+        patch_embed: Any = getattr(self.model, "patch_embed", None)
         if type(patch_embed) is PatchEmbed and not patch_embed.dynamic_img_pad:
             patch_size = patch_embed.patch_size  # the rest of a side would be cut off unnoticed
             if any(side % patch for side, patch in zip(pair, patch_size, strict=True)):
@@ -137,7 +137,7 @@ class SizedModel(nn.Module):
         Raises:
             ValueError: the images are of another size.
         """
-        if images.shape[-2:] != self.input_size:
+        if tuple(images.shape[-2:]) != self.input_size:
             raise ValueError(
                 f"images must be of {self.input_size[0]} × {self.input_size[1]} pixels, got "
                 f"{tuple(images.shape)}; see set_input_size"
@@ -146,15 +146,13 @@ class SizedModel(nn.Module):
 
     def _run(self, twin: _Twin | None, images: Tensor) -> Tensor:
         if twin is None:
-            logits: Tensor = self.model(images)
-            return logits
+            return self.model(images)  # type: ignore[no-any-return]
         tensors = _named_tensors(self.model)
         borrowed = {
             name: tensors[name] if table is None else table.resample(tensors[name])
             for name, table in twin.tables.items()
         }
-        logits = functional_call(twin.module, borrowed, (images,))
-        return logits
+        return functional_call(twin.module, borrowed, (images,))  # type: ignore[no-any-return]
 
     def _make_twin(self, size: tuple[int, int]) -> _Twin | None:
         """The model's twin at a size; None if the model itself takes it."""
@@ -179,6 +177,7 @@ class SizedModel(nn.Module):
                 owner._parameters[leaf] = nn.Parameter(tensor.to("meta"), tensor.requires_grad)
             else:
                 owner._buffers[leaf] = tensor.to("meta")
+        _copy_mode(self.model, module)
         return _Twin(module, tables)
 
     def train(self, mode: bool = True) -> SizedModel:
@@ -189,8 +188,7 @@ class SizedModel(nn.Module):
 
     def _follow_mode(self) -> None:
         for twin in filter(None, self._twins.values()):
-            for module, other in zip(self.model.modules(), twin.module.modules(), strict=True):
-                other.training = module.training
+            _copy_mode(self.model, twin.module)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SizedModel:
         """Moves between devices reach the buffers that the twins own."""
@@ -267,25 +265,35 @@ def _table(
     if new is None or full.ndim != new.ndim or full.shape[-1] != new.shape[-1]:
         return None
     full_rows, rows = full.shape[-2], new.shape[-2]
-    if full_rows <= rows:
-        return None
-    if leaf.endswith("pos_embed") and full.ndim == 3 and len(full) == len(new) == 1:
-        if hasattr(owner, "patch_embed") and hasattr(owner.patch_embed, "grid_size"):
-            full_grid, grid = full_owner.patch_embed.grid_size, owner.patch_embed.grid_size
-        else:  # square patches of the one size that explains both tables
-            patch = math.sqrt((math.prod(full_size) - math.prod(size)) / (full_rows - rows))
-            full_grid, grid = (
-                (int(height // patch), int(width // patch)) for height, width in (full_size, size)
-            )
+    if leaf.endswith("pos_embed") and full.ndim == 3 and full_rows > rows:
+        full_grid, grid = _patch_grids(full_owner, owner, full_size, size, full_rows - rows)
         num_prefix = full_rows - math.prod(full_grid)
-        others = (num_prefix, rows - math.prod(grid))
     elif leaf.endswith("relative_position_bias_table") and full.ndim == 2:
         full_grid, grid = _offsets(full_owner, full_rows), _offsets(owner, rows)
         num_prefix = 0
-        others = (full_rows - math.prod(full_grid), rows - math.prod(grid))
     else:
         return None
-    return _Table(full_grid, grid, num_prefix) if others[0] == others[1] >= 0 else None
+    num_others = full_rows - math.prod(full_grid)
+    if num_others < 0 or num_others != rows - math.prod(grid):
+        return None
+    return _Table(full_grid, grid, num_prefix)
+
+
+def _patch_grids(
+    full_owner: Any, owner: Any, full_size: tuple[int, int], size: tuple[int, int], num_fewer: int
+) -> tuple[Grid, Grid]:
+    """The grids of patches at both sizes.
+
+    They are timm's, or those of square patches of the size that explains how many fewer there are.
+    """
+    try:
+        return full_owner.patch_embed.grid_size, owner.patch_embed.grid_size
+    except AttributeError:
+        patch = math.sqrt((math.prod(full_size) - math.prod(size)) / num_fewer)
+        full_grid, grid = (
+            (int(height / patch), int(width / patch)) for height, width in (full_size, size)
+        )
+        return full_grid, grid
 
 
 def _offsets(attention: nn.Module, rows: int) -> Grid:
@@ -309,6 +317,12 @@ def _find(module: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The module that holds a tensor, and the tensor's name there."""
     path, _, leaf = name.rpartition(".")
     return module.get_submodule(path), leaf
+
+
+def _copy_mode(model: nn.Module, twin: nn.Module) -> None:
+    """Training or evaluation, module by module."""
+    for module, other in zip(model.modules(), twin.modules(), strict=True):
+        other.training = module.training
 
 
 @contextmanager
