@@ -13,7 +13,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from mae_et.curriculum import Size, as_size
+from mae_et.curriculum import Size, as_pair, as_size
 
 from .resize import MISFITS, SizedModel
 
@@ -48,7 +48,7 @@ def create_model(
     """
     constructor = _import_constructor(name) if ":" in name else _timm_constructor(name)
     wanted = {
-        "img_size": as_size(*image_size) if isinstance(image_size, tuple) else image_size,
+        "img_size": as_size(*as_pair(image_size)),
         "in_chans": in_chans,
         "drop_path_rate": drop_path,
     }

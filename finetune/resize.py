@@ -45,9 +45,9 @@ class SizedModel(nn.Module):
       full-size model);
     - `pos_embed` (1, R, D) and `relative_position_bias_table` (R, heads), resampled;
 
-    and owns the buffers that follow the size: indices and masks. Module hooks and activation
-    checkpointing are those of the time when the twin was built, and checkpointing that runs a
-    twin's blocks again in the backward pass is not supported.
+    and owns the buffers that follow the size: indices and masks. Module hooks are those of the
+    time when the twin was built. Activation checkpointing, which runs blocks again in the backward
+    pass, fails in a twin: its weights are borrowed for the forward pass only.
 
     Args:
         model: at its full size.
