@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import timm
 from timm.models import save_for_hf
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from .checkpoint import new_folder
@@ -64,3 +66,18 @@ def save_timm_folder(
             model_args=dict(model_args),
             safe_serialization=True,
         )
+
+
+def open_timm_folder(folder: Path) -> VisionTransformer:
+    """The model of a folder that `save_timm_folder` has written, in evaluation mode.
+
+    Raises:
+        ValueError: the folder is damaged, or holds no plain VisionTransformer.
+    """
+    try:
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except Exception as error:  # damaged files raise nearly anything
+        raise ValueError(f"checkpoint {folder} is damaged: {error}") from error
+    if type(model) is not VisionTransformer:
+        raise ValueError(f"checkpoint {folder} must be a timm VisionTransformer")
+    return model.eval()
