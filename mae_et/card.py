@@ -22,6 +22,8 @@ KINDS = {
     "mae": "A masked autoencoder: a vision transformer with the decoder it was pretrained with.",
 }
 
+SCRATCH = "An image classifier: a vision transformer, trained on labels from scratch."
+
 LOADING = {
     ("timm", "classifier"): """import timm
 model = timm.create_model("{timm}", pretrained=True).eval()
@@ -79,7 +81,7 @@ def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> st
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# {name.rpartition('/')[2]}",
-        KINDS[model.kind],
+        SCRATCH if model.run.get("checkpoint") == "none" else KINDS[model.kind],
         f"```python\n{LOADING[library, model.kind].format(**names)}\n```",
         f"Images: {height} × {width} pixels, {channels} channel{'s' if channels > 1 else ''} "
         f'(`image.convert("{IMAGE_MODES.get(channels, "?")}")`), values in 0 … 1 normalised with '

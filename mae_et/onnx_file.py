@@ -30,9 +30,9 @@ def save_onnx(model: VisionTransformer, folder: Path) -> None:
     if missing:
         raise ValueError(f"--format onnx needs {' and '.join(missing)}: pip install 'mae-et[onnx]'")
     images = torch.zeros(2, model.patch_embed.proj.in_channels, *model.patch_embed.img_size)
-    exporter, level = logging.getLogger("torch.onnx"), logging.ERROR
-    before = exporter.level
-    exporter.setLevel(level)
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the exporter, about its own parts
@@ -50,4 +50,4 @@ def save_onnx(model: VisionTransformer, folder: Path) -> None:
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         raise ValueError(f"torch can't export the model to ONNX: {error}") from error
     finally:
-        exporter.setLevel(before)
+        exporter.setLevel(level)

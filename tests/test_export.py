@@ -204,6 +204,17 @@ def test_card_of_a_classifier(
     assert names["model"].eval() is names["model"]
 
 
+def test_card_of_a_classifier_from_scratch(clothes: str, finetuned: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = tiny_finetune(clothes, run, optim__epochs=0.2, optim__warmup_epochs=0)
+    assert finetune_main([*arguments, "--augment.randaug=null"]) == 0
+    for folder, expected in ((run, "from scratch"), (finetuned, "pretrained as a masked")):
+        assert export(folder, "timm", tmp_path / folder.parent.name / "out") == 0
+        text = read_card(tmp_path / folder.parent.name / "out")[1]
+        assert expected in text.split("```")[0]
+        assert ("Started from" in text) == (folder == finetuned)
+
+
 def test_long_lists_of_classes_stay_in_the_configuration(
     finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
