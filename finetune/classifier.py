@@ -18,15 +18,16 @@ from torch import Tensor, nn
 from mae_et.checkpoint import new_folder
 from mae_et.curriculum import Size, as_pair
 from mae_et.model import create_vit
+from mae_et.pretrained import read_pretrained
 from mae_et.timm_folder import save_timm_folder
 
 from .backbone import create_model
 from .config import DataConfig, ModelConfig
-from .model import load_encoder, read_encoder
 from .resize import SizedModel
+from .weights import encoder_path, load_encoder
 
 
-def build_classifier(model: ModelConfig, num_classes: int, checkpoint: str) -> SizedModel:
+def build_classifier(model: ModelConfig, class_names: Sequence[str], checkpoint: str) -> SizedModel:
     """A classifier with the weights of an encoder, or with new ones for "none".
 
     The head is new, and so is the norm after average pooling, as in the reference implementation
@@ -44,7 +45,7 @@ def build_classifier(model: ModelConfig, num_classes: int, checkpoint: str) -> S
         model.encoder,
         image_size=model.image_size,
         in_chans=model.in_chans,
-        num_classes=num_classes,
+        num_classes=len(class_names),
         drop_path=model.drop_path,
         model_args=arguments,
     )
@@ -52,7 +53,7 @@ def build_classifier(model: ModelConfig, num_classes: int, checkpoint: str) -> S
         head = getattr(classifier.model, "head", None)
         if isinstance(classifier.model, VisionTransformer) and isinstance(head, nn.Linear):
             nn.init.trunc_normal_(head.weight, std=2e-5)  # as in the reference
-        load_encoder(classifier.model, checkpoint)
+        load_encoder(classifier.model, checkpoint, class_names)
     return classifier
 
 
@@ -64,7 +65,7 @@ def build_encoder(model: ModelConfig, checkpoint: str) -> nn.Module:
     Raises:
         ValueError: the model can't be built, or the checkpoint is not its encoder.
     """
-    weights, _, _ = read_encoder(Path(checkpoint))
+    weights = read_pretrained(encoder_path(checkpoint)).weights
     encoder: nn.Module = create_vit(
         model.encoder,
         image_size=model.image_size,
@@ -72,7 +73,7 @@ def build_encoder(model: ModelConfig, checkpoint: str) -> nn.Module:
         in_chans=model.in_chans,
         num_classes=0,
         global_pool=model.global_pool or "token",
-        fc_norm="fc_norm.weight" in weights,  # of a classifier that averages patches
+        fc_norm="encoder.fc_norm.weight" in weights,  # of a classifier that averages patches
         encoder_args=model.encoder_args,
     )
     load_encoder(encoder, checkpoint)

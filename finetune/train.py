@@ -65,7 +65,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
     )
     set_seed(config.run.seed)  # the same weights in every process
     assert config.checkpoint is not None
-    model = build_classifier(config.model, len(splits.class_names), config.checkpoint)
+    model = build_classifier(config.model, splits.class_names, config.checkpoint)
     schedule = config.curriculum.build(
         full_size=config.model.image_size,
         multiple=size_multiple(model.model, config.model.image_size),

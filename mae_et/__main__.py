@@ -13,6 +13,7 @@ USAGE = """usage: python -m mae_et COMMAND [options]
 commands:
   pretrain     pretrain a masked autoencoder:  --config RECIPE --section.field value [--resume]
   reconstruct  draw what a run reconstructs:   --checkpoint RUN --data.path PATH --out PNG
+  export       to timm, transformers or onnx:  --checkpoint RUN --format FORMAT --out DIR
   recipes      list the recipes
 
 python -m mae_et COMMAND --help lists the options of a command."""
@@ -50,13 +51,24 @@ def _reconstruct(arguments: Sequence[str]) -> None:
     reconstruct(arguments)
 
 
+def _export(arguments: Sequence[str]) -> None:
+    from .export import main as export
+
+    export(arguments)
+
+
 def _recipes(arguments: Sequence[str]) -> None:
     from .cli import recipe_names
 
     print("\n".join(recipe_names("mae_et")))
 
 
-COMMANDS = {"pretrain": _pretrain, "reconstruct": _reconstruct, "recipes": _recipes}
+COMMANDS = {
+    "pretrain": _pretrain,
+    "reconstruct": _reconstruct,
+    "export": _export,
+    "recipes": _recipes,
+}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ The loop around the steps is `mae_et.loop.train`.
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -12,6 +15,7 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor
 
 from . import data
+from .checkpoint import latest_checkpoint
 from .config import PretrainConfig, to_dict
 from .curriculum import (
     Curriculum,
@@ -25,9 +29,12 @@ from .loop import Chunks, Trainer, is_due, train
 from .lowfreq import low_frequency_crop
 from .model import MaskedAutoencoder
 from .optim import accumulate_gradients, adamw
+from .pretrained import load_initial_weights
 from .probe import Probe, load_probe_images
 from .runfolder import RunFolder, describe_run
 from .timm_folder import export_encoder
+
+log = logging.getLogger(__name__)
 
 
 def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
@@ -45,6 +52,11 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
     set_seed(config.run.seed)  # the same weights in every process
     model = MaskedAutoencoder(**to_dict(config.model))
     build_curriculum(config, model, num_steps=1_000_000)  # its errors, before data is read
+    resumed = latest_checkpoint(Path(config.run.output_dir)) if resume else None
+    if config.checkpoint is not None and resumed is None:
+        has_decoder = load_initial_weights(model, config.checkpoint)
+        if not has_decoder and accelerator.is_main_process:
+            log.warning("%s has no decoder; a new one is trained", config.checkpoint)
     chunk_size = data.split_batch(
         config.optim.batch_size, config.optim.micro_batch_size, accelerator.num_processes
     )

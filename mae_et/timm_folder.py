@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import timm
 from timm.models import save_for_hf
 from torch import nn
 
@@ -64,3 +65,16 @@ def save_timm_folder(
             model_args=dict(model_args),
             safe_serialization=True,
         )
+
+
+def open_timm_folder(folder: Path) -> nn.Module:
+    """The model of a folder that `save_timm_folder` has written, in evaluation mode.
+
+    Raises:
+        ValueError: the folder is damaged, or holds a model that is not timm's.
+    """
+    try:
+        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except Exception as error:  # damaged files raise nearly anything
+        raise ValueError(f"checkpoint {folder} can't be opened by timm: {error}") from error
+    return model.eval()

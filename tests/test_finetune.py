@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.__main__ import main
-from finetune.config import ModelConfig
 from finetune.classifier import build_classifier
+from finetune.config import ModelConfig
 from mae_et import MaskedAutoencoder, data, export_encoder
 from mae_et.labels import LabelledImages, choose_labels
 from mae_et.pos_embed import resample_table
@@ -62,7 +62,9 @@ def test_classifier_has_the_encoders_features(
     encoder: tuple[MaskedAutoencoder, Path], global_pool: str
 ) -> None:
     model, folder = encoder
-    classifier = build_classifier(classifier_config(global_pool=global_pool), 3, str(folder)).model
+    classifier = build_classifier(
+        classifier_config(global_pool=global_pool), list("abc"), str(folder)
+    ).model
     images = torch.randn(2, 1, 16, 16)
     features = classifier.eval().forward_features(images)
     expected = model.encoder.eval().forward_features(images)
@@ -76,7 +78,7 @@ def test_positions_are_resampled_to_the_image_size(
     encoder: tuple[MaskedAutoencoder, Path],
 ) -> None:
     model, folder = encoder
-    classifier = build_classifier(classifier_config(image_size=24), 3, str(folder)).model
+    classifier = build_classifier(classifier_config(image_size=24), list("abc"), str(folder)).model
     expected = resample_table(model.encoder.pos_embed, (4, 4), (6, 6), 1)
     torch.testing.assert_close(classifier.pos_embed.detach(), expected.detach())
 
@@ -87,7 +89,9 @@ def test_reference_checkpoint_is_read(
     model, _ = encoder
     weights = {name.removeprefix("encoder."): value for name, value in model.state_dict().items()}
     torch.save({"model": weights}, tmp_path / "reference.pth")
-    classifier = build_classifier(classifier_config(), 3, str(tmp_path / "reference.pth")).model
+    classifier = build_classifier(
+        classifier_config(), list("abc"), str(tmp_path / "reference.pth")
+    ).model
     assert torch.equal(
         classifier.blocks[1].attn.qkv.weight, model.encoder.blocks[1].attn.qkv.weight
     )
@@ -98,7 +102,7 @@ def test_other_attention_heads_are_another_architecture(
 ) -> None:
     changed = classifier_config(encoder_args={**TINY, "num_heads": 4})
     with pytest.raises(ValueError, match="2 attention heads for 4"):
-        build_classifier(changed, 3, str(encoder[1]))
+        build_classifier(changed, list("abc"), str(encoder[1]))
 
 
 def test_balanced_choice_of_labels() -> None:

@@ -1,0 +1,96 @@
+"""The weights of a pretrained encoder, or of an earlier classifier, into a classifier."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from mae_et.pretrained import Pretrained, check_architecture, read_pretrained
+from mae_et.weights import folder_config, load_weights
+
+log = logging.getLogger(__name__)
+
+
+def encoder_path(checkpoint: str) -> Path:
+    """RUN/encoder of a pretraining run, RUN/best of a fine-tuning run, or the path itself."""
+    path = Path(checkpoint)
+    return next((path / name for name in ("encoder", "best") if (path / name).is_dir()), path)
+
+
+def load_encoder(
+    classifier: nn.Module, checkpoint: str, class_names: Sequence[str] | None = None
+) -> None:
+    """Load all but the head, and the head too if it is for the same classes.
+
+    Args:
+        classifier: gets the weights; a VisionTransformer's positions are resampled to its grid.
+        checkpoint: see `mae_et.pretrained.read_pretrained` for the kinds; or a fine-tuning run.
+        class_names: of the classifier; None for an encoder without a head.
+
+    Raises:
+        ValueError: the checkpoint is missing, damaged, unsafe, or of another architecture.
+    """
+    path = encoder_path(checkpoint)
+    pretrained = read_pretrained(path)
+    if isinstance(classifier, VisionTransformer):
+        weights = _weights_of_vit(classifier, pretrained, checkpoint)
+    else:
+        weights = _encoder_weights(pretrained)
+    own = classifier.state_dict()
+    head = (getattr(classifier, "pretrained_cfg", None) or {}).get("classifier") or "head"
+    has_head = f"{head}.weight" in weights
+    if has_head and not _is_for(path, class_names, weights[f"{head}.weight"], own, head):
+        weights = {k: v for k, v in weights.items() if not k.startswith(f"{head}.")}
+        if class_names is not None:
+            log.warning("the checkpoint's head has other classes; a new one takes its place")
+    unused = [name for name in weights if name.startswith("norm.") and name not in own]
+    for name in unused:  # the classifier pools, and has a new norm behind that
+        del weights[name]
+    load_weights(classifier, weights, checkpoint, may_miss=(f"{head}.", "fc_norm."))
+
+
+def _encoder_weights(pretrained: Pretrained) -> dict[str, Tensor]:
+    return {
+        name.removeprefix("encoder."): value
+        for name, value in pretrained.weights.items()
+        if name.startswith("encoder.")
+    }
+
+
+def _weights_of_vit(
+    vit: VisionTransformer, pretrained: Pretrained, checkpoint: str
+) -> dict[str, Tensor]:
+    """The checkpoint's weights at the grid of the model.
+
+    Raises:
+        ValueError: the checkpoint is of another architecture; the message says what it needs.
+    """
+    described = Pretrained(
+        weights={f"encoder.{name}": value for name, value in vit.state_dict().items()},
+        num_heads=vit.blocks[0].attn.num_heads,
+    )
+    check_architecture(pretrained, described, checkpoint)
+    weights = _encoder_weights(pretrained)
+    num_prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    table = pretrained.resampled("encoder.pos_embed", vit.patch_embed.grid_size, num_prefix)
+    if table is not None:
+        weights["pos_embed"] = table
+    return weights
+
+
+def _is_for(
+    path: Path,
+    class_names: Sequence[str] | None,
+    weight: Tensor,
+    own: dict[str, Tensor],
+    head: str,
+) -> bool:
+    """Whether a checkpoint's head is for these classes, as far as it says."""
+    if f"{head}.weight" not in own or weight.shape != own[f"{head}.weight"].shape:
+        return False
+    names = folder_config(path).get("label_names") if path.is_dir() else None
+    return names is None or class_names is None or list(names) == list(class_names)

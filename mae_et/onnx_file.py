@@ -1,0 +1,55 @@
+"""A timm model as model.onnx, for any number of images."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+INPUT, FILE = "images", "model.onnx"
+
+
+def save_onnx(model: nn.Module, input_size: Sequence[int], folder: Path) -> None:
+    """Write model.onnx: "images" (N, C, H, W) float32 -> "logits" (N, classes), or "features".
+
+    Weights of more than 1.5 GB lie beside it, in model.onnx.data. Without classes, the output is
+    what timm's model gives: (N, D), pooled and normalised.
+
+    Args:
+        model: timm's, in evaluation mode.
+        input_size: (C, H, W).
+        folder: exists.
+
+    Raises:
+        ValueError: onnx is not installed, or torch can't export the model.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"--format onnx needs {' and '.join(missing)}: pip install 'mae-et[onnx]'")
+    images = torch.zeros(2, *input_size)
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of the exporter, about its own parts
+            program = torch.onnx.export(
+                model,
+                (images,),
+                input_names=[INPUT],
+                output_names=["logits" if model.num_classes else "features"],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                dynamo=True,
+                verbose=False,
+            )
+            assert program is not None
+            program.save(folder / FILE)
+    except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        raise ValueError(f"torch can't export the model to ONNX: {error}") from error
+    finally:
+        exporter.setLevel(level)
