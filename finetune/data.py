@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 from timm.data import create_transform
 
 from mae_et.curriculum import EFFICIENTTRAIN_MAGNITUDES, Curriculum, as_pair
@@ -114,7 +114,7 @@ def _augmentation(
     model: ModelConfig, source: DataConfig, augment: AugmentConfig, randaug: str | None
 ) -> Any:
     try:
-        return create_transform(
+        transform = create_transform(
             input_size=(model.in_chans, *as_pair(model.image_size)),
             is_training=True,
             scale=augment.crop_scale,
@@ -132,6 +132,16 @@ def _augmentation(
             "augment.randaug must be a policy of timm such as rand-m9-mstd0.5-inc1, "
             f"got {randaug!r} ({error})"
         ) from error
+    for part in transform.transforms:
+        for operation in getattr(part, "ops", []):
+            if operation.name == "PosterizeIncreasing":
+                operation.aug_fn = _posterize
+    return transform
+
+
+def _posterize(image: Image.Image, num_bits: int, **_: Any) -> Image.Image:
+    """timm asks for no bits at all at the strongest magnitude, which newer Pillows refuse."""
+    return ImageOps.posterize(image, max(num_bits, 1)) if num_bits < 8 else image
 
 
 class EvalTransform:

@@ -1,4 +1,4 @@
-"""What a fine-tuning run can do beside the plain one: averages, weights, early end, report, sweep."""
+"""Options of a fine-tuning run: averages, class weights, stages, early end, report, sweep."""
 
 from __future__ import annotations
 
@@ -140,6 +140,21 @@ def test_magnitudes_of_randaug() -> None:
     for number in range(0, 100, 10):
         transform(None, 0, number)  # type: ignore[arg-type]
     assert used == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_the_strongest_randaug_is_possible() -> None:
+    """timm's Posterize would keep 0 bits at magnitude 10, which Pillow refuses."""
+    from PIL import Image
+
+    from finetune.config import AugmentConfig, DataConfig, ModelConfig
+    from finetune.data import _augmentation
+
+    transform = _augmentation(
+        ModelConfig(), DataConfig(path="disk:x"), AugmentConfig(), "rand-m10-n8-inc1"
+    )
+    image = Image.new("RGB", (32, 32), (200, 100, 50))
+    for _ in range(30):
+        assert transform(image).shape == (3, 224, 224)
 
 
 def test_weights_of_classes(clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
