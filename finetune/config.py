@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -290,4 +291,13 @@ class FinetuneConfig:
             "augment.randaug",
             self.augment.randaug,
             "null for model.in_chans 4, which its operations do not support",
+        )
+        policy, name = self.augment.randaug, self.curriculum.name
+        check(
+            policy is None
+            or (self.curriculum.magnitudes is None and name != "efficienttrain")
+            or re.search(r"-m\d", policy) is not None,
+            "augment.randaug",
+            policy,
+            "a policy with a magnitude (rand-m9-…), which curriculum.magnitudes replaces",
         )

@@ -309,6 +309,29 @@ def test_bad_checkpoint_for_fine_tuning(
         ({"model.drop_path": 1}, "model.drop_path must be in [0, 1)"),
         ({"augment.erase": 2}, "augment.erase must be in [0, 1]"),
         ({"augment.randaug": "strong"}, "augment.randaug"),
+        ({"mode": "linear"}, "--checkpoint must be an encoder for --mode linear"),
+        ({"mode": "nearest"}, "mode"),
+        ({"optim.ema_decay": 1}, "optim.ema_decay must be in (0, 1) or null"),
+        ({"optim.class_weights": "[1, 2]"}, "optim.class_weights must be 10 numbers"),
+        ({"optim.class_weights": "[1, -2]"}, "optim.class_weights must be balanced, null or"),
+        ({"run.patience": 0}, "run.patience must be above 0 or null"),
+        ({"probe.k": 0}, "probe.k must be above 0"),
+        ({"probe.learning_rates": "[]"}, "probe.learning_rates must be numbers above 0"),
+        ({"probe.epochs": 5}, "probe.warmup_epochs must be in [0, probe.epochs = 5)"),
+        (
+            {"curriculum.name": "stages", "curriculum.stages": "[{size: 10}, {size: 16}]"},
+            "input size must be a multiple of the patch size 4",
+        ),
+        (
+            {"curriculum.name": "efficienttrain", "curriculum.magnitudes": "[1, 2]"},
+            "curriculum.magnitudes must be 5 numbers, one per stage",
+        ),
+        (
+            {"curriculum.magnitudes": "[5]", "augment.randaug": "original"},
+            "augment.randaug must be a policy with a magnitude (rand-m9-…)",
+        ),
+        ({"model.encoder": "resnet19"}, "nearest: resnet"),
+        ({"model.encoder": "no_such:model"}, "can't import module 'no_such'"),
     ],
 )
 def test_bad_option_of_fine_tuning(
@@ -332,3 +355,117 @@ def test_batch_that_the_processes_do_not_divide() -> None:
 
     with pytest.raises(ValueError, match=r"optim.batch_size must be a multiple of the 3 processes"):
         split_batch(16, None, world=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"eval.knn_every": 0}, "eval.knn_every must be above 0 or null"),
+        ({"eval.images": 0}, "eval.images must be above 0"),
+        ({"eval.knn_every": 5, "eval.label_column": "kind"}, "eval.label_column must be one of"),
+        ({"eval.knn_every": 5, "eval.path": "disk:/not/there"}, "data.path must exist"),
+        ({"eval.linear_every": 5, "eval.epochs": 5}, "eval.warmup_epochs must be in [0, eval.epo"),
+    ],
+)
+def test_bad_probe_of_a_run(
+    clothes: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: dict[str, object],
+    expected: str,
+) -> None:
+    assert expected in error_of(tiny(clothes, tmp_path / "run", **arguments), capsys)
+
+
+def test_sweep_without_numbers(
+    clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = tiny_finetune(clothes, tmp_path / "run")
+    line = error_of([*arguments, "--sweep.layer_decay=high,low"], capsys, "finetune")
+    assert "--sweep.layer_decay must be numbers with commas, got 'high,low'" in line
+    line = error_of([*arguments, "--sweep.layer_decay=0.5,2"], capsys, "finetune")
+    assert "optim.layer_decay must be in (0, 1], got 2" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_prediction(
+    clothes: str, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    short = {"optim.epochs": 1, "optim.warmup_epochs": 0}
+    assert finetune_main(tiny_finetune(clothes, run, **short)) == 0
+
+    def error(**changes: object) -> str:
+        options = {"checkpoint": run, "data": image_folder, "out": tmp_path / "p.csv", **changes}
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        return error_of(["predict", *arguments], capsys, "finetune")
+
+    assert "--checkpoint must be a fine-tuning run or a classifier" in error(checkpoint=tmp_path)
+    assert "data.path must be" in error(data=tmp_path / "missing")
+    assert "--split must be one of train" in error(split="test")
+    assert "--out must be a file to write" in error(out=tmp_path)
+    assert "--batch_size must be above 0, got 0" in error(batch_size=0)
+    assert "--encoder must be left out for" in error(encoder="tests.own_model:windowed")
+    (run / "best" / "model.safetensors").write_bytes(b"nothing")
+    assert "can't be opened" in error()
+
+
+def labelled(tmp_path: Path, clothes: str, names: list[str], labels: list[int]) -> str:
+    """A data set on disk with these class names and labels."""
+    rows = datasets.load_dataset("parquet", data_dir=clothes.partition(":")[2], split="test")
+    rows = rows.select(range(len(labels))).remove_columns("label")
+    rows = rows.add_column("label", labels)
+    if names:
+        features = rows.features.copy()
+        features["label"] = datasets.ClassLabel(names=names)
+        rows = rows.cast(features)
+    splits = datasets.DatasetDict({"train": rows, "test": rows})
+    splits.save_to_disk(str(tmp_path / "labelled"))
+    return f"disk:{tmp_path / 'labelled'}"
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "expected"),
+    [
+        (["hat", "shoe", "sock"], [0, 0, 1, 1], "images of every class, got none of sock"),
+        ([], [0, 0, 3, 3], "images of every class, got none of 1, 2"),
+        (["hat"], [0, 0, 0], "must have at least 2 classes, got 1"),
+        ([], [0, -3, 1], "must hold integers from 0, got -3"),
+        ([], [0, 10**6], "must hold integers below 100000"),
+    ],
+)
+def test_bad_labels(
+    clothes: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    names: list[str],
+    labels: list[int],
+    expected: str,
+) -> None:
+    path = labelled(tmp_path, clothes, names, labels)
+    assert expected in error_of(tiny_finetune(path, tmp_path / "run"), capsys, "finetune")
+
+
+def test_a_label_outside_the_classes(clothes: str) -> None:
+    from mae_et.labels import LabelledImages
+
+    rows = datasets.load_dataset("parquet", data_dir=clothes.partition(":")[2], split="test")
+    table = rows.data.table.set_column(1, "label", [[7, 12] + [1] * (len(rows) - 2)])
+    broken = datasets.Dataset(table, info=rows.info)
+    with pytest.raises(ValueError, match=r"numbers of its 10 classes, got 'label' with 12"):
+        LabelledImages(broken, None)
+
+
+def test_a_classifier_of_other_classes_gets_a_new_head(
+    clothes: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short: dict[str, object] = {"optim.epochs": 1, "optim.warmup_epochs": 0}
+    assert finetune_main(tiny_finetune(clothes, tmp_path / "first", **short)) == 0
+    path = labelled(tmp_path, clothes, ["hat", "shoe"], [0, 0, 1, 1] * 4)
+    again = tiny_finetune(path, tmp_path / "again", **short, checkpoint=tmp_path / "first")
+    assert finetune_main(again) == 0
+    assert "head has other classes; a new one takes its place" in caplog.text
+    caplog.clear()
+    same = tiny_finetune(clothes, tmp_path / "same", **short, checkpoint=tmp_path / "first")
+    assert finetune_main(same) == 0
+    assert "head" not in caplog.text

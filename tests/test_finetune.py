@@ -268,3 +268,29 @@ def test_two_processes_count_every_image_once(clothes: str, tmp_path: Path) -> N
     assert one["top1"] == two["top1"]
     assert one["top5"] == two["top5"]
     assert one["eval_loss"] == pytest.approx(two["eval_loss"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_sweep_a_network_with_batch_norm(clothes: str, tmp_path: Path) -> None:
+    """One launch runs several trainings; batch-norm statistics are shared, so all evaluate alike."""
+    options: dict[str, object] = {
+        "model.encoder": "resnet10t",
+        "model.encoder_args": "{channels: [8, 8, 16, 16]}",
+        "model.patch_size": "null",
+        "model.image_size": 32,
+        "model.drop_path": 0,
+        "curriculum.name": "efficienttrain",
+        "optim.ema_decay": 0.9,
+        "run.patience": 5,
+    }
+    arguments = [*tiny_finetune(clothes, tmp_path / "two", **options), "--sweep.layer_decay=0.5,1"]
+    result = launch_two(["finetune", *arguments])
+    assert result.returncode == 0, result.stderr
+    for decay in ("0.5", "1"):
+        run = tmp_path / "two" / f"layer_decay_{decay}"
+        lines = read_metrics(run)
+        assert lines[0]["processes"] == 2
+        report = json.loads((run / "report.json").read_text())
+        assert report["images"] == 30
+        best = max(line["top1"] for line in lines if "top1" in line)
+        assert report["top1"] == pytest.approx(best)  # of both processes, by rank 0's weights
