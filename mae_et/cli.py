@@ -122,6 +122,7 @@ def _fields(config_type: type[Config]) -> dict[str, Any]:
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
-    by_field = {known.rpartition(".")[2]: known for known in names}  # "epoch" finds optim.epochs
+    # "epoch" finds optim.epochs; of several fields of a name, the first.
+    by_field = {known.rpartition(".")[2]: known for known in reversed(names)}
     found = difflib.get_close_matches(name, [*names, *by_field], n=1)
     return f"; nearest: {by_field.get(found[0], found[0])}" if found else ""

@@ -224,35 +224,35 @@ class ProbeConfig:
     Args:
         k: neighbours of the k-nearest-neighbour probe.
         temperature: their votes weigh exp(cosine similarity / temperature).
-        learning_rates: of the linear probe, per 256 images; all are tried, the best counts.
-        epochs: of the linear probe.
-        warmup_epochs: linear warm-up from zero.
-        batch_size: images per step of the linear probe.
+        linear_rates: of the linear probe, per 256 images; all are tried, the best counts.
+        linear_epochs: of the linear probe.
+        linear_warmup_epochs: of its learning rate, linear from zero.
+        linear_batch_size: images per step of the linear probe.
     """
 
     k: int = 20
     temperature: float = 0.07
-    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-    epochs: int = 90
-    warmup_epochs: int = 10
-    batch_size: int = 1024
+    linear_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    linear_epochs: int = 90
+    linear_warmup_epochs: int = 10
+    linear_batch_size: int = 1024
 
     section: ClassVar[str] = "probe"
 
     def __post_init__(self) -> None:
-        check_positive(self, self.section, "k", "temperature", "epochs", "batch_size")
-        rates = self.learning_rates
+        check_positive(self, self.section, "k", "temperature", "linear_epochs", "linear_batch_size")
+        rates = self.linear_rates
         check(
             bool(rates) and all(0 < rate < math.inf for rate in rates),
-            f"{self.section}.learning_rates",
+            f"{self.section}.linear_rates",
             rates,
             "numbers above 0",
         )
         check(
-            0 <= self.warmup_epochs < self.epochs,
-            f"{self.section}.warmup_epochs",
-            self.warmup_epochs,
-            f"in [0, {self.section}.epochs = {self.epochs})",
+            0 <= self.linear_warmup_epochs < self.linear_epochs,
+            f"{self.section}.linear_warmup_epochs",
+            self.linear_warmup_epochs,
+            f"in [0, {self.section}.linear_epochs = {self.linear_epochs})",
         )
 
 
@@ -269,10 +269,10 @@ class EvalConfig(ProbeConfig):
         images: most images to learn from, and most to classify.
         k: neighbours of the k-nearest-neighbour probe.
         temperature: their votes weigh exp(cosine similarity / temperature).
-        learning_rates: of the linear probe, per 256 images; all are tried, the best counts.
-        epochs: of the linear probe.
-        warmup_epochs: linear warm-up from zero.
-        batch_size: images per step of the linear probe.
+        linear_rates: of the linear probe, per 256 images; all are tried, the best counts.
+        linear_epochs: of the linear probe.
+        linear_warmup_epochs: of its learning rate, linear from zero.
+        linear_batch_size: images per step of the linear probe.
     """
 
     knn_every: int | None = None

@@ -132,21 +132,21 @@ def linear_probe(
         device: trains the classifiers.
     """
     generator = torch.Generator().manual_seed(seed)
-    rates, num_features = list(options.learning_rates), train.values.shape[1]
+    rates, num_features = list(options.linear_rates), train.values.shape[1]
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1
     initial = 0.01 * torch.randn(num_features, num_classes, generator=generator)
     weight = nn.Parameter(initial.repeat(len(rates), 1, 1).to(device))  # (R, D, classes)
     bias = nn.Parameter(torch.zeros(len(rates), 1, num_classes, device=device))
     norm = nn.BatchNorm1d(num_features, affine=False, eps=1e-6).to(device)
     optimizer = torch.optim.SGD([weight, bias], lr=1.0, momentum=0.9)
-    batch_size = min(options.batch_size, len(train))
+    batch_size = min(options.linear_batch_size, len(train))
     rate = torch.tensor(rates, device=device)[:, None] * batch_size / 256
 
     values, labels = train.values.to(device), train.labels.to(device)
     steps_per_epoch = len(train) // batch_size
-    num_steps = options.epochs * steps_per_epoch
+    num_steps = options.linear_epochs * steps_per_epoch
     step = 0
-    for _ in range(options.epochs):
+    for _ in range(options.linear_epochs):
         order = torch.randperm(len(train), generator=generator)
         for rows in order[: steps_per_epoch * batch_size].view(-1, batch_size).to(device):
             logits = _logits(norm(values[rows]), weight, bias)  # (R, n, classes)
@@ -154,7 +154,9 @@ def linear_probe(
                 logits.transpose(1, 2), labels[rows].expand(len(rates), -1), reduction="none"
             )
             factor = learning_rate(
-                step / num_steps, peak=1.0, warmup=options.warmup_epochs / options.epochs
+                step / num_steps,
+                peak=1.0,
+                warmup=options.linear_warmup_epochs / options.linear_epochs,
             )
             optimizer.zero_grad()
             loss = (factor * rate * losses).mean(dim=1).sum()

@@ -316,8 +316,11 @@ def test_bad_checkpoint_for_fine_tuning(
         ({"optim.class_weights": "[1, -2]"}, "optim.class_weights must be balanced, null or"),
         ({"run.patience": 0}, "run.patience must be above 0 or null"),
         ({"probe.k": 0}, "probe.k must be above 0"),
-        ({"probe.learning_rates": "[]"}, "probe.learning_rates must be numbers above 0"),
-        ({"probe.epochs": 5}, "probe.warmup_epochs must be in [0, probe.epochs = 5)"),
+        ({"probe.linear_rates": "[]"}, "probe.linear_rates must be numbers above 0"),
+        (
+            {"probe.linear_epochs": 5},
+            "probe.linear_warmup_epochs must be in [0, probe.linear_epochs = 5)",
+        ),
         (
             {"curriculum.name": "stages", "curriculum.stages": "[{size: 10}, {size: 16}]"},
             "input size must be a multiple of the patch size 4",
@@ -364,7 +367,10 @@ def test_batch_that_the_processes_do_not_divide() -> None:
         ({"eval.images": 0}, "eval.images must be above 0"),
         ({"eval.knn_every": 5, "eval.label_column": "kind"}, "eval.label_column must be one of"),
         ({"eval.knn_every": 5, "eval.path": "disk:/not/there"}, "data.path must exist"),
-        ({"eval.linear_every": 5, "eval.epochs": 5}, "eval.warmup_epochs must be in [0, eval.epo"),
+        (
+            {"eval.linear_every": 5, "eval.linear_epochs": 5},
+            "eval.linear_warmup_epochs must be in [0, eval",
+        ),
     ],
 )
 def test_bad_probe_of_a_run(

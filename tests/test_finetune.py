@@ -272,7 +272,7 @@ def test_two_processes_count_every_image_once(clothes: str, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_two_processes_sweep_a_network_with_batch_norm(clothes: str, tmp_path: Path) -> None:
-    """One launch runs several trainings; batch-norm statistics are shared, so all evaluate alike."""
+    """One launch runs several trainings; batch-norm statistics are shared, so all score alike."""
     options: dict[str, object] = {
         "model.encoder": "resnet10t",
         "model.encoder_args": "{channels: [8, 8, 16, 16]}",

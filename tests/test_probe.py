@@ -48,9 +48,11 @@ def test_knn_is_the_weighted_vote(k: int, temperature: float) -> None:
 
 def test_rates_trained_at_once_are_trained_as_alone() -> None:
     train, test = clouds(128, 1), clouds(200, 2)
-    options = ProbeConfig(learning_rates=(0.03, 0.3, 3.0), epochs=4, warmup_epochs=1, batch_size=32)
+    options = ProbeConfig(
+        linear_rates=(0.03, 0.3, 3.0), linear_epochs=4, linear_warmup_epochs=1, linear_batch_size=32
+    )
     together = linear_probe(train, test, options, seed=5, device=CPU)
-    for rate in options.learning_rates:
+    for rate in options.linear_rates:
         assert together[rate] == pytest.approx(alone(train, test, rate, seed=5))
     assert max(together.values()) > 0.7
 
@@ -76,8 +78,8 @@ def alone(train: Features, test: Features, rate: float, seed: int) -> float:
 
 
 def test_probes_of_a_run_do_not_change_it(clothes: str, tmp_path: Path) -> None:
-    probes = {"eval__knn_every": 5, "eval__linear_every": 10, "eval__epochs": 5}
-    probes |= {"eval__warmup_epochs": 1, "eval__k": 5}
+    probes = {"eval__knn_every": 5, "eval__linear_every": 10, "eval__linear_epochs": 5}
+    probes |= {"eval__linear_warmup_epochs": 1, "eval__k": 5}
     assert main(["pretrain", *tiny(clothes, tmp_path / "plain")]) == 0
     assert main(["pretrain", *tiny(clothes, tmp_path / "probed", **probes)]) == 0
     plain, probed = (
@@ -124,7 +126,7 @@ def test_probes_from_the_command_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    probe: dict[str, object] = {"probe__epochs": 10, "probe__warmup_epochs": 1}
+    probe: dict[str, object] = {"probe__linear_epochs": 10, "probe__linear_warmup_epochs": 1}
     probe |= {"probe__k": 5, "checkpoint": encoder}
     assert finetune_main(tiny_finetune(clothes, tmp_path / "out", mode="knn", **probe)) == 0
     knn = json.loads((tmp_path / "out" / "knn.json").read_text())
