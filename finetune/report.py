@@ -106,7 +106,7 @@ def draw_confusion(counts: Any, class_names: Sequence[str]) -> Figure:
     if is_named:
         axis.set_xticks(range(num_classes), class_names, rotation=90)
         axis.set_yticks(range(num_classes), class_names)
-        for row, column in np.argwhere(shares >= 0.005):
+        for row, column in np.argwhere(shares >= 0.01):
             share = shares[row, column]
             color = "white" if share > 0.5 else "black"
             axis.text(
