@@ -83,7 +83,7 @@ def test_shards_cover_every_sample_once() -> None:
 def test_images_of_any_mode(mode: str, in_chans: int, shape: tuple[int, ...]) -> None:
     image = Image.new("RGB", (12, 10), (255, 0, 0)).convert(mode)
     images = table([image], in_chans)
-    sample = data.EvalTransform((8, 8), 4)(images[0], 0)
+    sample = data.EvalTransform((8, 8), 4)(images[0], 0, 0)
     assert sample["image"].shape == shape
     assert sample["image"].dtype == torch.uint8
     if mode in ("P", "RGB", "RGBA", "CMYK") and in_chans == 3:
