@@ -89,15 +89,15 @@ def _is_vit(name: str) -> bool:
 
 
 def size_multiple(model: nn.Module, full_size: Size) -> Size:
-    """What EfficientTrain's sizes are rounded to: patches, or 32 pixels (total stride) if they fit.
+    """What EfficientTrain's sizes are rounded to: 32 pixels (a total stride) as far as they fit.
 
-    32 of 224 pixels; 4 of 28.
+    32 of 224 pixels; 4 of 28. VisionTransformers, and patches that do not divide 32: the patch.
     """
-    if isinstance(model, VisionTransformer):
-        patch_size: tuple[int, int] = model.patch_embed.patch_size
-        return patch_size
-    height, width = as_pair(full_size)
-    return math.gcd(height, 32), math.gcd(width, 32)
+    patch_size = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
+    height, width = as_pair(patch_size)
+    if isinstance(model, VisionTransformer) or 32 % height or 32 % width:
+        return height, width
+    return math.gcd(as_pair(full_size)[0], 32), math.gcd(as_pair(full_size)[1], 32)
 
 
 def parameter_groups(

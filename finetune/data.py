@@ -134,18 +134,21 @@ def _augmentation(
         ) from error
     for part in transform.transforms:
         for operation in getattr(part, "ops", []):
-            if operation.name == "PosterizeIncreasing":
+            if operation.name.startswith("Posterize"):
                 operation.aug_fn = _posterize
     return transform
 
 
 def _posterize(image: Image.Image, num_bits: int, **_: Any) -> Image.Image:
-    """timm asks for no bits at all at the strongest magnitude, which newer Pillows refuse."""
+    """timm asks for no bits at all at the ends of its scale, which newer Pillows refuse."""
     return ImageOps.posterize(image, max(num_bits, 1)) if num_bits < 8 else image
 
 
 class EvalTransform:
-    """The centre of an image: "image" (C, H, W) float32, normalised; "label" (); its "row" ()."""
+    """The centre of an image: "image" (C, H, W) float32, normalised; "label" (); "is_own" ().
+
+    An image that is in the place of an unreadable one is not the sample's own.
+    """
 
     def __init__(self, model: ModelConfig, source: DataConfig, labels: Any) -> None:
         self.labels = labels
@@ -160,4 +163,4 @@ class EvalTransform:
 
     def __call__(self, image: Image.Image, index: int, number: int) -> dict[str, Any]:
         label = int(self.labels[index])
-        return {"image": self.transform(image), "label": label, "row": index}
+        return {"image": self.transform(image), "label": label, "is_own": index == number}

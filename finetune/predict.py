@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from timm.data import create_transform
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from mae_et.cli import LineParser
 from mae_et.config import check
@@ -47,9 +47,10 @@ def main(arguments: Sequence[str]) -> None:
 
     model, class_names, preprocessing = load_classifier(Path(options.checkpoint), options.encoder)
     in_chans = preprocessing["input_size"][0]
-    images = ImagesToClassify(
-        load_tables(options.data, options.split, options.image_column, in_chans),
-        create_transform(**preprocessing, is_training=False),
+    tables = load_tables(options.data, options.split, options.image_column, in_chans)
+    transform = create_transform(**preprocessing, is_training=False)
+    images: Dataset[dict[str, Any]] = ConcatDataset(
+        [ImagesToClassify(table, transform) for table in tables]
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = DataLoader(images, options.batch_size, num_workers=options.num_workers)
@@ -75,25 +76,24 @@ def load_tables(
 
 
 class ImagesToClassify(Dataset[dict[str, Any]]):
-    """The images of tables one after another: "image" (C, H, W), "file", and "error" if any.
+    """The images of a table: "image" (C, H, W), "file", and "error" if any.
 
-    An image that can't be decoded is all zeros.
+    An image that can't be decoded is black.
     """
 
-    def __init__(self, tables: Sequence[ImageTable], transform: Any) -> None:
-        self.rows = [(table, row) for table in tables for row in range(len(table))]
+    def __init__(self, table: ImageTable, transform: Any) -> None:
+        self.table = table
         self.transform = transform
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.table)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        table, row = self.rows[index]
+    def __getitem__(self, row: int) -> dict[str, Any]:
         try:
-            image, error = table[row], ""
+            image, error = self.table[row], ""
         except UnreadableImageError as unreadable:
-            image, error = table.blank(), str(unreadable)
-        return {"image": self.transform(image), "file": table.name(row), "error": error}
+            image, error = self.table.blank(), str(unreadable)
+        return {"image": self.transform(image), "file": self.table.name(row), "error": error}
 
 
 @torch.inference_mode()

@@ -14,66 +14,73 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mae_et.config import to_dict
 from mae_et.launch import main_process_first, make_accelerator
-from mae_et.probe import Features, compute_features, knn_accuracy, linear_probe
+from mae_et.probe import Features, Probe, knn_accuracy, linear_probe
 
 from .classifier import build_encoder
 from .config import FinetuneConfig
 from .data import LabelledSplits, evaluation_stream, load_labelled
 
 
-def probe(config: FinetuneConfig) -> dict[str, Any]:
-    """Probe the encoder of a configuration as its `mode` says; the scores, also as a file.
+def probe(config: FinetuneConfig) -> None:
+    """Probe the encoder of a configuration as its `mode` says; print the score and write it down.
 
     Raises:
         ValueError: something about the configuration or the data.
+        RunStoppedError: too many images are unreadable.
     """
     accelerator = make_accelerator(config.run)
     splits = main_process_first(accelerator, lambda: load_labelled(config.data))
     assert config.checkpoint is not None
     encoder = build_encoder(config.model, config.checkpoint)
-    folder = Path(config.run.output_dir)
-    train, test = cached_features(config, accelerator, encoder, splits, folder)
+    features = cached_features(config, accelerator, encoder, splits)
+    if features is None:
+        return  # the main process does the rest
+    train, test = features
     scores: dict[str, Any] = {"mode": config.mode, "checkpoint": config.checkpoint}
     scores |= {"train_images": len(train), "test_images": len(test)}
+    device, options = accelerator.device, config.probe
     started = time.perf_counter()
     if config.mode == "knn":
-        k, temperature = config.probe.k, config.probe.temperature
-        top1 = knn_accuracy(train, test, k=k, temperature=temperature, device=accelerator.device)
-        scores |= {"k": k, "temperature": temperature, "top1": top1}
-        line = f"k-nearest neighbours (k {k}): top-1 accuracy {top1:.2%}"
-    else:
-        by_rate = linear_probe(
-            train, test, config.probe, seed=config.run.seed, device=accelerator.device
+        scores |= {"k": options.k, "temperature": options.temperature}
+        scores["top1"] = knn_accuracy(
+            train, test, k=options.k, temperature=options.temperature, device=device
         )
-        best = max(by_rate, key=lambda rate: by_rate[rate])
-        scores |= {"learning_rate": best, "top1": by_rate[best]}
-        scores["by_learning_rate"] = {str(rate): top1 for rate, top1 in by_rate.items()}
-        tried = ", ".join(f"{rate:g}: {top1:.2%}" for rate, top1 in by_rate.items())
-        line = f"linear: top-1 accuracy {by_rate[best]:.2%} at learning rate {best:g} ({tried})"
+        setting = f"k {options.k}"
+    else:
+        scores["top1"], scores["rate"] = linear_probe(
+            train, test, options, seed=config.run.seed, device=device
+        )
+        setting = (
+            f"rate {scores['rate']:g} of {', '.join(map('{:g}'.format, options.linear_rates))}"
+        )
     scores["seconds"] = time.perf_counter() - started
-    if accelerator.is_main_process:
-        (folder / f"{config.mode}.json").write_text(json.dumps(scores, indent=2) + "\n")
-        print(line)
-    return scores
+    file = Path(config.run.output_dir) / f"{config.mode}.json"
+    file.write_text(json.dumps(scores, indent=2) + "\n")
+    print(f"{config.mode} ({setting}): top-1 accuracy {scores['top1']:.2%}")
 
 
 def cached_features(
-    config: FinetuneConfig,
-    accelerator: Accelerator,
-    encoder: nn.Module,
-    splits: LabelledSplits,
-    folder: Path,
-) -> tuple[Features, Features]:
-    """The features of the training and the held-out images, from the folder or computed."""
-    file, key = folder / "features.safetensors", _key(config, encoder)
-    saved = main_process_first(accelerator, lambda: _read(file, key))
-    if saved is not None:
+    config: FinetuneConfig, accelerator: Accelerator, encoder: nn.Module, splits: LabelledSplits
+) -> tuple[Features, Features] | None:
+    """The features of the training and of the held-out images; None but in the main process.
+
+    Raises:
+        ValueError: the output folder can't be written.
+        RunStoppedError: too many images are unreadable.
+    """
+    file = Path(config.run.output_dir) / "features.safetensors"
+    key = _key(config, accelerator.mixed_precision, encoder, splits)
+    saved = _read(file, key) if accelerator.is_main_process else None
+    is_saved = [saved is not None]
+    broadcast_object_list(is_saved)
+    if is_saved[0]:
         return saved
     encoder.to(accelerator.device).eval()
 
@@ -83,27 +90,27 @@ def cached_features(
             features: Tensor = encoder(images)
         return features
 
-    chunk_size = config.optim.micro_batch_size or min(config.optim.batch_size, 256)
-    train, test = (
-        compute_features(
-            accelerator,
-            forward,
-            evaluation_stream(config, part),
-            chunk_size,
-            config.data.num_workers,
-        )
-        for part in (splits.train, splits.held_out)
-    )
-    if accelerator.is_main_process:
-        _write(file, key, train, test)
-    return train, test
+    computed = Probe(
+        train=evaluation_stream(config, splits.train),
+        test=evaluation_stream(config, splits.held_out),
+        options=config.probe,
+        chunk_size=config.optim.micro_batch_size or min(config.optim.batch_size, 256),
+        num_workers=config.data.num_workers,
+        max_bad_share=config.data.max_bad_share,
+        seed=config.run.seed,
+    ).features(accelerator, forward)
+    if computed is not None:
+        _write(file, key, *computed)
+    return computed
 
 
-def _key(config: FinetuneConfig, encoder: nn.Module) -> str:
+def _key(config: FinetuneConfig, precision: str, encoder: nn.Module, splits: LabelledSplits) -> str:
     """What the features depend on: the encoder's weights, the images and their transform."""
-    free = {"num_workers", "max_bad_share"}
-    source = {name: value for name, value in to_dict(config.data).items() if name not in free}
-    digest = hashlib.sha256(json.dumps([source, to_dict(config.model)]).encode())
+    digest = hashlib.sha256(json.dumps([to_dict(config.model), config.data.eval_crop]).encode())
+    digest.update(json.dumps([precision, config.data.mean, config.data.std]).encode())
+    for part in (splits.train, splits.held_out):
+        digest.update(part.dataset._fingerprint.encode())  # of `datasets`: changes with the files
+        digest.update(part.labels.tobytes())
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy())

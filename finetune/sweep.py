@@ -6,6 +6,7 @@ RUN/sweep.json           the table
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume
     Args:
         config: of all runs but for the layer decay.
         values: layer decays in (0, 1].
-        resume: skip the runs that are complete, and go on with the one that is not.
+        resume: go on with the runs that were begun; one that is complete has nothing left to do.
 
     Raises:
         ValueError: as `finetune`.
@@ -43,8 +44,8 @@ def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume
     rows = []
     for value, one in configs.items():
         run = Path(one.run.output_dir)
-        if not (resume and (run / "report.json").exists()):
-            finetune(one, resume=resume and (run / "config.yaml").exists())
+        finetune(one, resume=resume and (run / "config.yaml").exists())
+        gc.collect()  # accelerate and its models refer to each other; free the device's memory
         top1 = [line["top1"] for line in read_metrics(run) if "top1" in line]
         rows.append({"layer_decay": value, "best": max(top1), "last": top1[-1]})
     if PartialState().is_main_process:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from timm.data import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -122,9 +123,18 @@ class Finetuner(Trainer):
         self.average = None
         if config.optim.ema_decay is not None:
             self.average = ModelEmaV3(model.model, config.optim.ema_decay, use_warmup=True)
-            accelerator.register_for_checkpointing(self.average)
+            save_with_checkpoints(accelerator, self.average.module, "average.safetensors")
+        self.statistics = [
+            values
+            for module in model.model.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            for values in (module.running_mean, module.running_var)
+            if values is not None
+        ]
         self.class_names = splits.class_names
-        self.class_weights = _class_weights(config, splits, accelerator.device)
+        self.class_weights = class_weights(config.optim.class_weights, splits.train.labels)
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(accelerator.device)
         self.mixup = mixup
         self.num_images, self.num_eval_images = len(splits.train), len(splits.held_out)
         self.file_name = file_name
@@ -139,20 +149,21 @@ class Finetuner(Trainer):
 
     @torch.no_grad()
     def share_statistics(self) -> None:
-        """Make the running statistics of batch norms their mean over all processes."""
-        if self.accelerator.num_processes == 1:
+        """Make the running statistics of batch norms their mean over all processes.
+
+        After every step, so that all of them, their average and a checkpoint hold the same.
+        """
+        if self.accelerator.num_processes == 1 or not self.statistics:
             return
-        buffers = [b for b in self.unwrapped.buffers() if b.is_floating_point()]
-        if buffers:
-            flat = torch.cat([buffer.flatten() for buffer in buffers])
-            means = self.accelerator.reduce(flat, "mean").split([b.numel() for b in buffers])
-            for buffer, mean in zip(buffers, means, strict=True):
-                buffer.copy_(mean.view_as(buffer))
+        flat = torch.cat([values.flatten() for values in self.statistics])
+        means = self.accelerator.reduce(flat, "mean").split([v.numel() for v in self.statistics])
+        for values, mean in zip(self.statistics, means, strict=True):
+            values.copy_(mean.view_as(values))
 
     def backward(self, step: int, chunks: Chunks, num_chunks: int) -> Tensor:
         """The gradients of a step at its stage's size, in as few micro-batches as fit.
 
-        What mixup and drop path draw depends on the step alone.
+        What mixup and drop path draw depends on the step, the process and the micro-batch.
         """
         size = self.schedule.stage_at(step).size
         self.unwrapped.set_input_size(size)
@@ -210,14 +221,15 @@ class Finetuner(Trainer):
 
     @torch.no_grad()
     def evaluate(self, chunks: Chunks) -> dict[str, float]:
-        """Accuracies and loss over all images, each counted once over all processes."""
+        """Accuracies and loss over all readable images, each once, over all processes."""
         self.classifier.eval()
         device = self.accelerator.device
         counts = torch.zeros(3, dtype=torch.long, device=device)  # top-1, top-5, images
         loss = torch.zeros((), device=device)
         for chunk in chunks:
             batch = data.join([chunk], device)
-            labels, logits = batch["label"], self.predict(batch["image"])
+            logits = self.predict(batch["image"])[batch["is_own"]]
+            labels = batch["label"][batch["is_own"]]
             loss += F.cross_entropy(logits, labels, reduction="sum")
             ranked = logits.topk(min(5, logits.shape[1])).indices  # (N, 5)
             hits = ranked == labels[:, None]
@@ -254,10 +266,12 @@ class Finetuner(Trainer):
         accelerator.wait_for_everyone()
         self.classifier.load_state_dict(load_file(best / "model.safetensors"))
         self.classifier.eval()
-        logits, fields = compute_outputs(accelerator, self.predict, chunks, self.num_eval_images)
-        if accelerator.is_main_process:
-            files = [self.file_name(row) for row in fields["row"].tolist()]
-            write_report(run.path, files, logits, fields["label"], self.class_names)
+        result = compute_outputs(accelerator, self.predict, chunks, self.num_eval_images)
+        if result is not None:
+            logits, fields = result
+            kept = fields["is_own"]
+            files = [self.file_name(row) for row in kept.nonzero()[:, 0].tolist()]
+            write_report(run.path, files, logits[kept], fields["label"][kept], self.class_names)
             print(f"top-1 accuracy: best {max(top1):.2%}, last {top1[-1]:.2%}; classifier: {best}")
 
     def save(self, folder: Path, scores: dict[str, float]) -> None:
@@ -274,18 +288,19 @@ def _top1(run: RunFolder, done: int) -> list[float]:
     ]
 
 
-def _class_weights(
-    config: FinetuneConfig, splits: LabelledSplits, device: torch.device
-) -> Tensor | None:
-    """(classes,): weights whose mean over the training images is one.
+def class_weights(weights: Literal["balanced"] | list[float] | None, labels: Any) -> Tensor | None:
+    """(classes,): weights of the classes, scaled to a mean of one over the training images.
+
+    Args:
+        weights: see `FinetuneOptimConfig.class_weights`.
+        labels: (N,) class numbers of the training images.
 
     Raises:
         ValueError: not one weight per class.
     """
-    weights = config.optim.class_weights
     if weights is None:
         return None
-    counts = torch.from_numpy(np.bincount(splits.train.labels)).float()
+    counts = torch.from_numpy(np.bincount(labels)).float()
     if weights == "balanced":
         weights = (1 / counts).tolist()
     if len(weights) != len(counts):
@@ -293,7 +308,21 @@ def _class_weights(
             f"optim.class_weights must be {len(counts)} numbers, one per class, got {len(weights)}"
         )
     values = torch.tensor(weights)
-    return (values * counts.sum() / (values * counts).sum()).to(device)
+    return values * counts.sum() / (values * counts).sum()
+
+
+def save_with_checkpoints(accelerator: Accelerator, module: nn.Module, name: str) -> None:
+    """Have checkpoints hold a further module, as safetensors (accelerate's own way is a pickle)."""
+
+    def save(_: Any, __: Any, folder: str) -> None:
+        if accelerator.is_main_process:
+            save_file(module.state_dict(), Path(folder) / name)
+
+    def load(_: Any, folder: str) -> None:
+        module.load_state_dict(load_file(Path(folder) / name))
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
 
 
 def build_mixup(config: FinetuneConfig, num_classes: int) -> Mixup:

@@ -41,16 +41,22 @@ def load_encoder(
     else:
         weights = _encoder_weights(pretrained)
     own = classifier.state_dict()
-    head = (getattr(classifier, "pretrained_cfg", None) or {}).get("classifier") or "head"
-    has_head = f"{head}.weight" in weights
-    if has_head and not _is_for(path, class_names, weights[f"{head}.weight"], own, head):
-        weights = {k: v for k, v in weights.items() if not k.startswith(f"{head}.")}
+    heads = _head_names(classifier)
+    old_head = {name: value for name, value in weights.items() if name.startswith(heads)}
+    if old_head and not _is_for(path, class_names, old_head, own):
+        weights = {name: value for name, value in weights.items() if name not in old_head}
         if class_names is not None:
             log.warning("the checkpoint's head has other classes; a new one takes its place")
     unused = [name for name in weights if name.startswith("norm.") and name not in own]
     for name in unused:  # the classifier pools, and has a new norm behind that
         del weights[name]
-    load_weights(classifier, weights, checkpoint, may_miss=(f"{head}.", "fc_norm."))
+    load_weights(classifier, weights, checkpoint, may_miss=(*heads, "fc_norm."))
+
+
+def _head_names(classifier: nn.Module) -> tuple[str, ...]:
+    """Prefixes of the names of the head's weights; distilled DeiTs have two heads."""
+    heads = (getattr(classifier, "pretrained_cfg", None) or {}).get("classifier") or "head"
+    return tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
 
 
 def _encoder_weights(pretrained: Pretrained) -> dict[str, Tensor]:
@@ -85,12 +91,11 @@ def _weights_of_vit(
 def _is_for(
     path: Path,
     class_names: Sequence[str] | None,
-    weight: Tensor,
+    head: dict[str, Tensor],
     own: dict[str, Tensor],
-    head: str,
 ) -> bool:
     """Whether a checkpoint's head is for these classes, as far as it says."""
-    if f"{head}.weight" not in own or weight.shape != own[f"{head}.weight"].shape:
+    if any(name not in own or own[name].shape != value.shape for name, value in head.items()):
         return False
     names = folder_config(path).get("label_names") if path.is_dir() else None
     return names is None or class_names is None or list(names) == list(class_names)

@@ -15,14 +15,14 @@ MAX_CLASSES = 50
 IMAGE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 KINDS = {
-    "classifier": "An image classifier: a vision transformer, pretrained as a masked autoencoder "
-    "and fine-tuned on labels.",
-    "encoder": "The encoder of a masked autoencoder: a vision transformer without a head, for "
-    "features or for fine-tuning.",
-    "mae": "A masked autoencoder: a vision transformer with the decoder it was pretrained with.",
+    "classifier": "An image classifier ({architecture}), fine-tuned from a pretrained encoder.",
+    "encoder": "The encoder of a masked autoencoder: a vision transformer ({architecture}) without "
+    "a head, for features or for fine-tuning.",
+    "mae": "A masked autoencoder: a vision transformer ({architecture}) with the decoder it was "
+    "pretrained with.",
 }
 
-SCRATCH = "An image classifier: a vision transformer, trained on labels from scratch."
+SCRATCH = "An image classifier ({architecture}), trained on labels from scratch."
 
 LOADING = {
     ("timm", "classifier"): """import timm
@@ -52,6 +52,8 @@ class Described(NamedTuple):
 
     kind: str
     """classifier, encoder or mae."""
+    architecture: str
+    """timm's name."""
     input_size: Sequence[int]
     """Channels, height, width."""
     mean: Sequence[float]
@@ -71,9 +73,10 @@ def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> st
         name: OWNER/NAME on the Hub, or the folder.
         on_hub: which of both.
     """
+    is_scratch = model.run.get("checkpoint") == "none"
     data = ModelCardData(
         library_name=library,
-        tags=["mae-et", "masked-autoencoder", "vision-transformer"],
+        tags=["mae-et", *([] if is_scratch else ["masked-autoencoder"])],
         pipeline_tag="image-classification" if model.kind == "classifier" else None,
     )
     names = {"name": name, "timm": f"{'hf-hub' if on_hub else 'local-dir'}:{name}"}
@@ -81,7 +84,7 @@ def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> st
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# {name.rpartition('/')[2]}",
-        SCRATCH if model.run.get("checkpoint") == "none" else KINDS[model.kind],
+        (SCRATCH if is_scratch else KINDS[model.kind]).format(architecture=model.architecture),
         f"```python\n{LOADING[library, model.kind].format(**names)}\n```",
         f"Images: {height} × {width} pixels, {channels} channel{'s' if channels > 1 else ''} "
         f'(`image.convert("{IMAGE_MODES.get(channels, "?")}")`), values in 0 … 1 normalised with '

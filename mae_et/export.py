@@ -85,6 +85,11 @@ def _timm_source(folder: Path, run: Path | None) -> Source:
     config = folder_config(folder)
     if not {"architecture", "num_classes", "pretrained_cfg"} <= config.keys():
         raise ValueError(f"--checkpoint must have a config.json of timm, got {folder}")
+    if ":" in config["architecture"]:
+        raise ValueError(
+            f"--checkpoint must be a model of timm's, which others can build, got {folder} with "
+            f"{config['architecture']}"
+        )
     return Source(folder=folder, config=config, run=run)
 
 
@@ -176,6 +181,7 @@ def describe(source: Source, library: str) -> Described:
     preprocessing = source.config["pretrained_cfg"]
     return Described(
         kind="classifier" if source.is_classifier else encoder,
+        architecture=source.config["architecture"],
         input_size=preprocessing["input_size"],
         mean=preprocessing["mean"],
         std=preprocessing["std"],

@@ -54,8 +54,8 @@ class LabelledImages:
         unknown = sorted({str(value) for value in values} - number.keys())
         if unknown:
             raise ValueError(
-                f"data.eval_split must have the classes of the training split, got {self.column!r} "
-                f"with {', '.join(unknown[:5])}, which it has not"
+                f"{field} must have the classes of the training split in the evaluation split too, "
+                f"got {self.column!r} with {', '.join(unknown[:5])}, which the former has not"
             )
         self.dataset = dataset
         self.labels = np.array([number[str(value)] for value in values])

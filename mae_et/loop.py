@@ -113,8 +113,12 @@ class Trainer(ABC):
         """Whether to evaluate after `done` steps."""
         return is_due(done, self.run_config.eval_every)
 
+    def is_probe_due(self, done: int) -> bool:
+        """Whether there are further scores to measure after `done` steps."""
+        return False
+
     def probe(self, done: int) -> dict[str, float]:
-        """Further scores that are due after `done` steps."""
+        """The further scores that are due after `done` steps; none if none are."""
         return {}
 
     def on_evaluation(self, run: RunFolder, scores: dict[str, float], done: int) -> None:  # noqa: B027
@@ -190,19 +194,22 @@ def train(
                 unreadable.check()
                 run.write_metrics(metrics, done)
                 bar.set_postfix_str(describe(metrics))
-            with meter.excluded():
-                scores = trainer.probe(done)
-                is_evaluation = done == num_steps or trainer.is_evaluation_due(done)
-                if is_evaluation:
-                    scores |= trainer.evaluate(unreadable.noted(iter(eval_loader)))
-                if scores:
-                    run.write_metrics(scores, done)
-                if is_evaluation:
-                    check_finite(scores)
-                    trainer.on_evaluation(run, scores, done)
-                    is_over = trainer.is_over(run, done)
-                if done == num_steps or is_over or is_due(done, config.run.checkpoint_every):
-                    save_checkpoint(accelerator, run.path, done, config.run.keep_checkpoints)
+            is_last = done == num_steps
+            is_evaluation = is_last or trainer.is_evaluation_due(done)
+            is_save = is_last or is_due(done, config.run.checkpoint_every)
+            if is_evaluation or is_save or trainer.is_probe_due(done):
+                with meter.excluded():
+                    scores = trainer.probe(done)
+                    if is_evaluation:
+                        scores |= trainer.evaluate(unreadable.noted(iter(eval_loader)))
+                    if scores:
+                        run.write_metrics(scores, done)
+                    if is_evaluation:
+                        check_finite(scores)
+                        trainer.on_evaluation(run, scores, done)
+                        is_over = trainer.is_over(run, done)
+                    if is_save or is_over:
+                        save_checkpoint(accelerator, run.path, done, config.run.keep_checkpoints)
             if is_over:
                 break
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from timm.optim import param_groups_weight_decay
 from torch import Tensor
 
@@ -156,17 +156,27 @@ class Pretrainer(Trainer):
         loss_sum, count = self.accelerator.reduce(total, "sum").tolist()
         return {"eval_loss": loss_sum / count}
 
+    def is_probe_due(self, done: int) -> bool:
+        """Every so many steps, for either kind of probe."""
+        return any(is_due(done, every) for every in self._probe_periods())
+
+    def _probe_periods(self) -> tuple[int | None, int | None]:
+        return self.config.eval.knn_every, self.config.eval.linear_every
+
     def probe(self, done: int) -> dict[str, float]:
         """Accuracies of the probes that are due, on the mean of the encoder's patch tokens."""
-        knn, linear = (
-            is_due(done, every)
-            for every in (self.config.eval.knn_every, self.config.eval.linear_every)
-        )
+        knn, linear = (is_due(done, every) for every in self._probe_periods())
         if self.probe_images is None or not (knn or linear):
             return {}
         self.model.eval()
         self.unwrapped.set_input_size(self.schedule.full_size)
-        return self.probe_images.scores(self.accelerator, self.features, knn=knn, linear=linear)
+        features = self.probe_images.features(self.accelerator, self.features)
+        scores: list[dict[str, float]] = [{}]
+        if features is not None:
+            device = self.accelerator.device
+            scores = [self.probe_images.scores(*features, device, knn=knn, linear=linear)]
+        broadcast_object_list(scores)
+        return scores[0]
 
     def features(self, images: Tensor) -> Tensor:
         """(N, D): the mean patch token of full-size uint8 images (N, C, H, W)."""
@@ -204,22 +214,16 @@ def build_curriculum(
 
 def load_probe(config: PretrainConfig, model: MaskedAutoencoder, chunk_size: int) -> Probe:
     """The labelled images of the run's probes."""
-    source = config.data
-    assert source.path is not None
-    train, test = load_probe_images(
-        config.eval,
-        (source.path, source.split, source.eval_split, source.image_column),
-        as_pair(model.full_size),
-        model.in_chans,
-        config.run.seed,
-    )
+    size, source, seed = as_pair(model.full_size), config.data, config.run.seed
+    train, test = load_probe_images(config.eval, source, size, model.in_chans, seed)
     return Probe(
-        train,
-        test,
-        config.eval,
+        train=train,
+        test=test,
+        options=config.probe,
         chunk_size=chunk_size,
         num_workers=source.num_workers,
-        seed=config.run.seed,
+        max_bad_share=source.max_bad_share,
+        seed=seed,
     )
 
 

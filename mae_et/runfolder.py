@@ -165,5 +165,5 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
         except json.JSONDecodeError:
             continue  # cut by a kill, or empty
-        lines[line["step"], "eval_loss" in line] = line
+        lines[line["step"], "loss" not in line] = line  # a step and its scores
     return [lines[key] for key in sorted(lines)]

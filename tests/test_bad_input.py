@@ -368,8 +368,8 @@ def test_batch_that_the_processes_do_not_divide() -> None:
         ({"eval.knn_every": 5, "eval.label_column": "kind"}, "eval.label_column must be one of"),
         ({"eval.knn_every": 5, "eval.path": "disk:/not/there"}, "data.path must exist"),
         (
-            {"eval.linear_every": 5, "eval.linear_epochs": 5},
-            "eval.linear_warmup_epochs must be in [0, eval",
+            {"probe.linear_epochs": 5},
+            "probe.linear_warmup_epochs must be in [0, probe",
         ),
     ],
 )

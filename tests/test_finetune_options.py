@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from finetune import train
 from finetune.__main__ import main
-from finetune.train import Finetuner
+from finetune.train import Finetuner, class_weights
 from mae_et.runfolder import read_metrics
 
 from .conftest import tiny_finetune
@@ -142,16 +142,15 @@ def test_magnitudes_of_randaug() -> None:
     assert used == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
-def test_the_strongest_randaug_is_possible() -> None:
-    """timm's Posterize would keep 0 bits at magnitude 10, which Pillow refuses."""
+@pytest.mark.parametrize("policy", ["rand-m10-n8-inc1", "rand-m1-n8"])
+def test_the_strongest_randaug_is_possible(policy: str) -> None:
+    """timm's Posterize would keep 0 bits at the ends of its scale, which Pillow refuses."""
     from PIL import Image
 
     from finetune.config import AugmentConfig, DataConfig, ModelConfig
     from finetune.data import _augmentation
 
-    transform = _augmentation(
-        ModelConfig(), DataConfig(path="disk:x"), AugmentConfig(), "rand-m10-n8-inc1"
-    )
+    transform = _augmentation(ModelConfig(), DataConfig(path="disk:x"), AugmentConfig(), policy)
     image = Image.new("RGB", (32, 32), (200, 100, 50))
     for _ in range(30):
         assert transform(image).shape == (3, 224, 224)
@@ -178,20 +177,15 @@ def test_weights_of_classes(clothes: str, tmp_path: Path, monkeypatch: pytest.Mo
         "optim.class_weights": "[1, 2, 1, 1, 1, 1, 1, 1, 1, 1]",
     }
     assert main(tiny_finetune(clothes, tmp_path / "run", **options)) == 0
-    for logits, labels, value, class_weights in seen:
-        torch.testing.assert_close(class_weights.mean(), torch.tensor(1.0))
-        torch.testing.assert_close(class_weights[1], 2 * class_weights[0])
+    for logits, labels, value, weights in seen:
+        torch.testing.assert_close(weights.mean(), torch.tensor(1.0))
+        torch.testing.assert_close(weights[1], 2 * weights[0])
         single = F.cross_entropy(logits, labels, reduction="none")
-        torch.testing.assert_close(value, (class_weights[labels] * single).mean())
+        torch.testing.assert_close(value, (weights[labels] * single).mean())
 
 
 def test_balanced_weights() -> None:
-    from types import SimpleNamespace
-
-    labels = np.array([0] * 30 + [1] * 10)
-    config: Any = SimpleNamespace(optim=SimpleNamespace(class_weights="balanced"))
-    splits: Any = SimpleNamespace(train=SimpleNamespace(labels=labels))
-    values = train._class_weights(config, splits, torch.device("cpu"))
+    values = class_weights("balanced", np.array([0] * 30 + [1] * 10))
     assert values is not None
     torch.testing.assert_close(values, torch.tensor([2 / 3, 2.0]))
 
@@ -260,6 +254,21 @@ def test_report_agrees_with_plain_counting(finished: Path, clothes: str) -> None
     assert (finished / "confusion.png").stat().st_size > 10_000
 
 
+def test_unreadable_images_are_not_in_the_report(image_folder: Path, tmp_path: Path) -> None:
+    """In their place training sees other images, which must not count twice."""
+    damaged_folder(image_folder, tmp_path / "data" / "test", 7)
+    shutil.copytree(image_folder, tmp_path / "data" / "train")
+    path = f"imagefolder:{tmp_path / 'data'}"
+    run = tmp_path / "run"
+    assert main(tiny_finetune(path, run, data__max_bad_share=0.1)) == 0
+    rows = datasets.Dataset.from_parquet(str(run / "predictions.parquet"))
+    assert len(set(rows["image"][:])) == len(rows) == 73
+    report = json.loads((run / "report.json").read_text())
+    assert report["images"] == 73
+    best = max(line["top1"] for line in read_metrics(run) if "top1" in line)
+    assert report["top1"] == pytest.approx(best)
+
+
 def test_prediction_of_a_folder(
     finished: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,7 +301,7 @@ def test_prediction_of_a_folder(
 
 
 def test_sweep_of_layer_decay(
-    clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+    clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "sweep"
     arguments = [*tiny_finetune(clothes, folder), "--sweep.layer_decay=0.5,1"]
@@ -309,8 +318,9 @@ def test_sweep_of_layer_decay(
     swept, single = weights(folder / "layer_decay_0.5"), weights(tmp_path / "alone")
     assert all(torch.equal(swept[name], single[name]) for name in single)
 
-    monkeypatch.setattr("finetune.sweep.finetune", lambda *a, **k: pytest.fail("not again"))
     assert main([*arguments, "--resume"]) == 0
+    assert json.loads((folder / "sweep.json").read_text()) == table
+    assert main([*arguments, "--resume", "--optim.epochs=3"]) == 2  # another configuration
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "tests.own_model:windowed"])
@@ -348,6 +358,5 @@ def test_backbones_that_are_no_vit(
     )
     assert main(again) == 0
     first, second = weights(run, "best"), weights(tmp_path / "again")
-    for tensor in ("conv1.0.weight", "stem.weight"):  # of either
-        if tensor in first:
-            torch.testing.assert_close(first[tensor], second[tensor], atol=1e-7, rtol=0)
+    tensor = "stem.weight" if is_own else "conv1.0.weight"
+    torch.testing.assert_close(first[tensor], second[tensor], atol=1e-7, rtol=0)

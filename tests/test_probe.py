@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import finetune.probe
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
 from mae_et.config import ProbeConfig
-from mae_et.probe import Features, knn_accuracy, linear_probe
+from mae_et.probe import Features, Probe, knn_accuracy, linear_accuracies, linear_probe
 from mae_et.runfolder import read_metrics
 
 from .conftest import launch_two, tiny, tiny_finetune
+from .test_data import damaged_folder
 
 CPU = torch.device("cpu")
 
@@ -51,7 +51,7 @@ def test_rates_trained_at_once_are_trained_as_alone() -> None:
     options = ProbeConfig(
         linear_rates=(0.03, 0.3, 3.0), linear_epochs=4, linear_warmup_epochs=1, linear_batch_size=32
     )
-    together = linear_probe(train, test, options, seed=5, device=CPU)
+    together = linear_accuracies(train, test, options, seed=5, device=CPU)
     for rate in options.linear_rates:
         assert together[rate] == pytest.approx(alone(train, test, rate, seed=5))
     assert max(together.values()) > 0.7
@@ -60,7 +60,9 @@ def test_rates_trained_at_once_are_trained_as_alone() -> None:
 def alone(train: Features, test: Features, rate: float, seed: int) -> float:
     """The same training with plain modules: 4 epochs, one of them warm-up, batches of 32."""
     generator = torch.Generator().manual_seed(seed)
-    linear, norm = nn.Linear(8, 3), nn.BatchNorm1d(8, affine=False, eps=1e-6)
+    linear, norm = nn.Linear(8, 3), nn.BatchNorm1d(8, affine=False, momentum=None)
+    norm(train.values)  # all at once: the statistics of the training images
+    norm.eval()
     linear.weight.data = 0.01 * torch.randn(8, 3, generator=generator).T
     linear.bias.data.zero_()
     optimizer = torch.optim.SGD(linear.parameters(), lr=1.0, momentum=0.9)
@@ -73,13 +75,25 @@ def alone(train: Features, test: Features, rate: float, seed: int) -> float:
             loss = F.cross_entropy(linear(norm(train.values[rows])), train.labels[rows])
             (gradient_scale * loss).backward()
             optimizer.step()
-    norm.eval()
     return float((linear(norm(test.values)).argmax(1) == test.labels).float().mean())
 
 
+def test_the_rate_is_not_chosen_on_the_test_images() -> None:
+    """The held-out tenth of the training images decides, and the classifier learns from all."""
+    train, test = clouds(200, 1), clouds(100, 2)
+    options = ProbeConfig(
+        linear_rates=(1e-6, 0.3), linear_epochs=4, linear_warmup_epochs=1, linear_batch_size=32
+    )
+    unlike = Features(values=test.values, labels=(test.labels + 1) % 3)
+    for measured in (test, unlike):
+        top1, rate = linear_probe(train, measured, options, seed=0, device=CPU)
+        assert rate == 0.3
+        assert top1 == linear_accuracies(train, measured, options, seed=0, device=CPU)[0.3]
+
+
 def test_probes_of_a_run_do_not_change_it(clothes: str, tmp_path: Path) -> None:
-    probes = {"eval__knn_every": 5, "eval__linear_every": 10, "eval__linear_epochs": 5}
-    probes |= {"eval__linear_warmup_epochs": 1, "eval__k": 5}
+    probes = {"eval__knn_every": 5, "eval__linear_every": 10, "probe__linear_epochs": 5}
+    probes |= {"probe__linear_warmup_epochs": 1, "probe__k": 5}
     assert main(["pretrain", *tiny(clothes, tmp_path / "plain")]) == 0
     assert main(["pretrain", *tiny(clothes, tmp_path / "probed", **probes)]) == 0
     plain, probed = (
@@ -94,13 +108,13 @@ def test_probes_of_a_run_do_not_change_it(clothes: str, tmp_path: Path) -> None:
     assert list(knn) == [5, 10, 15, 20]
     assert list(linear) == [10, 20]
     assert all(0.1 < score < 1 for score in knn.values())  # ten classes of clothes
-    losses = [line["step"] for line in lines if "eval_loss" in line]
-    assert losses == [10, 20]
+    assert [line["step"] for line in lines if "eval_loss" in line] == [10, 20]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 21))
 
 
 @pytest.mark.slow
 def test_probes_in_two_processes(clothes: str, tmp_path: Path) -> None:
-    probe = {"eval__knn_every": 5, "eval__k": 5, "optim__epochs": 2, "eval__images": 37}
+    probe = {"eval__knn_every": 5, "probe__k": 5, "optim__epochs": 2, "eval__images": 37}
     assert main(["pretrain", *tiny(clothes, tmp_path / "one", **probe)]) == 0
     result = launch_two(["mae_et", "pretrain", *tiny(clothes, tmp_path / "two", **probe)])
     assert result.returncode == 0, result.stderr
@@ -135,20 +149,34 @@ def test_probes_from_the_command_line(
     assert f"{knn['top1']:.2%}" in capsys.readouterr().out
 
     computed = []
-    compute = finetune.probe.compute_features
-    monkeypatch.setattr(
-        finetune.probe, "compute_features", lambda *a: computed.append(1) or compute(*a)
-    )
-    assert finetune_main(tiny_finetune(clothes, tmp_path / "out", mode="linear", **probe)) == 0
-    assert not computed  # cached by the first probe
-    linear = json.loads((tmp_path / "out" / "linear.json").read_text())
-    assert linear["top1"] == max(linear["by_learning_rate"].values())
-    assert linear["by_learning_rate"][str(linear["learning_rate"])] == linear["top1"]
+    features = Probe.features
+    monkeypatch.setattr(Probe, "features", lambda *a: computed.append(1) or features(*a))
 
-    probe["data__labels_per_class"] = 4  # other images: computed again
-    assert finetune_main(tiny_finetune(clothes, tmp_path / "out", mode="linear", **probe)) == 0
-    assert len(computed) == 2
-    assert json.loads((tmp_path / "out" / "linear.json").read_text())["train_images"] == 40
+    def linear(**changes: object) -> dict[str, float]:
+        options = {**probe, **changes, "mode": "linear"}
+        assert finetune_main(tiny_finetune(clothes, tmp_path / "out", **options)) == 0
+        score: dict[str, float] = json.loads((tmp_path / "out" / "linear.json").read_text())
+        return score
+
+    assert linear()["rate"] in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    assert not computed  # cached by the first probe
+    assert linear(data__labels_per_class=4)["train_images"] == 40
+    assert len(computed) == 1  # other images: computed again
+
+
+def test_unreadable_images_are_no_part_of_a_probe(
+    encoder: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        damaged_folder(image_folder, tmp_path / "data" / split, 4)
+    options: dict[str, object] = {"checkpoint": encoder, "mode": "knn", "probe.k": 5}
+    arguments = tiny_finetune(f"imagefolder:{tmp_path / 'data'}", tmp_path / "out", **options)
+    assert finetune_main(arguments) == 3
+    assert "4 of 80 images to probe are unreadable" in capsys.readouterr().err
+    assert finetune_main([*arguments, "--data.max_bad_share=0.1"]) == 0
+    scores = json.loads((tmp_path / "out" / "knn.json").read_text())
+    assert (scores["train_images"], scores["test_images"]) == (76, 76)
+    assert scores["top1"] > 0.3  # each test image is a training image too, one of five voters
 
 
 def test_features_are_the_frozen_encoders(encoder: Path, clothes: str, tmp_path: Path) -> None:
