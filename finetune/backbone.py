@@ -15,7 +15,7 @@ from torch import nn
 
 from mae_et.curriculum import Size, as_pair, as_size
 
-from .resize import MISFITS, SizedModel
+from .resize import SizedModel
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def create_model(
     arguments = {"num_classes": num_classes, **(model_args or {})}
     try:
         model, refused = _construct(constructor, arguments, wanted)
-    except MISFITS as error:
+    except Exception as error:  # constructors raise what they like
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"model.encoder {name!r} can't be built with {arguments | wanted}: {reason}"
@@ -139,7 +139,7 @@ def _import_constructor(name: str) -> Callable[..., nn.Module]:
     module_name, _, attribute = name.partition(":")
     try:
         constructor: Any = importlib.import_module(module_name)
-    except (ImportError, SyntaxError, ValueError) as error:
+    except Exception as error:  # a module of the user's may do anything
         raise ValueError(
             f"model.encoder {name!r}: can't import module {module_name!r}: {error} (Python looks "
             "in the folders of PYTHONPATH, and under python -m in the current one)"

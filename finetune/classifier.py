@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mae_et.checkpoint import new_folder
 from mae_et.curriculum import Size, as_pair
+from mae_et.data import MODES
 from mae_et.model import create_vit
 from mae_et.pretrained import read_pretrained
 from mae_et.timm_folder import save_timm_folder
@@ -163,14 +164,23 @@ def load_classifier(
     folder = path / "best" if (path / "best").is_dir() else path
     try:
         config = json.loads((folder / "config.json").read_text())
-        architecture, names = config["architecture"], list(config["label_names"])
+        architecture, names = str(config["architecture"]), list(config.get("label_names", []))
         preprocessing = config["pretrained_cfg"]
         arguments = dict(config["model_args"])
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        in_chans = preprocessing["input_size"][0]
+    except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(
             f"--checkpoint must be a fine-tuning run or a classifier's folder, got {path} "
             f"({type(error).__name__}: {error})"
         ) from error
+    if not names or len(names) != config.get("num_classes"):
+        raise ValueError(
+            f"--checkpoint must be a classifier with the names of its classes, got {folder} with "
+            f"{len(names)} names for {config.get('num_classes')} classes; an encoder has to be "
+            "fine-tuned first"
+        )
+    if in_chans not in MODES:
+        raise ValueError(f"--checkpoint must take images of 1, 3 or 4 channels, got {in_chans}")
     if (":" in architecture) != (encoder is not None):
         raise ValueError(
             f"--encoder must be {architecture if ':' in architecture else 'left out'} for "
@@ -184,13 +194,14 @@ def load_classifier(
             model = create_model(
                 encoder,
                 image_size=size if isinstance(size, int) else (size[0], size[1]),
-                in_chans=preprocessing["input_size"][0],
+                in_chans=in_chans,
                 num_classes=len(names),
                 model_args=arguments,
             ).model
             weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
             model.load_state_dict(weights)
+        preprocessing = resolve_data_config({}, pretrained_cfg=preprocessing)
     except Exception as error:  # damaged files raise nearly anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"--checkpoint {folder} can't be opened: {reason}") from error
-    return model.eval(), names, resolve_data_config({}, pretrained_cfg=preprocessing)
+    return model.eval(), names, preprocessing

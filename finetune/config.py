@@ -128,6 +128,7 @@ class DataConfig:
             share,
             "null here, since data.labels_per_class is given",
         )
+        check(self.label_seed >= 0, "data.label_seed", self.label_seed, "at least 0")
         check(0 < self.eval_crop <= 1, "data.eval_crop", self.eval_crop, "in (0, 1]")
 
 
@@ -159,6 +160,14 @@ class AugmentConfig:
         least, most = self.crop_scale
         check(
             0 < least <= most <= 1, "augment.crop_scale", self.crop_scale, "0 < least <= most <= 1"
+        )
+        policy = self.randaug or ""
+        part = r"-(m\d+(\.\d+)?|n[1-9]\d*|p[\d.]+|mstd[\d.]+|mmax\d+|inc[01]|w\d+|t[\d.]+)"
+        check(
+            not policy.startswith("rand") or re.fullmatch(f"rand({part})*", policy) is not None,
+            "augment.randaug",
+            policy,
+            "a policy of timm such as rand-m9-mstd0.5-inc1",
         )
         for name in ("flip", "erase", "mixup_prob"):
             value = getattr(self, name)

@@ -115,11 +115,13 @@ def write_csv(
     Raises:
         ValueError: the file can't be written.
     """
+    check(not path.is_dir(), "--out", str(path), "a file to write")
     number = 0
     unreadable: list[str] = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w", newline="")
+        unfinished = path.with_name(path.name + ".tmp")
+        file = unfinished.open("w", newline="")
     except OSError as error:
         raise ValueError(f"--out must be a file to write, got {path} ({error})") from error
     with file:
@@ -134,4 +136,5 @@ def write_csv(
             best = max(range(len(class_names)), key=probabilities.__getitem__)
             shown = [f"{probability:.6f}" for probability in probabilities]
             writer.writerow([name, class_names[best], shown[best], *shown])
+    unfinished.replace(path)
     return number, unreadable

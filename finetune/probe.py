@@ -39,6 +39,7 @@ def probe(config: FinetuneConfig) -> None:
     splits = main_process_first(accelerator, lambda: load_labelled(config.data))
     assert config.checkpoint is not None
     encoder = build_encoder(config.model, config.checkpoint)
+    main_process_first(accelerator, lambda: _make_folder(Path(config.run.output_dir)))
     features = cached_features(config, accelerator, encoder, splits)
     if features is None:
         return  # the main process does the rest
@@ -135,18 +136,27 @@ def _read(file: Path, key: str) -> tuple[Features, Features] | None:
     return train, test
 
 
-def _write(file: Path, key: str, train: Features, test: Features) -> None:
+def _make_folder(folder: Path) -> None:
+    """
+    Raises:
+        ValueError: nothing can be written there.
+    """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".tmp")
-        tensors = {
-            f"{part}.{name}": value
-            for part, features in (("train", train), ("test", test))
-            for name, value in (("values", features.values), ("labels", features.labels))
-        }
-        save_file(tensors, unfinished, {"key": key})
-        unfinished.rename(file)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
     except OSError as error:
         raise ValueError(
-            f"run.output_dir must be a folder to write in, got {file.parent} ({error})"
+            f"run.output_dir must be a folder to write in, got {folder} ({error})"
         ) from error
+
+
+def _write(file: Path, key: str, train: Features, test: Features) -> None:
+    unfinished = file.with_suffix(".tmp")
+    tensors = {
+        f"{part}.{name}": value
+        for part, features in (("train", train), ("test", test))
+        for name, value in (("values", features.values), ("labels", features.labels))
+    }
+    save_file(tensors, unfinished, {"key": key})
+    unfinished.rename(file)

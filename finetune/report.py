@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 MAX_NAMED_CLASSES = 40
 """Up to this many classes, the picture names them."""
+
+MAX_NAME_LENGTH = 30
 
 
 def write_report(
@@ -104,8 +107,9 @@ def draw_confusion(counts: Any, class_names: Sequence[str]) -> Figure:
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     if is_named:
-        axis.set_xticks(range(num_classes), class_names, rotation=90)
-        axis.set_yticks(range(num_classes), class_names)
+        names = [shorten(name, MAX_NAME_LENGTH, placeholder="…") for name in class_names]
+        axis.set_xticks(range(num_classes), names, rotation=90, parse_math=False)
+        axis.set_yticks(range(num_classes), names, parse_math=False)
         for row, column in np.argwhere(shares >= 0.01):
             share = shares[row, column]
             color = "white" if share > 0.5 else "black"

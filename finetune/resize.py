@@ -15,7 +15,6 @@ Shape legend: N images of C × H × W; tables of R rows (a grid, maybe further r
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,10 +26,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mae_et.curriculum import Size, as_pair, as_size
-from mae_et.pos_embed import Grid, resample_table
 
-# What networks, timm's and others', raise where arguments or sizes do not suit them.
-MISFITS = (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError, LookupError)
+from .tables import Table, find, match_tables, named_tensors
 
 
 class SizedModel(nn.Module):
@@ -113,13 +110,12 @@ class SizedModel(nn.Module):
                     f"input size must be a multiple of the patch size {as_size(*patch_size)} of "
                     f"{name}, got {size}"
                 )
-        tensor = next(self.model.parameters())
-        images = tensor.new_zeros(2, self.in_chans, *pair)
+        images = torch.zeros(2, self.in_chans, *pair, device=self._device())
         try:
             with _in_eval_mode(self.model), torch.no_grad():
                 twin = self._make_twin(pair)
                 logits = self._run(twin, images)
-        except MISFITS as error:
+        except Exception as error:  # networks raise what they like where a size does not suit them
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(f"{name} does not fit input size {size}: {reason}") from error
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -147,12 +143,15 @@ class SizedModel(nn.Module):
     def _run(self, twin: _Twin | None, images: Tensor) -> Tensor:
         if twin is None:
             return self.model(images)  # type: ignore[no-any-return]
-        tensors = _named_tensors(self.model)
+        tensors = named_tensors(self.model)
         borrowed = {
             name: tensors[name] if table is None else table.resample(tensors[name])
             for name, table in twin.tables.items()
         }
         return functional_call(twin.module, borrowed, (images,))  # type: ignore[no-any-return]
+
+    def _device(self) -> torch.device | None:
+        return next((parameter.device for parameter in self.model.parameters()), None)
 
     def _make_twin(self, size: tuple[int, int]) -> _Twin | None:
         """The model's twin at a size; None if the model itself takes it."""
@@ -164,14 +163,14 @@ class SizedModel(nn.Module):
                 warnings.simplefilter("ignore")
                 module.set_input_size(img_size=size)  # type: ignore[operator]
         elif self._build is not None:
-            device = next(self.model.parameters()).device
+            device = self._device()
             with torch.random.fork_rng(devices=[]):  # new weights draw numbers and are not used
                 module = self._build(as_size(*size)).to(device)
         else:
             return None
-        tables = _match(self.model, module, as_pair(self.full_size), size)
+        tables = match_tables(self.model, module, as_pair(self.full_size), size)
         for name in tables:  # the twin's own are never used: hold no memory for them
-            owner, leaf = _find(module, name)
+            owner, leaf = find(module, name)
             tensor = getattr(owner, leaf)
             if leaf in owner._parameters:
                 owner._parameters[leaf] = nn.Parameter(tensor.to("meta"), tensor.requires_grad)
@@ -205,118 +204,8 @@ class _Twin(NamedTuple):
     """The model at another size."""
 
     module: nn.Module
-    tables: dict[str, _Table | None]
+    tables: dict[str, Table | None]
     """What is borrowed from the full-size model, by name; None for as it is."""
-
-
-class _Table(NamedTuple):
-    """How a table over a grid is resampled; rows before and after the grid (of tokens) are kept."""
-
-    full_grid: Grid
-    grid: Grid
-    num_prefix: int
-
-    def resample(self, table: Tensor) -> Tensor:
-        """(1, R, D) or (R, D) of the full grid -> the same of this grid."""
-        rows = table if table.ndim == 3 else table[None]
-        end = self.num_prefix + math.prod(self.full_grid)
-        resampled = resample_table(rows[:, :end], self.full_grid, self.grid, self.num_prefix)
-        resampled = torch.cat([resampled, rows[:, end:]], dim=1)
-        return resampled if table.ndim == 3 else resampled[0]
-
-
-def _match(
-    model: nn.Module, twin: nn.Module, full_size: tuple[int, int], size: tuple[int, int]
-) -> dict[str, _Table | None]:
-    """What a twin borrows.
-
-    Raises:
-        ValueError: a parameter follows the size and is no table known here.
-    """
-    if [name for name, _ in model.named_modules()] != [name for name, _ in twin.named_modules()]:
-        raise ValueError("other modules than at the full size")
-    saved = model.state_dict().keys()
-    full_tensors, tensors = _named_tensors(model), _named_tensors(twin)
-    tables: dict[str, _Table | None] = {}
-    for name in [name for name in full_tensors if name in saved]:
-        shapes = [list(every[name].shape) for every in (full_tensors, tensors) if name in every]
-        if len(shapes) == 2 and shapes[0] == shapes[1]:
-            tables[name] = None
-        elif isinstance(full_tensors[name], nn.Parameter):
-            tables[name] = _table(name, model, twin, full_size, size)
-            if tables[name] is None:
-                raise ValueError(
-                    f"can't resample parameter {name}, {' -> '.join(map(str, shapes))}"
-                )
-        # A buffer of another shape is an index or a mask, the twin's own.
-    return tables
-
-
-def _table(
-    name: str,
-    model: nn.Module,
-    twin: nn.Module,
-    full_size: tuple[int, int],
-    size: tuple[int, int],
-) -> _Table | None:
-    """How a parameter follows from that of the full size; None if that is unknown."""
-    (full_owner, leaf), (owner, _) = _find(model, name), _find(twin, name)
-    full, new = getattr(full_owner, leaf), getattr(owner, leaf, None)
-    if new is None or full.ndim != new.ndim or full.shape[-1] != new.shape[-1]:
-        return None
-    full_rows, rows = full.shape[-2], new.shape[-2]
-    if leaf.endswith("pos_embed") and full.ndim == 3 and full_rows > rows:
-        full_grid, grid = _patch_grids(full_owner, owner, full_size, size, full_rows - rows)
-        num_prefix = full_rows - math.prod(full_grid)
-    elif leaf.endswith("relative_position_bias_table") and full.ndim == 2:
-        full_grid, grid = _offsets(full_owner, full_rows), _offsets(owner, rows)
-        num_prefix = 0
-    else:
-        return None
-    num_others = full_rows - math.prod(full_grid)
-    if num_others < 0 or num_others != rows - math.prod(grid):
-        return None
-    return _Table(full_grid, grid, num_prefix)
-
-
-def _patch_grids(
-    full_owner: Any, owner: Any, full_size: tuple[int, int], size: tuple[int, int], num_fewer: int
-) -> tuple[Grid, Grid]:
-    """The grids of patches at both sizes.
-
-    They are timm's, or those of square patches of the size that explains how many fewer there are.
-    """
-    try:
-        return full_owner.patch_embed.grid_size, owner.patch_embed.grid_size
-    except AttributeError:
-        patch = math.sqrt((math.prod(full_size) - math.prod(size)) / num_fewer)
-        full_grid, grid = (
-            (int(height / patch), int(width / patch)) for height, width in (full_size, size)
-        )
-        return full_grid, grid
-
-
-def _offsets(attention: nn.Module, rows: int) -> Grid:
-    """The grid (2h - 1, 2w - 1) of the offsets in an h × w window; square if it does not say."""
-    window_size = getattr(attention, "window_size", None)
-    if window_size is None:
-        return math.isqrt(rows), math.isqrt(rows)
-    height, width = as_pair(window_size)
-    return 2 * height - 1, 2 * width - 1
-
-
-def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers, tied ones under each of their names."""
-    return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
-
-
-def _find(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that holds a tensor, and the tensor's name there."""
-    path, _, leaf = name.rpartition(".")
-    return module.get_submodule(path), leaf
 
 
 def _copy_mode(model: nn.Module, twin: nn.Module) -> None:

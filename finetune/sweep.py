@@ -14,6 +14,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from mae_et.config import check
 from mae_et.runfolder import read_metrics
 
 from .config import FinetuneConfig
@@ -41,6 +42,10 @@ def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume
         )
         for value in values
     }
+    runs = [Path(one.run.output_dir) for one in configs.values()]
+    check(len(set(runs)) == len(values), "--sweep.layer_decay", list(values), "distinct numbers")
+    used = [str(run) for run in runs if run.exists() and not resume]
+    check(not used, "run.output_dir", folder, f"new (or --resume), not one with {', '.join(used)}")
     rows = []
     for value, one in configs.items():
         run = Path(one.run.output_dir)

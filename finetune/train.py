@@ -76,6 +76,8 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
         model.check_input_size(stage.size)
     train_images = training_stream(config, splits.train, schedule)
     eval_images = evaluation_stream(config, splits.held_out)
+    for stream in (train_images, eval_images):
+        stream[0]  # if not a single image can be read, say so now
     trainer = Finetuner(
         config,
         accelerator,

@@ -116,7 +116,8 @@ def _about_transformers(model: Described, library: str) -> list[str]:
 def _classes(class_names: Sequence[str]) -> list[str]:
     if not class_names:
         return []
-    listed = ", ".join(class_names) if len(class_names) <= MAX_CLASSES else "see `config.json`"
+    quoted = (f"`{' '.join(name.split())}`" for name in class_names)
+    listed = ", ".join(quoted) if len(class_names) <= MAX_CLASSES else "see `config.json`"
     return [f"## Classes\n\n{len(class_names)}: {listed}"]
 
 

@@ -16,7 +16,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
-from jsonargparse import ArgumentParser
+from jsonargparse import SUPPRESS, ArgumentParser
+from yaml import YAMLError
 
 Config = TypeVar("Config")
 
@@ -73,6 +74,7 @@ def config_parser(config_type: type[Config], prog: str, description: str) -> Arg
             parser.add_class_arguments(field_type, name)
         else:
             parser.add_argument(f"--{name}", type=field_type, default=defaults[name])
+    parser.add_argument("--images", type=dict[str, int], help=SUPPRESS)  # of a run's config.yaml
     return parser
 
 
@@ -92,6 +94,8 @@ def parse(
             arguments[index] = f"--config={find_recipe(argument.partition('=')[2], package)}"
     try:
         namespace = parser.instantiate(parser.parse_args(arguments))
+    except (UnicodeDecodeError, YAMLError) as error:
+        raise ValueError(f"--config must be a YAML file ({error})") from error
     except TypeError as error:  # a section that is no mapping
         raise ValueError(f"--config must hold sections of fields: {error}") from error
     return config_type(**{name: namespace[name] for name in _fields(config_type)}), namespace

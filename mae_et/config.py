@@ -316,6 +316,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "run.seed", self.seed, "in [0, 2**32)")
+        check(bool(self.output_dir.strip()), "run.output_dir", self.output_dir, "a folder")
         check_positive(self, "run", "log_every", "keep_checkpoints")
         for name in ("eval_every", "checkpoint_every"):
             value = getattr(self, name)

@@ -26,7 +26,7 @@ from .exchange import Converted, image_processor, save_transformers, to_classifi
 from .onnx_file import save_onnx
 from .runfolder import read_config, read_metrics
 from .timm_folder import export_encoder, open_timm_folder
-from .weights import folder_config, load_mae_checkpoint
+from .weights import folder_config, load_mae_checkpoint, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,12 @@ def _timm_source(folder: Path, run: Path | None) -> Source:
     config = folder_config(folder)
     if not {"architecture", "num_classes", "pretrained_cfg"} <= config.keys():
         raise ValueError(f"--checkpoint must have a config.json of timm, got {folder}")
+    names = config.get("label_names")
+    if names is not None and len(names) != config["num_classes"]:
+        raise ValueError(
+            f"--checkpoint {folder} must name its {config['num_classes']} classes, got {len(names)}"
+        )
+    read_weights(folder / "model.safetensors")  # its errors, before a copy has a card
     if ":" in config["architecture"]:
         raise ValueError(
             f"--checkpoint must be a model of timm's, which others can build, got {folder} with "

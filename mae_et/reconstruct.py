@@ -148,6 +148,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--num_images", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0, help="chooses images and masks")
     options = parser.parse_args(list(arguments))
+    out, kinds = Path(options.out), (".png", ".jpg", ".pdf", ".svg")
+    is_file = out.suffix.lower() in kinds and not out.is_dir()
+    check(is_file, "--out", options.out, f"a file with one of {', '.join(kinds)}")
     check(options.num_images > 0, "--num_images", options.num_images, "above 0")
     check(options.seed >= 0, "--seed", options.seed, "at least 0")
     try:
@@ -174,8 +177,8 @@ def main(arguments: Sequence[str]) -> None:
             (name, picture * std + mean) for name, picture in zip(names, pictures, strict=True)
         ]
     figure = draw(images / 255, columns, metrics)
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
     print(f"picture: {options.out}")
 
 

@@ -71,7 +71,7 @@ def load_weights(
         may_miss: prefixes of the model's names that need not be among the weights.
 
     Raises:
-        ValueError: a name or shape differs; the message says which.
+        ValueError: a name or shape differs, or a number is not finite; the message says which.
     """
     own = model.state_dict()
     missing = [name for name in own if name not in weights and not name.startswith(may_miss)]
@@ -88,6 +88,9 @@ def load_weights(
     ]
     if found:
         raise ValueError(f"checkpoint {path} is of another architecture ({'; '.join(found)})")
+    broken = [name for name, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"checkpoint {path} must hold finite numbers, got others in {broken[0]}")
     model.load_state_dict(weights, strict=False)
 
 

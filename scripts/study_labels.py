@@ -6,7 +6,7 @@
 A small ViT is pretrained on the 60,000 training images without labels. Its encoder is fine-tuned on
 1 %, 10 % and all of the labels, beside the same network from scratch, a linear and a
 k-nearest-neighbour probe; everything with three seeds, which choose the initial weights, the order
-of the images and the labels. The accuracy is that of the last step on the 10,000 test images, so
+of the images and the labels. The accuracy is that of the last step on the 10,000 test images;
 nothing is chosen by looking at them.
 
 Stop it at any time: the same command goes on, with the cells that are complete left alone. Ends
@@ -17,42 +17,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import timm
-import torch
+from _runs import ROOT, facts, run
 
 from mae_et.runfolder import read_metrics
-
-ROOT = Path(__file__).parent.parent
 
 # Share of the labels -> epochs and batch size of fine-tuning; the peak rate is 1e-3 throughout.
 LABELS = {0.01: (30, 32), 0.1: (6, 64), 1.0: (1, 128)}
 PEAK_LEARNING_RATE = 1e-3
 COLUMNS = ("fine-tuned", "from scratch", "linear", "knn")
-
-
-def run(module: str, *arguments: str, **fields: object) -> None:
-    """A command in a process of its own; its output is shown if it fails."""
-    options = [f"--{name.replace('__', '.')}={value}" for name, value in fields.items()]
-    command = [sys.executable, "-m", module, *arguments, *options, "--run.progress=false"]
-    print(" ".join(command[2:]), flush=True)
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        sys.exit(result.stdout + result.stderr)
-
-
-def resume(folder: Path) -> list[str]:
-    return ["--resume"] if (folder / "config.yaml").exists() else []
 
 
 def pretrained(out: Path, data: str, seed: int, epochs: int) -> Path:
@@ -61,14 +39,7 @@ def pretrained(out: Path, data: str, seed: int, epochs: int) -> Path:
     if not (folder / "encoder").exists():
         fields: dict[str, object] = {"data__path": data, "optim__epochs": epochs}
         fields |= {"optim__warmup_epochs": 1, "run__eval_every": 500, "run__seed": seed}
-        run(
-            "mae_et",
-            "pretrain",
-            "--config=demo",
-            *resume(folder),
-            **fields,
-            run__output_dir=folder,
-        )
+        run("mae_et", folder, "pretrain", "--config=demo", **fields)
     return folder / "encoder"
 
 
@@ -78,10 +49,9 @@ def accuracy(out: Path, data: str, column: str, share: float, seed: int, encoder
     folder = out / f"{kind}_{share:g}_{seed}"  # both probes use the same features
     fields: dict[str, object] = {"data__path": data, "data__label_seed": seed, "run__seed": seed}
     fields |= {"data__labels_per_class": "null", "data__label_fraction": share}
-    fields |= {"run__output_dir": folder}
     if kind == "probe":
         if not (folder / f"{column}.json").exists():
-            run("finetune", "--config=demo", checkpoint=encoder, mode=column, **fields)
+            run("finetune", folder, "--config=demo", checkpoint=encoder, mode=column, **fields)
         return float(json.loads((folder / f"{column}.json").read_text())["top1"])
     epochs, batch_size = LABELS[share]
     fields |= {"optim__epochs": epochs, "optim__warmup_epochs": epochs / 10}
@@ -93,7 +63,7 @@ def accuracy(out: Path, data: str, column: str, share: float, seed: int, encoder
     else:
         fields |= {"checkpoint": encoder}
     if not (folder / "report.json").exists():
-        run("finetune", "--config=demo", *resume(folder), **fields)
+        run("finetune", folder, "--config=demo", **fields)
     return [float(line["top1"]) for line in read_metrics(folder) if "top1" in line][-1]
 
 
@@ -139,8 +109,7 @@ def main() -> None:
         "seeds": options.seeds,
         "pretrain_epochs": options.pretrain_epochs,
         "finetune_epochs_and_batch": {str(share): list(pair) for share, pair in LABELS.items()},
-        "versions": {"torch": torch.__version__, "timm": timm.__version__},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **facts(),
     }
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     print(table(scores))

@@ -14,6 +14,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
@@ -334,6 +335,9 @@ def test_bad_checkpoint_for_fine_tuning(
             "augment.randaug must be a policy with a magnitude (rand-m9-…)",
         ),
         ({"model.encoder": "resnet19"}, "nearest: resnet"),
+        ({"augment.randaug": "rand-mX"}, "augment.randaug must be a policy of timm"),
+        ({"data.labels_per_class": 2, "data.label_seed": -1}, "data.label_seed must be at least 0"),
+        ({"run.output_dir": ""}, "run.output_dir must be a folder, got ''"),
         ({"model.encoder": "no_such:model"}, "can't import module 'no_such'"),
     ],
 )
@@ -348,7 +352,10 @@ def test_bad_option_of_fine_tuning(
     assert expected in error_of(arguments, capsys, "finetune")
 
 
-@pytest.mark.parametrize("flag", ["--checkpoint=/not/there", "--num_image=3", "--checkpoint"])
+@pytest.mark.parametrize(
+    "flag",
+    ["--checkpoint=/not/there", "--num_image=3", "--checkpoint", "--out=/tmp", "--out=x.nope"],
+)
 def test_bad_option_of_reconstruct(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     error_of([flag], capsys, "reconstruct")
 
@@ -391,6 +398,67 @@ def test_sweep_without_numbers(
     assert "--sweep.layer_decay must be numbers with commas, got 'high,low'" in line
     line = error_of([*arguments, "--sweep.layer_decay=0.5,2"], capsys, "finetune")
     assert "optim.layer_decay must be in (0, 1], got 2" in line
+    line = error_of([*arguments, "--sweep.layer_decay=0.5,0.50"], capsys, "finetune")
+    assert "--sweep.layer_decay must be distinct numbers" in line
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run" / "layer_decay_0.5").mkdir(parents=True)
+    line = error_of([*arguments, "--sweep.layer_decay=0.4,0.5"], capsys, "finetune")
+    assert "run.output_dir must be new (or --resume)" in line
+    assert not (tmp_path / "run" / "layer_decay_0.4").exists()
+
+
+def test_constructors_that_raise_what_they_like(
+    clothes: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "raising_at_import.py").write_text("raise RuntimeError('not today')")
+    (tmp_path / "raising.py").write_text("def model(num_classes): open('/not/there')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, expected in (
+        ("raising_at_import:model", "can't import module 'raising_at_import': not today"),
+        ("raising:model", "No such file or directory"),
+    ):
+        arguments = tiny_finetune(clothes, tmp_path / "run", model__encoder=name)
+        arguments += ["--model.encoder_args={}", "--model.patch_size=null"]
+        assert expected in error_of(arguments, capsys, "finetune")
+
+
+def test_a_checkpoint_of_other_numbers(
+    clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    short: dict[str, object] = {"optim.epochs": 1, "optim.warmup_epochs": 0}
+    assert finetune_main(tiny_finetune(clothes, run, **short)) == 0
+    weights = load_file(run / "best" / "model.safetensors")
+    weights["cls_token"][0, 0, 0] = float("nan")
+    save_file(weights, run / "best" / "model.safetensors")
+    arguments = tiny_finetune(clothes, tmp_path / "again", checkpoint=run)
+    assert "must hold finite numbers, got others in cls_token" in error_of(
+        arguments, capsys, "finetune"
+    )
+
+
+def test_a_runs_own_configuration_is_a_recipe(clothes: str, tmp_path: Path) -> None:
+    short: dict[str, object] = {"optim.epochs": 1, "optim.warmup_epochs": 0}
+    assert finetune_main(tiny_finetune(clothes, tmp_path / "run", **short)) == 0
+    config = f"--config={tmp_path / 'run' / 'config.yaml'}"
+    assert finetune_main([config, f"--run.output_dir={tmp_path / 'again'}"]) == 0
+    first, second = (
+        load_file(tmp_path / name / "last" / "model.safetensors") for name in ("run", "again")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_no_readable_image_to_evaluate_on(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(image_folder, tmp_path / "data" / "train")
+    damaged_folder(image_folder, tmp_path / "data" / "test", 80)
+    path = f"imagefolder:{tmp_path / 'data'}"
+    line = error_of(tiny_finetune(path, tmp_path / "run"), capsys, "finetune")
+    assert "got none readable" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -412,6 +480,17 @@ def test_bad_prediction(
     assert "--out must be a file to write" in error(out=tmp_path)
     assert "--batch_size must be above 0, got 0" in error(batch_size=0)
     assert "--encoder must be left out for" in error(encoder="tests.own_model:windowed")
+    config_file = run / "best" / "config.json"
+    config = config_file.read_text()
+    for old, new, expected in (
+        ('"num_classes": 10', '"num_classes": 9', "10 names for 9 classes"),
+        ('"input_size": [', '"input_size": [7, ', "images of 1, 3 or 4 channels, got 7"),
+        ('"label_names"', '"names"', "an encoder has to be fine-tuned first"),
+        ('"pretrained_cfg"', '"cfg"', "KeyError: 'pretrained_cfg'"),
+    ):
+        config_file.write_text(config.replace(old, new))
+        assert expected in error()
+    config_file.write_text(config)
     (run / "best" / "model.safetensors").write_bytes(b"nothing")
     assert "can't be opened" in error()
 

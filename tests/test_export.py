@@ -208,7 +208,10 @@ def test_card_of_a_classifier_from_scratch(clothes: str, finetuned: Path, tmp_pa
     run = tmp_path / "run"
     arguments = tiny_finetune(clothes, run, optim__epochs=0.2, optim__warmup_epochs=0)
     assert finetune_main([*arguments, "--augment.randaug=null"]) == 0
-    for folder, expected in ((run, "from scratch"), (finetuned, "pretrained as a masked")):
+    for folder, expected in (
+        (run, "from scratch"),
+        (finetuned, "fine-tuned from a pretrained encoder"),
+    ):
         assert export(folder, "timm", tmp_path / folder.parent.name / "out") == 0
         text = read_card(tmp_path / folder.parent.name / "out")[1]
         assert expected in text.split("```")[0]
@@ -333,5 +336,5 @@ def test_damaged_weights(
     run = shutil.copytree(pretrained, tmp_path / "run")
     (run / "encoder" / "model.safetensors").write_bytes(b"\0" * 100)
     assert export(run, "onnx", tmp_path / "out") == 2
-    assert "encoder can't be opened" in capsys.readouterr().err
+    assert "model.safetensors is damaged" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from finetune.__main__ import main
+from finetune.report import write_report
 from finetune.train import Finetuner, class_weights
 from mae_et.runfolder import read_metrics
 
@@ -252,6 +253,15 @@ def test_report_agrees_with_plain_counting(finished: Path, clothes: str) -> None
     assert report["top1"] == pytest.approx(best)
     assert report["top1"] > 0.2
     assert (finished / "confusion.png").stat().st_size > 10_000
+
+
+def test_class_names_that_look_like_mathematics(tmp_path: Path) -> None:
+    names = ["$\\frac$", "b$a_^{", "a name " * 500, "Äpfel, 'grün'\n", "<b>"]
+    logits = torch.eye(5).repeat(2, 1)
+    labels = torch.tensor([0, 1, 2, 3, 4, 4, 3, 2, 1, 0])
+    report = write_report(tmp_path, [str(row) for row in range(10)], logits, labels, names)
+    assert list(report["classes"]) == names
+    assert (tmp_path / "confusion.png").exists()
 
 
 def test_unreadable_images_are_not_in_the_report(image_folder: Path, tmp_path: Path) -> None:
