@@ -20,12 +20,12 @@ from mae_et.curriculum import Size, as_pair
 from mae_et.data import MODES
 from mae_et.model import create_vit
 from mae_et.pretrained import read_pretrained
-from mae_et.timm_folder import save_timm_folder
+from mae_et.timm_folder import handed_on, save_timm_folder
 
 from .backbone import create_model
 from .config import DataConfig, ModelConfig
 from .resize import SizedModel
-from .weights import encoder_path, load_encoder
+from .weights import load_encoder
 
 
 def build_classifier(model: ModelConfig, class_names: Sequence[str], checkpoint: str) -> SizedModel:
@@ -66,7 +66,7 @@ def build_encoder(model: ModelConfig, checkpoint: str) -> nn.Module:
     Raises:
         ValueError: the model can't be built, or the checkpoint is not its encoder.
     """
-    weights = read_pretrained(encoder_path(checkpoint)).weights
+    weights = read_pretrained(handed_on(Path(checkpoint))).weights
     encoder: nn.Module = create_vit(
         model.encoder,
         image_size=model.image_size,
@@ -161,7 +161,7 @@ def load_classifier(
     Raises:
         ValueError: there is no classifier, it is damaged, or it needs `encoder`.
     """
-    folder = path / "best" if (path / "best").is_dir() else path
+    folder = handed_on(path)
     try:
         config = json.loads((folder / "config.json").read_text())
         architecture, names = str(config["architecture"]), list(config.get("label_names", []))

@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 from safetensors.torch import load_file, save_file
-from timm.data import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,6 +36,7 @@ from .config import FinetuneConfig
 from .data import LabelledSplits, evaluation_stream, load_labelled, training_stream
 from .report import write_report
 from .resize import SizedModel
+from .targets import build_mixup, class_weights, mixes
 
 
 def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
@@ -51,12 +51,11 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
         RunStoppedError: the run can't go on: too many non-finite steps or unreadable images.
     """
     accelerator = make_accelerator(config.run)
-    mixes = config.augment.mixup_prob > 0 and config.augment.mixup + config.augment.cutmix > 0
     chunk_size = data.split_batch(
         config.optim.batch_size,
         config.optim.micro_batch_size,
         accelerator.num_processes,
-        multiple=2 if mixes else 1,  # timm's mixup pairs the images of a batch
+        multiple=2 if mixes(config.augment) else 1,
     )
     splits = main_process_first(accelerator, lambda: load_labelled(config.data))
     num_steps = num_training_steps(
@@ -84,7 +83,6 @@ def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
         model,
         schedule,
         splits,
-        build_mixup(config, len(splits.class_names)) if mixes else None,
         eval_images.images.name,
     )
     with RunFolder(
@@ -102,7 +100,6 @@ class Finetuner(Trainer):
         model: is prepared for the accelerator's device and processes.
         schedule: the input size of each step, and the learning rate's progress.
         splits: gives the names of the classes and the numbers of images.
-        mixup: mixes images and labels; None for no mixing.
         file_name: of a row of the images to evaluate on.
     """
 
@@ -113,7 +110,6 @@ class Finetuner(Trainer):
         model: SizedModel,
         schedule: Curriculum,
         splits: LabelledSplits,
-        mixup: Mixup | None,
         file_name: Callable[[int], str],
     ) -> None:
         groups = parameter_groups(
@@ -137,7 +133,7 @@ class Finetuner(Trainer):
         self.class_weights = class_weights(config.optim.class_weights, splits.train.labels)
         if self.class_weights is not None:
             self.class_weights = self.class_weights.to(accelerator.device)
-        self.mixup = mixup
+        self.mixup = build_mixup(config.augment, len(splits.class_names))
         self.num_images, self.num_eval_images = len(splits.train), len(splits.held_out)
         self.file_name = file_name
 
@@ -290,29 +286,6 @@ def _top1(run: RunFolder, done: int) -> list[float]:
     ]
 
 
-def class_weights(weights: Literal["balanced"] | list[float] | None, labels: Any) -> Tensor | None:
-    """(classes,): weights of the classes, scaled to a mean of one over the training images.
-
-    Args:
-        weights: see `FinetuneOptimConfig.class_weights`.
-        labels: (N,) class numbers of the training images.
-
-    Raises:
-        ValueError: not one weight per class.
-    """
-    if weights is None:
-        return None
-    counts = torch.from_numpy(np.bincount(labels)).float()
-    if weights == "balanced":
-        weights = (1 / counts).tolist()
-    if len(weights) != len(counts):
-        raise ValueError(
-            f"optim.class_weights must be {len(counts)} numbers, one per class, got {len(weights)}"
-        )
-    values = torch.tensor(weights)
-    return values * counts.sum() / (values * counts).sum()
-
-
 def save_with_checkpoints(accelerator: Accelerator, module: nn.Module, name: str) -> None:
     """Have checkpoints hold a further module, as safetensors (accelerate's own way is a pickle)."""
 
@@ -325,15 +298,3 @@ def save_with_checkpoints(accelerator: Accelerator, module: nn.Module, name: str
 
     accelerator.register_save_state_pre_hook(save)
     accelerator.register_load_state_pre_hook(load)
-
-
-def build_mixup(config: FinetuneConfig, num_classes: int) -> Mixup:
-    """timm's mixup and cutmix."""
-    augment = config.augment
-    return Mixup(
-        mixup_alpha=augment.mixup,
-        cutmix_alpha=augment.cutmix,
-        prob=augment.mixup_prob,
-        label_smoothing=augment.label_smoothing,
-        num_classes=num_classes,
-    )

@@ -10,15 +10,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mae_et.pretrained import Pretrained, check_architecture, read_pretrained
+from mae_et.timm_folder import handed_on
 from mae_et.weights import folder_config, load_weights
 
 log = logging.getLogger(__name__)
-
-
-def encoder_path(checkpoint: str) -> Path:
-    """RUN/encoder of a pretraining run, RUN/best of a fine-tuning run, or the path itself."""
-    path = Path(checkpoint)
-    return next((path / name for name in ("encoder", "best") if (path / name).is_dir()), path)
 
 
 def load_encoder(
@@ -34,7 +29,7 @@ def load_encoder(
     Raises:
         ValueError: the checkpoint is missing, damaged, unsafe, or of another architecture.
     """
-    path = encoder_path(checkpoint)
+    path = handed_on(Path(checkpoint))
     pretrained = read_pretrained(path)
     if isinstance(classifier, VisionTransformer):
         weights = _weights_of_vit(classifier, pretrained, checkpoint)

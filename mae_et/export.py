@@ -25,7 +25,7 @@ from .config import check
 from .exchange import Converted, image_processor, save_transformers, to_classifier, to_vit_mae
 from .onnx_file import save_onnx
 from .runfolder import read_config, read_metrics
-from .timm_folder import export_encoder, open_timm_folder
+from .timm_folder import export_encoder, handed_on, open_timm_folder
 from .weights import folder_config, load_mae_checkpoint, read_weights
 
 
@@ -72,9 +72,8 @@ def find_source(path: Path, scratch: Path) -> Source:
         raise ValueError(
             f"--checkpoint must be a run's folder, its encoder or its classifier, got {path}"
         )
-    for name in ("best", "last", "encoder"):
-        if (path / name).is_dir():
-            return _timm_source(path / name, path)
+    if handed_on(path) != path:
+        return _timm_source(handed_on(path), path)
     data, folder = read_config(path)["data"], scratch / "encoder"
     model = load_mae_checkpoint(path)  # an error of one line if there is no checkpoint either
     export_encoder(model, folder, mean=data["mean"], std=data["std"])

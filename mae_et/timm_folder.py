@@ -19,6 +19,12 @@ from .curriculum import as_pair
 from .model import MaskedAutoencoder
 
 
+def handed_on(path: Path) -> Path:
+    """A run's encoder, or its best (or else last) classifier; the path itself if it is no run."""
+    folders = (path / name for name in ("encoder", "best", "last"))
+    return next((folder for folder in folders if folder.is_dir()), path)
+
+
 def export_encoder(
     model: MaskedAutoencoder, folder: str | Path, *, mean: Any = None, std: Any = None
 ) -> None:

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from finetune.__main__ import main
 from finetune.report import write_report
-from finetune.train import Finetuner, class_weights
+from finetune.targets import class_weights
+from finetune.train import Finetuner
 from mae_et.runfolder import read_metrics
 
 from .conftest import tiny_finetune
