@@ -27,6 +27,9 @@ from .config import DataConfig, EvalConfig, ProbeConfig
 from .labels import LabelledImages, check_every_class
 from .optim import learning_rate
 
+MAX_REPEATED = 10_000
+"""Up to this many training images, a tenth is too few to choose a learning rate by."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
@@ -149,22 +152,25 @@ def linear_probe(
 ) -> tuple[float, float]:
     """Top-1 accuracy of a linear classifier of the features, and its learning rate.
 
-    The rate is chosen on a tenth of the training images; then the classifier learns from all.
+    The rate is chosen on a tenth of the training images, or on five tenths one after another if
+    there are few; then the classifier learns from all.
 
     Args:
         train: to learn from.
         test: to measure.
         options: rates per 256 images, epochs, batch size, warm-up.
-        seed: of the held-out tenth, the order of the images and the initial weights.
+        seed: of the tenths, the order of the images and the initial weights.
         device: trains the classifiers.
     """
-    best = options.linear_rates[0]
-    if len(options.linear_rates) > 1:
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-        number = max(1, len(train) // 10)
-        learnt, held_out = train.take(order[number:]), train.take(order[:number])
+    totals = dict.fromkeys(options.linear_rates, 0.0)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    tenths = [tenth for tenth in order.tensor_split(10) if len(tenth)]
+    for tenth in tenths[: 5 if len(train) <= MAX_REPEATED else 1] if len(totals) > 1 else ():
+        others = torch.cat([part for part in tenths if part is not tenth])
+        learnt, held_out = train.take(others), train.take(tenth)
         by_rate = linear_accuracies(learnt, held_out, options, seed=seed, device=device)
-        best = max(by_rate, key=lambda rate: by_rate[rate])
+        totals = {rate: total + by_rate[rate] for rate, total in totals.items()}
+    best = max(totals, key=lambda rate: totals[rate])
     chosen = replace(options, linear_rates=(best,))
     return linear_accuracies(train, test, chosen, seed=seed, device=device)[best], best
 

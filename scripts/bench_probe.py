@@ -22,7 +22,7 @@ from finetune.data import EvalTransform
 from mae_et.config import ProbeConfig
 from mae_et.data import ImageTable, SampleStream, load_splits
 from mae_et.labels import LabelledImages
-from mae_et.probe import compute_features, linear_probe
+from mae_et.probe import compute_features, linear_accuracies
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,12 +64,13 @@ def main() -> None:
     probe = ProbeConfig(linear_epochs=options.epochs, linear_warmup_epochs=1)
 
     def extract() -> object:
-        return compute_features(accelerator, encoder, stream, 256, 0)
+        return compute_features(accelerator, encoder, stream, 256, 0, 0.0)
 
-    features = compute_features(accelerator, encoder, stream, 256, 0)
+    features = compute_features(accelerator, encoder, stream, 256, 0, 0.0)
+    assert features is not None  # one process, the main one
 
     def train() -> object:
-        return linear_probe(features, features, probe, seed=0, device=torch.device("cpu"))
+        return linear_accuracies(features, features, probe, seed=0, device=torch.device("cpu"))
 
     once, always = [], []
     for _ in range(options.rounds):
