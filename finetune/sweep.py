@@ -13,13 +13,14 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from mae_et.cli import Resume
 from mae_et.runfolder import read_metrics
 
 from .config import FinetuneConfig
 from .train import finetune
 
 
-def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume: bool) -> None:
+def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume: Resume) -> None:
     """Fine-tune with each layer decay, and write and print the accuracies.
 
     Args:
@@ -44,7 +45,7 @@ def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume
     for value, one in configs.items():
         run = Path(one.run.output_dir)
         if not (resume and (run / "report.json").exists()):
-            finetune(one, resume=resume and (run / "config.yaml").exists())
+            finetune(one, resume="auto" if resume else False)
         top1 = [line["top1"] for line in read_metrics(run) if "top1" in line]
         rows.append({"layer_decay": value, "best": max(top1), "last": top1[-1]})
     if PartialState().is_main_process:

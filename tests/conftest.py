@@ -13,7 +13,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import datasets
 import numpy as np
 import pytest
+import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mae_et.__main__ import main
+from mae_et.checkpoint import latest_checkpoint
 
 ROOT = Path(__file__).parent.parent
 FASHION_MNIST = ROOT / "scripts" / "data" / "fashion_mnist"
@@ -65,6 +71,28 @@ def clothes(tmp_path_factory: pytest.TempPathFactory) -> str:
         rows = [row for c in range(10) for row in np.flatnonzero(labels == c)[:per_class]]
         table.select(rows).to_parquet(folder / "data" / f"{split}.parquet")
     return f"parquet:{folder / 'data'}"
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    """Those of the last checkpoint."""
+    checkpoint = latest_checkpoint(run)
+    assert checkpoint is not None
+    return load_file(checkpoint / "model.safetensors")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+@pytest.fixture(scope="session")
+def finished(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted tiny run."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    assert main(["pretrain", *tiny(clothes, run)]) == 0
+    return run
 
 
 @pytest.fixture(scope="session")
