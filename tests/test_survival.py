@@ -23,7 +23,7 @@ from mae_et.__main__ import main
 from mae_et.loop import Trainer
 from mae_et.runfolder import read_metrics
 
-from .conftest import assert_same_weights, launch_two, tiny, tiny_finetune, weights
+from .conftest import assert_same_weights, launch_machines, run_tasks, tiny, tiny_finetune, weights
 
 
 def before_step(monkeypatch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]]) -> None:
@@ -229,8 +229,9 @@ def test_other_processes_and_micro_batches_see_the_same_batches(
     with monkeypatch.context() as patch:
         before_step(patch, {6: send(signal.SIGTERM)})
         assert main(["pretrain", *arguments]) == 75
-    result = launch_two(["tests.signalled_run", "SIGUSR1", "11", "1", *arguments])
-    assert "interrupted after step 13, checkpoint saved" in result.stderr
+    tasks = run_tasks(["tests.signalled_run", "SIGUSR1", "11", "1", *arguments])
+    assert [task.returncode for task in tasks] == [75, 75], tasks
+    assert "interrupted after step 13, checkpoint saved" in tasks[0].stderr
     assert steps_of(run) == [12, 13]
     assert main(["pretrain", *arguments, "--optim.micro_batch_size=8"]) == 0
 
@@ -241,3 +242,16 @@ def test_other_processes_and_micro_batches_see_the_same_batches(
     )
     for name, value in weights(finished).items():
         torch.testing.assert_close(weights(run)[name], value, rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_one(clothes: str, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    machines = launch_machines(["mae_et", "pretrain", *tiny(clothes, run)])
+    assert [machine.returncode for machine in machines] == [0, 0], machines
+    ours, theirs = ([m for m in read_metrics(r) if "loss" in m] for r in (run, finished))
+    assert {line["processes"] for line in ours} == {2}
+    assert [line["loss"] for line in ours] == pytest.approx(
+        [line["loss"] for line in theirs], abs=1e-5
+    )
+    assert (run / "encoder" / "model.safetensors").exists()
