@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mae_et.cli import config_parser, parse, recipe_names, run_command
+from mae_et.cli import add_resume, config_parser, parse, recipe_names, resume_of, run_command
 from mae_et.config import check
 
 DESCRIPTION = """Fine-tune an encoder on labelled images, or train from scratch (--checkpoint none).
@@ -32,7 +32,7 @@ def _finetune(arguments: Sequence[str]) -> None:
     from .train import finetune
 
     parser = config_parser(FinetuneConfig, "finetune", DESCRIPTION)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_resume(parser)
     parser.add_argument(
         "--sweep.layer_decay",
         type=str,
@@ -41,8 +41,9 @@ def _finetune(arguments: Sequence[str]) -> None:
     )
     config, options = parse(parser, FinetuneConfig, arguments, "finetune")
     decays = _numbers(options["sweep.layer_decay"], "--sweep.layer_decay")
+    resume = resume_of(options)
     check(
-        config.mode == "finetune" or not (options.resume or decays),
+        config.mode == "finetune" or not (resume or decays),
         "--mode",
         config.mode,
         "finetune for --resume and --sweep.layer_decay",
@@ -50,9 +51,9 @@ def _finetune(arguments: Sequence[str]) -> None:
     if config.mode != "finetune":
         probe(config)
     elif decays:
-        sweep_layer_decay(config, decays, resume=options.resume)
+        sweep_layer_decay(config, decays, resume=resume)
     else:
-        finetune(config, resume=options.resume)
+        finetune(config, resume=resume)
     leave()
 
 

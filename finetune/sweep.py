@@ -14,6 +14,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from mae_et.cli import Resume
 from mae_et.config import check
 from mae_et.runfolder import read_metrics
 
@@ -21,7 +22,7 @@ from .config import FinetuneConfig
 from .train import finetune
 
 
-def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume: bool) -> None:
+def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume: Resume) -> None:
     """Fine-tune with each layer decay, and write and print the accuracies.
 
     Args:
@@ -49,7 +50,7 @@ def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume
     rows = []
     for value, one in configs.items():
         run = Path(one.run.output_dir)
-        finetune(one, resume=resume and (run / "config.yaml").exists())
+        finetune(one, resume="auto" if resume else False)
         gc.collect()  # accelerate and its models refer to each other; free the device's memory
         top1 = [line["top1"] for line in read_metrics(run) if "top1" in line]
         rows.append({"layer_decay": value, "best": max(top1), "last": top1[-1]})

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mae_et import data
+from mae_et.cli import Resume
 from mae_et.curriculum import Curriculum, as_pair, chunks_per_micro_batch, num_training_steps
 from mae_et.launch import main_process_first, make_accelerator
 from mae_et.loop import Chunks, Trainer, train
@@ -39,16 +40,17 @@ from .resize import SizedModel
 from .targets import build_mixup, class_weights, mixes
 
 
-def finetune(config: FinetuneConfig, *, resume: bool = False) -> None:
+def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
     """Run a configuration to its end; its folder then holds the classifiers `best` and `last`.
 
     Args:
         config: the run.
-        resume: go on from the last checkpoint in `run.output_dir`.
+        resume: go on from the last checkpoint in `run.output_dir`; auto: if it holds a run.
 
     Raises:
         ValueError: something about the configuration or the data, before training.
         RunStoppedError: the run can't go on: too many non-finite steps or unreadable images.
+        RunInterruptedError: a signal asked to stop, and a checkpoint has been saved.
     """
     accelerator = make_accelerator(config.run)
     chunk_size = data.split_batch(

@@ -6,12 +6,12 @@ import difflib
 import sys
 from collections.abc import Sequence
 
-from .cli import config_parser, parse, run_command
+from .cli import add_resume, config_parser, parse, resume_of, run_command
 
 USAGE = """usage: python -m mae_et COMMAND [options]
 
 commands:
-  pretrain     pretrain a masked autoencoder:  --config RECIPE --section.field value [--resume]
+  pretrain     pretrain a masked autoencoder:  --config RECIPE --section.field value …
   reconstruct  draw what a run reconstructs:   --checkpoint RUN --data.path PATH --out PNG
   export       to timm, transformers or onnx:  --checkpoint RUN --format FORMAT --out DIR
   recipes      list the recipes
@@ -39,9 +39,9 @@ def _pretrain(arguments: Sequence[str]) -> None:
     from .pretrain import pretrain
 
     parser = config_parser(PretrainConfig, "mae_et pretrain", "Pretrain a masked autoencoder.")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_resume(parser)
     config, options = parse(parser, PretrainConfig, arguments, "mae_et")
-    pretrain(config, resume=options.resume)
+    pretrain(config, resume=resume_of(options))
     leave()
 
 

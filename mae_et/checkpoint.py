@@ -2,57 +2,118 @@
 
     RUN/checkpoints/step_00001000/   model.safetensors, accelerate's optimizer state, state.json
 
-A checkpoint is written beside its place and renamed, so a folder without ".tmp" is whole. What a
-run hands on is in `mae_et.timm_folder`; reading weights of any origin in `mae_et.weights`.
+A checkpoint is written beside its place and renamed, so a folder without ".tmp" is whole; damage
+that comes later is found by its checksums. What a run hands on is in `mae_et.timm_folder`; reading
+weights of any origin in `mae_et.weights`.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .cli import RunStoppedError
+from .manifest import seal, sealed_step
 
-def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -> None:
-    """Save everything that training goes on from, atomically; keep the last `keep` checkpoints."""
+log = logging.getLogger(__name__)
+
+WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
+"""What a full disk raises: in Python, in safetensors and in torch.save."""
+
+
+def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -> bool:
+    """Save everything that training goes on from, atomically; keep the last `keep` checkpoints.
+
+    A disk that is full costs this checkpoint, not the run: older ones stay.
+
+    Returns:
+        Whether it was saved, the same in every process. If not, a warning has said why.
+    """
     final = run / "checkpoints" / f"step_{step:08d}"
     unfinished = final.with_suffix(".tmp")
-    accelerator.save_state(str(unfinished))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (unfinished / "state.json").write_text(json.dumps({"step": step}))
-        for path in (*unfinished.rglob("*"), unfinished):
-            _flush(path)
-        _replace(final, unfinished)
-        _flush(final.parent)
-        for old in _checkpoints(run)[:-keep]:
-            _remove(old)
-    accelerator.wait_for_everyone()
+
+    def complete() -> None:
+        if accelerator.is_main_process:
+            seal(unfinished, step)
+            for path in (*unfinished.rglob("*"), unfinished):
+                _flush(path)
+            _replace(final, unfinished)
+            _flush(final.parent)
+            for old in _checkpoints(run)[:-keep]:
+                _remove(old)
+
+    error = _write(accelerator, lambda: accelerator.save_state(str(unfinished)))
+    error = error or _write(accelerator, complete)
+    if error and accelerator.is_main_process:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        log.warning("no checkpoint of step %d: %s; older ones stay, training goes on", step, error)
+    return not error
+
+
+def _write(accelerator: Accelerator, work: Callable[[], object]) -> str:
+    """Do some work in every process; in each of them, the first error of any, or none."""
+    errors = []
+    try:
+        work()
+    except WRITE_ERRORS as error:
+        errors = [f"{type(error).__name__} {str(error).strip().partition(chr(10))[0]}"]
+    return next(iter(gather_object(errors)), "")
+
+
+def sound_checkpoint(run: Path) -> Path | None:
+    """The newest checkpoint that is what was written; None if there is no checkpoint.
+
+    Damaged ones after it are set aside, as step_….damaged, and a warning says so.
+
+    Raises:
+        ValueError: there are checkpoints, and all are damaged.
+    """
+    damaged: dict[Path, str] = {}
+    for checkpoint in reversed(_checkpoints(run)):
+        try:
+            sealed_step(checkpoint)
+        except ValueError as error:
+            damaged[checkpoint] = str(error)
+            continue
+        for other, reason in damaged.items():
+            aside = other.with_suffix(".damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            other.rename(aside)
+            log.warning(
+                "checkpoint %s is damaged (%s) and was renamed to %s; going on from %s",
+                *(other, reason, aside.name, checkpoint.name),
+            )
+        return checkpoint
+    if damaged:
+        reasons = "; ".join(f"{path.name}: {reason}" for path, reason in damaged.items())
+        raise ValueError(f"--resume needs a sound checkpoint in {run}, all are damaged ({reasons})")
+    return None
 
 
 def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
-    """Restore a checkpoint into the prepared model and optimizer; the step to go on with.
+    """Restore a sound checkpoint into the prepared model and optimizer; the step to go on with.
 
     Raises:
-        ValueError: the checkpoint is damaged.
+        ValueError: it does not fit.
     """
     try:
         accelerator.load_state(str(checkpoint))
-        step: int = json.loads((checkpoint / "state.json").read_text())["step"]
-    except Exception as error:  # damaged files raise nearly anything
+    except Exception as error:  # of any library that has a state in it
         raise ValueError(
-            f"checkpoint {checkpoint} is damaged ({type(error).__name__}); remove its folder to go "
-            "on from the one before"
+            f"checkpoint {checkpoint} can't be restored ({type(error).__name__} {error})"
         ) from error
-    return step
+    return int(checkpoint.name.removeprefix("step_"))
 
 
 def save_unwrapped(accelerator: Accelerator) -> None:
@@ -87,13 +148,19 @@ def remove_unfinished(run: Path) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write in, beside `folder`, whose place it takes if all goes well."""
+    """A folder to write in, beside `folder`, whose place it takes if all goes well.
+
+    Raises:
+        RunStoppedError: it can't be written.
+    """
     unfinished = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     try:
+        unfinished.mkdir(parents=True)
         yield unfinished
         _replace(folder, unfinished)
+    except (OSError, SafetensorError) as error:
+        raise RunStoppedError(f"{folder} can't be written ({error})") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_type_hints
 
 from jsonargparse import SUPPRESS, ArgumentParser
 from yaml import YAMLError
@@ -24,6 +24,14 @@ Config = TypeVar("Config")
 
 class RunStoppedError(RuntimeError):
     """A run that cannot go on, for a reason that the user has to act on. One line."""
+
+
+class RunInterruptedError(RuntimeError):
+    """A run that was asked to stop, and that `--resume auto` goes on with. One line."""
+
+
+Resume = bool | Literal["auto"]
+"""Whether to go on with the run of a folder; auto: if it holds one, else start one."""
 
 
 class LineParser(ArgumentParser):
@@ -101,9 +109,38 @@ def parse(
     return config_type(**{name: namespace[name] for name in _fields(config_type)}), namespace
 
 
-def run_command(command: Callable[[], object]) -> int:
-    """Run a command: 0, or one line on stderr and 2 for a bad input, 3 for a run that stopped.
+def add_resume(parser: ArgumentParser) -> None:
+    """Add the option `--resume [auto]`, which `resume_of` reads."""
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        type=bool | str,
+        metavar="auto",
+        help="go on from the last checkpoint; auto: if there is a run, else start one",
+    )
 
+
+def resume_of(options: Any) -> Resume:
+    """What `--resume` says.
+
+    Raises:
+        ValueError: something else than auto.
+    """
+    value = options.resume
+    if value == "auto":
+        return "auto"
+    if not isinstance(value, bool):
+        raise ValueError(f"--resume must be alone or followed by auto, got {value!r}")
+    return value
+
+
+def run_command(command: Callable[[], object]) -> int:
+    """Run a command: 0, or one line on stderr and another code.
+
+    2 for a bad input, 3 for a run that can't go on, 75 (EX_TEMPFAIL) for one that was asked to stop
+    and has saved a checkpoint, 130 for one that was stopped at once.
     MAE_ET_TRACEBACK=1 in the environment shows the traceback instead.
     """
     try:
@@ -111,13 +148,20 @@ def run_command(command: Callable[[], object]) -> int:
     except (ValueError, RunStoppedError) as error:
         if os.environ.get("MAE_ET_TRACEBACK"):
             raise
-        if os.environ.get("RANK", "0") == "0":  # every process finds the same
-            print("error:", re.sub(r"\s+", " ", str(error)).strip(), file=sys.stderr)
+        _print_once(f"error: {error}")
         return 3 if isinstance(error, RunStoppedError) else 2
+    except RunInterruptedError as error:
+        _print_once(str(error))
+        return os.EX_TEMPFAIL
     except KeyboardInterrupt:
         print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _print_once(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # every process finds the same
+        print(re.sub(r"\s+", " ", line).strip(), file=sys.stderr)
 
 
 def _fields(config_type: type[Config]) -> dict[str, Any]:

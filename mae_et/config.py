@@ -369,6 +369,7 @@ FREE_ON_RESUME = frozenset(
         "run.patience",
         "data.max_bad_share",
         "optim.max_skipped_steps",
+        "optim.micro_batch_size",
         "run.compile",
         "run.log_every",
         "run.eval_every",
@@ -379,8 +380,11 @@ FREE_ON_RESUME = frozenset(
         "run.output_dir",
     }
 )
-"""Fields that may differ between a run and its continuation: none of them changes the weights.
-(A micro-batch changes their last bits, by the order of summation; it may not differ.)"""
+"""Fields that may differ between a run and its continuation: none of them changes what is learned.
+
+The size of micro-batches, like the number of processes, changes the order of summation and so the
+last bits of the weights. (In fine-tuning also the random draws of mixup and drop path.)
+"""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

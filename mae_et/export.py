@@ -20,7 +20,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from .card import Described, model_card
 from .checkpoint import new_folder
-from .cli import LineParser
+from .cli import LineParser, RunStoppedError
 from .config import check
 from .exchange import Converted, image_processor, save_transformers, to_classifier, to_vit_mae
 from .onnx_file import save_onnx
@@ -176,7 +176,7 @@ def export(path: Path, library: str, out: Path, repository: str | None = None) -
                     on_hub=bool(repository),
                 )
                 (folder / "README.md").write_text(card)
-        except OSError as error:
+        except (OSError, RunStoppedError) as error:
             raise ValueError(f"--out must be a folder to write in, got {out} ({error})") from error
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from accelerate import Accelerator, DistributedType, PartialState
-from accelerate.tracking import get_available_trackers
+from accelerate.tracking import GeneralTracker, get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
@@ -78,13 +78,14 @@ def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> 
     return work() if result is None else result
 
 
-def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> None:
+def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> list[GeneralTracker]:
     """Start the run's trackers, with every field of its configuration."""
     fields = {
         name: value if isinstance(value, int | float | str) else str(value)
         for name, value in flatten(to_dict(config)).items()
     }
     accelerator.init_trackers("mae-et", fields, {"wandb": {"name": folder.name}})
+    return list(accelerator.trackers)
 
 
 def leave() -> None:

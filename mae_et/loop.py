@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from . import data
 from .checkpoint import load_checkpoint, save_checkpoint, save_unwrapped
-from .cli import RunStoppedError
+from .cli import RunInterruptedError, RunStoppedError
 from .config import OptimConfig, RunConfig
 from .curriculum import Curriculum
+from .interrupt import Interrupt, shield_workers
 from .launch import start_trackers
 from .meter import Meter, UnreadableImages, describe
 from .optim import learning_rate, set_learning_rate, step_if_finite
@@ -152,11 +153,12 @@ def train(
         run: open.
 
     Raises:
-        ValueError: the checkpoint is damaged.
+        ValueError: the checkpoint does not fit.
         RunStoppedError: too many non-finite steps or unreadable images.
+        RunInterruptedError: a signal asked to stop; a checkpoint has been saved.
     """
     accelerator, schedule = trainer.accelerator, trainer.schedule
-    start_trackers(accelerator, config, run.path)
+    run.trackers = start_trackers(accelerator, config, run.path)
     start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
 
     batch_size, num_steps = config.optim.batch_size, schedule.num_steps
@@ -165,9 +167,9 @@ def train(
     batches = data.StepBatches(
         start, num_steps, batch_size=batch_size, chunk_size=chunk_size, rank=rank, world=world
     )
-    loader = data.make_loader(train_images, batches, workers, on_cuda)
+    loader = shield_workers(data.make_loader(train_images, batches, workers, on_cuda))
     shard = data.shard(len(eval_images), chunk_size, rank, world)
-    eval_loader = data.make_loader(eval_images, shard, workers, on_cuda)
+    eval_loader = shield_workers(data.make_loader(eval_images, shard, workers, on_cuda))
 
     meter = Meter(accelerator, config.optim.max_skipped_steps)
     unreadable = UnreadableImages(
@@ -179,7 +181,7 @@ def train(
 
     is_over = trainer.is_over(run, start)
     steps = range(start, start if is_over else num_steps)
-    with bar:
+    with bar, Interrupt(accelerator) as interrupt:
         for step in steps:
             loss, gradient_norm = trainer.train_step(step, chunks, batches.chunks_per_step)
             meter.add(loss, gradient_norm, batch_size)
@@ -196,7 +198,8 @@ def train(
                 bar.set_postfix_str(describe(metrics))
             is_last = done == num_steps
             is_evaluation = is_last or trainer.is_evaluation_due(done)
-            is_save = is_last or is_due(done, config.run.checkpoint_every)
+            is_interrupted = interrupt.is_agreed() and not is_last
+            is_save = is_last or is_interrupted or is_due(done, config.run.checkpoint_every)
             if is_evaluation or is_save or trainer.is_probe_due(done):
                 with meter.excluded():
                     scores = trainer.probe(done)
@@ -209,13 +212,21 @@ def train(
                         trainer.on_evaluation(run, scores, done)
                         is_over = trainer.is_over(run, done)
                     if is_save or is_over:
-                        save_checkpoint(accelerator, run.path, done, config.run.keep_checkpoints)
+                        is_saved = save_checkpoint(
+                            accelerator, run.path, done, config.run.keep_checkpoints
+                        )
+            if is_interrupted and not is_over:
+                raise interrupted(done, is_saved)
             if is_over:
                 break
 
     trainer.finish(run, unreadable.noted(iter(eval_loader)))
-    for tracker in accelerator.trackers:
-        tracker.finish()
+
+
+def interrupted(done: int, is_saved: bool) -> RunInterruptedError:
+    """What is said of a run that was asked to stop after `done` steps."""
+    saved = "checkpoint saved" if is_saved else "its checkpoint could not be saved"
+    return RunInterruptedError(f"interrupted after step {done}, {saved}; --resume auto goes on")
 
 
 def check_finite(scores: dict[str, float]) -> None:

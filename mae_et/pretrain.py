@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import data
 from .checkpoint import latest_checkpoint
+from .cli import Resume
 from .config import PretrainConfig, to_dict
 from .curriculum import (
     Curriculum,
@@ -37,16 +38,17 @@ from .timm_folder import export_encoder
 log = logging.getLogger(__name__)
 
 
-def pretrain(config: PretrainConfig, *, resume: bool = False) -> None:
+def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
     """Run a configuration to its end; its folder then holds the encoder.
 
     Args:
         config: the run.
-        resume: go on from the last checkpoint in `run.output_dir`.
+        resume: go on from the last checkpoint in `run.output_dir`; auto: if it holds a run.
 
     Raises:
         ValueError: something about the configuration or the data, before training.
         RunStoppedError: the run can't go on: too many non-finite steps or unreadable images.
+        RunInterruptedError: a signal asked to stop, and a checkpoint has been saved.
     """
     accelerator = make_accelerator(config.run)
     set_seed(config.run.seed)  # the same weights in every process

@@ -11,18 +11,24 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import math
 import time
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
+from accelerate.utils import broadcast_object_list
 
-from .checkpoint import latest_checkpoint, remove_unfinished
+from .checkpoint import remove_unfinished, sound_checkpoint
+from .cli import Resume, RunInterruptedError
 from .config import changed_fields, to_dict
 from .launch import main_process_first
+
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -31,47 +37,59 @@ class RunFolder:
     Args:
         path: the folder; made if need be.
         config: the resolved configuration, as plain dicts.
-        resume: whether to go on with the run that the folder holds.
+        resume: whether to go on with the run that the folder holds; auto: if it holds one.
         accelerator: of this process.
 
     Raises:
         ValueError: another process uses the folder, it holds a run and `resume` is not asked for,
-            it holds none and it is, or the run it holds has another configuration.
+            it holds none and it is, the run it holds has another configuration, or its
+            checkpoints are all damaged.
     """
 
     def __init__(
-        self, path: str, config: Mapping[str, Any], resume: bool, accelerator: Accelerator
+        self, path: str, config: Mapping[str, Any], resume: Resume, accelerator: Accelerator
     ) -> None:
         self.path = Path(path)
         self.accelerator = accelerator
         # What the launcher decided is part of the configuration.
         run = {**config["run"], "mixed_precision": accelerator.mixed_precision}
         config = {**config, "run": run}
+        self.trackers: list[GeneralTracker] = []  # get the metrics too
+        self._unwritten: dict[str, str] = {}
+        self.checkpoint: Path | None = None
         main_process_first(accelerator, lambda: self._open(config, resume))
-        self.checkpoint = latest_checkpoint(self.path) if resume else None
+        checkpoint = [self.checkpoint]
+        broadcast_object_list(checkpoint)  # one process reads them all
+        (self.checkpoint,) = checkpoint
 
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind in (None, RunInterruptedError):  # a tracker tells a crash by not being closed
+            self._track(lambda tracker: tracker.finish())
         if self.accelerator.is_main_process:
             self._lock.close()
 
-    def _open(self, config: Mapping[str, Any], resume: bool) -> bool:
+    def _open(self, config: Mapping[str, Any], resume: Resume) -> bool:
         if self.accelerator.is_main_process:
-            if resume and not (self.path / "config.yaml").exists():
+            holds_run = (self.path / "config.yaml").exists()
+            if resume is True and not holds_run:
                 raise ValueError(f"--resume needs a run in run.output_dir, got none in {self.path}")
+            goes_on = bool(resume) and holds_run
             self._lock = _lock(self.path)
             try:
-                if resume:
+                if goes_on:
                     self._check_resume(config)
+                    self.checkpoint = sound_checkpoint(self.path)
+                    self._forget_later_metrics()
                 else:
                     self._check_new()
             except ValueError:
                 self._lock.close()
                 raise
             remove_unfinished(self.path)
-            if not resume:
+            if not goes_on:
                 unfinished = self.path / "config.yaml.tmp"
                 unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False))
                 unfinished.rename(self.path / "config.yaml")
@@ -92,23 +110,53 @@ class RunFolder:
                 f"--resume needs the configuration of the run; changed: {', '.join(changed)}"
             )
 
+    def _forget_later_metrics(self) -> None:
+        """Drop the metrics of steps that will be taken again, and may turn out otherwise on a GPU."""
+        file = self.path / "metrics.jsonl"
+        if file.exists():
+            step = int(self.checkpoint.name.removeprefix("step_")) if self.checkpoint else 0
+            kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+            unfinished = file.with_suffix(".tmp")
+            unfinished.write_text("".join("\n" + json.dumps(line) for line in kept))
+            unfinished.replace(file)
+
     def write_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Append a line to metrics.jsonl, and hand the numbers to the tracker."""
+        """Append a line to metrics.jsonl, and hand the numbers to the trackers."""
         if self.accelerator.is_main_process:
             line = {"step": step, "time": round(time.time(), 3), **metrics}
             line = {  # JSON has no NaN
                 name: None if isinstance(value, float) and not math.isfinite(value) else value
                 for name, value in line.items()
             }
-            with (self.path / "metrics.jsonl").open("a") as file:
-                file.write("\n" + json.dumps(line))  # whole lines, also behind a cut one
+            self._append("metrics.jsonl", "\n" + json.dumps(line))  # whole, also behind a cut one
         numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-        self.accelerator.log(numbers, step=step)
+        self._track(lambda tracker: tracker.log(numbers, step=step))
+
+    def _track(self, work: Callable[[GeneralTracker], object]) -> None:
+        """Do something with each tracker; one that fails (a full disk) is given up."""
+        for tracker in list(self.trackers):
+            try:
+                work(tracker)
+            except OSError as error:
+                log.warning("tracker %s failed (%s); the run goes on without", tracker.name, error)
+                self.trackers.remove(tracker)
 
     def write_unreadable(self, lines: Iterable[str]) -> None:
         """Append the names of unreadable images (from any process)."""
-        with (self.path / "unreadable.txt").open("a") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        self._append("unreadable.txt", "".join(f"{line}\n" for line in lines))
+
+    def _append(self, name: str, text: str) -> None:
+        """Append to a file; if it can't be done (a full disk), it is tried again the next time."""
+        text = self._unwritten.get(name, "") + text
+        try:
+            with (self.path / name).open("a") as file:
+                file.write(text)
+        except OSError as error:
+            if name not in self._unwritten:
+                log.warning("%s can't be written (%s); its lines wait", self.path / name, error)
+            self._unwritten[name] = text
+        else:
+            self._unwritten.pop(name, None)
 
 
 def _lock(path: Path) -> IO[str]:

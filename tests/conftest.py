@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -13,7 +15,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import datasets
 import numpy as np
 import pytest
+import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mae_et.__main__ import main
+from mae_et.checkpoint import latest_checkpoint
 
 ROOT = Path(__file__).parent.parent
 FASHION_MNIST = ROOT / "scripts" / "data" / "fashion_mnist"
@@ -30,6 +38,38 @@ def launch_two(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
     one_machine = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m")
     return subprocess_run([*launch, *one_machine, *arguments], ACCELERATE_USE_CPU="true")
+
+
+def launch_machines(arguments: Sequence[str]) -> list[subprocess.CompletedProcess[str]]:
+    """Run a module as two machines of one process each, which meet on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+    meeting = ("--main_process_ip", "127.0.0.1", "--main_process_port", port)
+    rest = ("--num_machines", "2", "--mixed_precision", "no", "--dynamo_backend", "no")
+
+    def machine(rank: int) -> subprocess.CompletedProcess[str]:
+        command = (*launch, *meeting, *rest, "--machine_rank", str(rank), "-m", *arguments)
+        return subprocess_run(command, ACCELERATE_USE_CPU="true")
+
+    with ThreadPoolExecutor() as machines:
+        return list(machines.map(machine, range(2)))
+
+
+def run_tasks(arguments: Sequence[str]) -> list[subprocess.CompletedProcess[str]]:
+    """Run a module as two tasks without a launcher, told of each other as in slurm.sbatch."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+
+    def task(rank: int) -> subprocess.CompletedProcess[str]:
+        places = {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}
+        return subprocess_run(["-m", *arguments], **world, **places)
+
+    with ThreadPoolExecutor() as tasks:
+        return list(tasks.map(task, range(2)))
 
 
 def subprocess_run(command: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
@@ -65,6 +105,28 @@ def clothes(tmp_path_factory: pytest.TempPathFactory) -> str:
         rows = [row for c in range(10) for row in np.flatnonzero(labels == c)[:per_class]]
         table.select(rows).to_parquet(folder / "data" / f"{split}.parquet")
     return f"parquet:{folder / 'data'}"
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    """Those of the last checkpoint."""
+    checkpoint = latest_checkpoint(run)
+    assert checkpoint is not None
+    return load_file(checkpoint / "model.safetensors")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+@pytest.fixture(scope="session")
+def finished(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted tiny run."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    assert main(["pretrain", *tiny(clothes, run)]) == 0
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -9,38 +9,15 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mae_et import load_mae_checkpoint
 from mae_et.__main__ import main
-from mae_et.checkpoint import latest_checkpoint
 from mae_et.curriculum import chunks_per_micro_batch
 from mae_et.pretrain import Pretrainer
 from mae_et.runfolder import read_metrics
 
-from .conftest import launch_two, subprocess_run, tiny
-
-
-def weights(run: Path) -> dict[str, Tensor]:
-    checkpoint = latest_checkpoint(run)
-    assert checkpoint is not None
-    return load_file(checkpoint / "model.safetensors")
-
-
-def assert_same_weights(first: Path, second: Path) -> None:
-    ours, theirs = weights(first), weights(second)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert torch.equal(ours[name], theirs[name]), name
-
-
-@pytest.fixture(scope="module")
-def finished(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted tiny run."""
-    run = tmp_path_factory.mktemp("finished") / "run"
-    assert main(["pretrain", *tiny(clothes, run)]) == 0
-    return run
+from .conftest import assert_same_weights, launch_two, subprocess_run, tiny, weights
 
 
 def test_run_writes_what_it_promises(finished: Path) -> None:
