@@ -90,7 +90,7 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         table, row = self.rows[index]
         try:
-            image, error = table[row], ""
+            image, error = table[row].decode(), ""
         except UnreadableImageError as unreadable:
             image, error = table.blank(), str(unreadable)
         return {"image": self.transform(image), "file": table.name(row), "error": error}

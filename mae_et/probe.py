@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -249,8 +248,8 @@ class LabelledCrop:
         self.crop = data.centre_crop(size)
         self.labels = labels
 
-    def __call__(self, image: Image.Image, index: int, number: int) -> dict[str, Any]:
-        return {"image": self.crop(image), "label": int(self.labels[index])}
+    def __call__(self, image: data.EncodedImage, index: int, number: int) -> dict[str, Any]:
+        return {"image": self.crop(image.decode()), "label": int(self.labels[index])}
 
 
 def load_probe_images(
