@@ -10,7 +10,14 @@ from PIL import Image, ImageOps
 from timm.data import create_transform
 
 from mae_et.curriculum import EFFICIENTTRAIN_MAGNITUDES, Curriculum, as_pair
-from mae_et.data import ImageTable, SampleStream, eval_split_name, load_splits, take_split
+from mae_et.data import (
+    EncodedImage,
+    ImageTable,
+    SampleStream,
+    eval_split_name,
+    load_splits,
+    take_split,
+)
 from mae_et.labels import LabelledImages, check_every_class, choose_labels
 
 from .config import AugmentConfig, DataConfig, FinetuneConfig, ModelConfig
@@ -94,10 +101,10 @@ class TrainTransform:
             for policy in randaug_policies(config, len(schedule.stages))
         ]
 
-    def __call__(self, image: Image.Image, index: int, number: int) -> dict[str, Any]:
+    def __call__(self, image: EncodedImage, index: int, number: int) -> dict[str, Any]:
         stage = self.schedule.stage_at(number // self.batch_size)
         transform = self.by_stage[self.schedule.stages.index(stage)]
-        return {"image": transform(image), "label": int(self.labels[index])}
+        return {"image": transform(image.decode()), "label": int(self.labels[index])}
 
 
 def randaug_policies(config: FinetuneConfig, num_stages: int) -> list[str | None]:
@@ -161,6 +168,7 @@ class EvalTransform:
             crop_pct=source.eval_crop,
         )
 
-    def __call__(self, image: Image.Image, index: int, number: int) -> dict[str, Any]:
+    def __call__(self, image: EncodedImage, index: int, number: int) -> dict[str, Any]:
         label = int(self.labels[index])
-        return {"image": self.transform(image), "label": label, "is_own": index == number}
+        pixels = self.transform(image.decode())
+        return {"image": pixels, "label": label, "is_own": index == number}

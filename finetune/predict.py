@@ -90,7 +90,7 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         try:
-            image, error = self.table[row], ""
+            image, error = self.table[row].decode(), ""
         except UnreadableImageError as unreadable:
             image, error = self.table.blank(), str(unreadable)
         return {"image": self.transform(image), "file": self.table.name(row), "error": error}

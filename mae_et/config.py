@@ -141,6 +141,9 @@ class DataConfig:
         image_column: null to find it.
         crop_scale: share of the area that a random crop covers, [least, most].
         flip: whether half of the images are mirrored.
+        downsample: where the images of a small stage shrink: device, by the exact low-frequency
+            crop of a full-size image, or loader, whose workers then decode, resize and hand over
+            no more than the stage needs (bicubic, antialiased, as EfficientTrain++ does).
         mean: per channel, of values in [0, 1].
         std: per channel, of values in [0, 1].
         num_workers: loader processes per training process; 0 loads in the training process.
@@ -154,6 +157,7 @@ class DataConfig:
     image_column: str | None = None
     crop_scale: tuple[float, float] = (0.2, 1.0)
     flip: bool = True
+    downsample: Literal["device", "loader"] = "device"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     num_workers: int = 8

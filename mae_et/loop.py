@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -110,6 +110,9 @@ class Trainer(ABC):
     def evaluate(self, chunks: Chunks) -> dict[str, float]:
         """What the held-out images say, over all processes."""
 
+    def on_window(self, metrics: Mapping[str, Any]) -> None:  # noqa: B027
+        """Metrics of a window of steps have been written down; there may be nothing to do."""
+
     def is_evaluation_due(self, done: int) -> bool:
         """Whether to evaluate after `done` steps."""
         return is_due(done, self.run_config.eval_every)
@@ -195,6 +198,7 @@ def train(
                 metrics |= meter.read()
                 unreadable.check()
                 run.write_metrics(metrics, done)
+                trainer.on_window(metrics)
                 bar.set_postfix_str(describe(metrics))
             is_last = done == num_steps
             is_evaluation = is_last or trainer.is_evaluation_due(done)

@@ -103,6 +103,26 @@ class Meter:
         }
 
 
+class StageWait:
+    """The share of a stage's time that went into waiting for data."""
+
+    def __init__(self) -> None:
+        self.size: object = None
+
+    def add(self, metrics: Mapping[str, Any]) -> float:
+        """Count a window; the share in [0, 1] so far, or 0 after fewer than 5 windows.
+
+        The first window of a stage is left out: workers start in it, and models are compiled.
+        """
+        if metrics["size"] != self.size:
+            self.size, self.windows, self.seconds, self.waited = metrics["size"], 0, 0.0, 0.0
+            return 0.0
+        self.windows += 1
+        self.seconds += metrics["seconds"]
+        self.waited += metrics["seconds"] * metrics["data_wait"]
+        return self.waited / self.seconds if self.windows >= 5 else 0.0
+
+
 def describe(metrics: Mapping[str, Any]) -> str:
     """The metrics of a window for the progress bar."""
     skipped = f", {metrics['skipped_steps']} steps skipped" if metrics["skipped_steps"] else ""

@@ -6,7 +6,10 @@ The loop around the steps is `mae_et.loop.train`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -28,6 +31,7 @@ from .curriculum import (
 from .launch import main_process_first, make_accelerator
 from .loop import Chunks, Trainer, is_due, train
 from .lowfreq import low_frequency_crop
+from .meter import StageWait
 from .model import MaskedAutoencoder
 from .optim import accumulate_gradients, adamw
 from .pretrained import load_initial_weights
@@ -36,6 +40,9 @@ from .runfolder import RunFolder, describe_run
 from .timm_folder import export_encoder
 
 log = logging.getLogger(__name__)
+
+MAX_WAIT = 0.3
+"""Share of a stage's time spent waiting for images above which the run advises a remedy."""
 
 
 def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
@@ -62,13 +69,9 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
     chunk_size = data.split_batch(
         config.optim.batch_size, config.optim.micro_batch_size, accelerator.num_processes
     )
-    train_images, eval_images = main_process_first(accelerator, lambda: load_images(config, model))
-    num_steps = num_training_steps(
-        epochs=config.optim.epochs,
-        num_images=len(train_images),
-        batch_size=config.optim.batch_size,
+    train_images, eval_images, curriculum = main_process_first(
+        accelerator, lambda: load_images(config, model)
     )
-    curriculum = build_curriculum(config, model, num_steps)
     probe = None
     if config.eval.knn_every is not None or config.eval.linear_every is not None:
         probe = main_process_first(accelerator, lambda: load_probe(config, model, chunk_size))
@@ -103,6 +106,7 @@ class Pretrainer(Trainer):
         self.config = config
         self.unwrapped = model
         self.probe_images = probe_images
+        self.waiting, self.is_advised = StageWait(), False
         self.mean = data.channel_statistics(config.data.mean, accelerator.device)
         self.std = data.channel_statistics(config.data.std, accelerator.device)
 
@@ -123,7 +127,7 @@ class Pretrainer(Trainer):
         )
 
     def loss(self, images: Tensor, noise: Tensor, size: Size) -> Tensor:
-        """(): the loss of full-size uint8 images (N, C, H, W), cropped to the input size.
+        """(): the loss of uint8 images (N, C, H, W), cropped to the input size if still larger.
 
         The noise (N, L) is that of the full grid; a smaller grid uses the first values.
         """
@@ -132,13 +136,30 @@ class Pretrainer(Trainer):
         return loss
 
     def crop(self, images: Tensor, size: Size) -> Tensor:
-        """uint8 at full size -> normalised float32 at the stage's size.
+        """uint8 at full size, or already at the stage's -> normalised float32 at the stage's.
 
         Normalising is affine and cropping keeps constants, so the order does not matter; cropped
         images are fewer pixels to normalise.
         """
         cropped = low_frequency_crop(images.float(), as_pair(size), self.config.curriculum.nyquist)
         return data.normalize(cropped, self.mean, self.std)
+
+    def on_window(self, metrics: Mapping[str, Any]) -> None:
+        """Advise, once, to shrink images in the loader if a small stage waits for it."""
+        share = self.waiting.add(metrics)
+        could_switch = (
+            self.config.data.downsample == "device" and metrics["size"] != self.schedule.full_size
+        )
+        is_new = could_switch and not self.is_advised
+        if share > MAX_WAIT and is_new and self.accelerator.is_main_process:
+            self.is_advised = True
+            log.warning(
+                "%.0f %% of the time at size %s went into waiting for images. With data.downsample "
+                "loader, workers decode and hand over no more than a small stage needs (a new run; "
+                "not the exact low-frequency crop). More data.num_workers may help as well",
+                100 * share,
+                metrics["size"],
+            )
 
     @torch.no_grad()
     def evaluate(self, chunks: Chunks) -> dict[str, float]:
@@ -231,8 +252,11 @@ def load_probe(config: PretrainConfig, model: MaskedAutoencoder, chunk_size: int
 
 def load_images(
     config: PretrainConfig, model: MaskedAutoencoder
-) -> tuple[data.SampleStream, data.SampleStream]:
-    """The streams of training images and of held-out images."""
+) -> tuple[data.SampleStream, data.SampleStream, Curriculum]:
+    """The streams of training images and of held-out images, and the curriculum.
+
+    Its length depends on the number of images, and the size of the images may depend on it.
+    """
     source, seed = config.data, config.run.seed
     assert source.path is not None
     size, num_patches = as_pair(model.full_size), model.num_patches
@@ -242,8 +266,20 @@ def load_images(
             source.path, source.split, source.eval_split, source.eval_images, seed
         )
     )
-    augment = data.PretrainTransform(size, num_patches, source.crop_scale, source.flip)
+    batch_size = config.optim.batch_size
+    num_steps = num_training_steps(
+        epochs=config.optim.epochs, num_images=len(train), batch_size=batch_size
+    )
+    curriculum = build_curriculum(config, model, num_steps)
+    at_stage = partial(stage_size, curriculum, batch_size)
+    size_at = at_stage if source.downsample == "loader" else None
+    augment = data.PretrainTransform(size, num_patches, source.crop_scale, source.flip, size_at)
     train_stream = data.SampleStream(train, augment, seed)
     train_stream[0]  # if not a single image can be read, say so now
     still = data.EvalTransform(size, num_patches)
-    return train_stream, data.SampleStream(held_out, still, seed, shuffle=False)
+    return train_stream, data.SampleStream(held_out, still, seed, shuffle=False), curriculum
+
+
+def stage_size(curriculum: Curriculum, batch_size: int, number: int) -> tuple[int, int]:
+    """(height, width) at which sample `number` is trained."""
+    return as_pair(curriculum.stage_at(number // batch_size).size)

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -309,9 +308,9 @@ class LabelledCrop:
         self.crop = data.centre_crop(size)
         self.labels = labels
 
-    def __call__(self, image: Image.Image, index: int, number: int) -> dict[str, Any]:
+    def __call__(self, image: data.EncodedImage, index: int, number: int) -> dict[str, Any]:
         label = int(self.labels[index])
-        return {"image": self.crop(image), "label": label, "is_own": index == number}
+        return {"image": self.crop(image.decode()), "label": label, "is_own": index == number}
 
 
 def load_probe_images(

@@ -111,7 +111,7 @@ class RunFolder:
             )
 
     def _forget_later_metrics(self) -> None:
-        """Drop the metrics of steps that will be taken again, and may turn out otherwise on a GPU."""
+        """Drop those of steps that are taken again, and may turn out otherwise on a GPU."""
         file = self.path / "metrics.jsonl"
         if file.exists():
             step = int(self.checkpoint.name.removeprefix("step_")) if self.checkpoint else 0

@@ -1,0 +1,49 @@
+"""The data path, one module a step: source -> images -> sample stream -> loader -> device.
+
+- sources: a data set by name, and its splits
+- encoded, images: its images, decoded only as needed
+- transforms: an image -> a sample
+- stream: sample number -> sample, and which numbers a step has
+- loader: samples -> batches on the device
+"""
+
+from .encoded import Box, EncodedImage, UnreadableImageError
+from .images import MODES, ImageTable
+from .loader import collate, join, make_loader
+from .sources import eval_split_name, load_splits, take_split, train_and_eval_splits
+from .stream import SampleStream, StepBatches, Transform, seed_generators, shard, split_batch
+from .transforms import (
+    EvalTransform,
+    PretrainTransform,
+    centre_crop,
+    channel_statistics,
+    normalize,
+    random_box,
+)
+
+__all__ = [
+    "MODES",
+    "Box",
+    "EncodedImage",
+    "EvalTransform",
+    "ImageTable",
+    "PretrainTransform",
+    "SampleStream",
+    "StepBatches",
+    "Transform",
+    "UnreadableImageError",
+    "centre_crop",
+    "channel_statistics",
+    "collate",
+    "eval_split_name",
+    "join",
+    "load_splits",
+    "make_loader",
+    "normalize",
+    "random_box",
+    "seed_generators",
+    "shard",
+    "split_batch",
+    "take_split",
+    "train_and_eval_splits",
+]

@@ -1,0 +1,54 @@
+"""From the samples of a stream to tensors on the device: worker processes, batches, copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .stream import SampleStream, StepBatches
+
+
+def make_loader(
+    stream: SampleStream,
+    batches: Sequence[list[int]] | StepBatches,
+    num_workers: int,
+    pin_memory: bool,
+) -> DataLoader[dict[str, Any]]:
+    """A loader of the stream's samples, in the order of the batches."""
+    return DataLoader(
+        stream,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        collate_fn=collate,
+        prefetch_factor=2 if num_workers else None,
+    )
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack the fields of samples; the names of unreadable images become one list."""
+    return {
+        name: [line for sample in samples for line in sample[name]]
+        if name == "unreadable"
+        else torch.stack([torch.as_tensor(sample[name]) for sample in samples])
+        for name in samples[0]
+    }
+
+
+def join(chunks: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, Tensor]:
+    """The tensors of chunks, joined on the device."""
+    moved = [
+        {
+            name: value.to(device, non_blocking=True)
+            for name, value in chunk.items()
+            if name != "unreadable"
+        }
+        for chunk in chunks
+    ]
+    if len(moved) == 1:
+        return moved[0]
+    return {name: torch.cat([chunk[name] for chunk in moved]) for name in moved[0]}

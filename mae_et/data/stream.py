@@ -1,0 +1,147 @@
+"""One sample stream for the whole run.
+
+Sample number k of the run (0, 1, 2, …) determines its epoch (k // images), its image (that epoch's
+permutation) and all of its randomness (generators seeded by the run's seed and k). Optimizer step t
+uses the samples t·G … (t+1)·G - 1 for a global batch of G, split over the processes. So what a step
+sees depends on no number of workers, processes or restarts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .encoded import EncodedImage, UnreadableImageError
+from .images import ImageTable
+
+Transform = Callable[[EncodedImage, int, int], dict[str, Any]]
+"""(image, its row, sample number) -> a sample's fields, drawing from the global generators."""
+
+
+class SampleStream(Dataset[dict[str, Any]]):
+    """Sample number -> sample, for the whole run.
+
+    An unreadable image is replaced by the data set's next readable one, and named in the sample's
+    "unreadable" field.
+
+    Args:
+        images: the images of an epoch.
+        transform: makes the sample of an image.
+        seed: of the order and of the transforms.
+        shuffle: whether each epoch has its own order; else sample k is image k % images.
+    """
+
+    def __init__(
+        self, images: ImageTable, transform: Transform, seed: int, *, shuffle: bool = True
+    ) -> None:
+        self.images = images
+        self.transform = transform
+        self.seed = seed
+        self.shuffle = shuffle
+        self._epoch_order: tuple[int, Any] = (-1, None)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        index = self.image_index(number)
+        unreadable = []
+        for offset in range(min(len(self), 1000)):
+            candidate = (index + offset) % len(self)
+            seed_generators(self.seed, number)
+            try:
+                sample = self.transform(self.images[candidate], candidate, number)
+            except UnreadableImageError as error:
+                unreadable.append(str(error))
+            else:
+                return {**sample, "unreadable": unreadable}
+        raise ValueError(f"data.path must hold images, got none readable; first: {unreadable[0]}")
+
+    def image_index(self, number: int) -> int:
+        """The data set's row that sample `number` shows."""
+        epoch, position = divmod(number, len(self))
+        return int(self._order(epoch)[position]) if self.shuffle else position
+
+    def _order(self, epoch: int) -> Any:
+        if self._epoch_order[0] != epoch:
+            order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self))
+            self._epoch_order = (epoch, order)
+        return self._epoch_order[1]
+
+
+def seed_generators(*key: int) -> None:
+    """Seed the CPU generators of Python, NumPy and torch, which image transforms draw from."""
+    words = np.random.SeedSequence(key).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
+
+
+class StepBatches:
+    """The sample numbers of each chunk, for one process, from one step to another.
+
+    Every step has the same number of chunks: the process's share of the global batch, cut into
+    chunks of `chunk_size`.
+    """
+
+    def __init__(
+        self, start: int, stop: int, *, batch_size: int, chunk_size: int, rank: int, world: int
+    ) -> None:
+        self.steps = range(start, stop)
+        self.batch_size, self.chunk_size = batch_size, chunk_size
+        self.rank, self.share = rank, batch_size // world
+
+    @property
+    def chunks_per_step(self) -> int:
+        return self.share // self.chunk_size
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.chunks_per_step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            first = step * self.batch_size + self.rank * self.share
+            for start in range(first, first + self.share, self.chunk_size):
+                yield list(range(start, start + self.chunk_size))
+
+
+def split_batch(
+    batch_size: int, micro_batch_size: int | None, world: int, multiple: int = 1
+) -> int:
+    """The chunk size: images that one process handles at a time at full size.
+
+    The largest number up to `micro_batch_size` that divides a process's share of the batch.
+
+    Args:
+        batch_size: images of a step, over all processes.
+        micro_batch_size: the most that fit; None for the whole share.
+        world: processes.
+        multiple: the chunk size has to be a multiple of this.
+
+    Raises:
+        ValueError: the processes do not divide the batch, or the chunk size would be none.
+    """
+    if batch_size % world:
+        raise ValueError(
+            f"optim.batch_size must be a multiple of the {world} processes, got {batch_size}"
+        )
+    share = batch_size // world
+    most = min(share, micro_batch_size or share)
+    sizes = [size for size in range(multiple, most + 1, multiple) if share % size == 0]
+    if not sizes:
+        raise ValueError(
+            f"optim.batch_size {batch_size} over {world} processes and optim.micro_batch_size "
+            f"{micro_batch_size} must allow chunks of a multiple of {multiple} images"
+        )
+    return sizes[-1]
+
+
+def shard(num_samples: int, batch_size: int, rank: int, world: int) -> list[list[int]]:
+    """Batches of this process's share of the samples 0 … num_samples - 1, each sample once."""
+    mine = range(rank, num_samples, world)
+    return [list(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size)]

@@ -1,0 +1,95 @@
+"""What a sample of pretraining is: an image of the input size, and the noise that masks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms import RandomResizedCrop, v2
+
+from .encoded import Box, EncodedImage
+
+ASPECT_RATIOS = [3 / 4, 4 / 3]
+
+
+class PretrainTransform:
+    """A random crop (bicubic) and flip as in MAE, and the noise that masks the sample's patches.
+
+    Gives "image" (C, h, w) uint8, and "noise" (L,) for the full grid. A smaller grid of l patches
+    uses the first l values, so masks too depend on the sample number alone.
+
+    Args:
+        size: (h, w) of the images.
+        num_patches: of the full grid.
+        crop_scale: share of the area that a crop covers, [least, most].
+        flip: whether half of the images are mirrored.
+        size_at: sample number -> (h, w) of its image, in place of `size`. What the crop shows and
+            whether it is mirrored do not depend on it.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        num_patches: int,
+        crop_scale: tuple[float, float] = (0.2, 1.0),
+        flip: bool = True,
+        size_at: Callable[[int], tuple[int, int]] | None = None,
+    ) -> None:
+        self.size, self.size_at = size, size_at
+        self.num_patches = num_patches
+        self.crop_scale = crop_scale
+        self.flip = flip
+
+    def __call__(self, image: EncodedImage, index: int, number: int) -> dict[str, Any]:
+        noise = torch.rand(self.num_patches)
+        box = random_box(*image.size, self.crop_scale)
+        is_flipped = bool(torch.rand(()) < 0.5) and self.flip
+        size = self.size if self.size_at is None else self.size_at(number)
+        pixels = image.crop(box, size)
+        return {"noise": noise, "image": pixels.flip(-1) if is_flipped else pixels}
+
+
+def random_box(height: int, width: int, scale: tuple[float, float]) -> Box:
+    """The box of torchvision's RandomResizedCrop, drawn from torch's generator, without an image.
+
+    Args:
+        height: of the image, pixels.
+        width: of the image, pixels.
+        scale: share of the area that the box covers, [least, most].
+    """
+    image = torch.empty(1, height, width, device="meta")
+    return Box(*RandomResizedCrop.get_params(image, list(scale), ASPECT_RATIOS))
+
+
+class EvalTransform:
+    """The centre of the image at full size, (C, H, W) uint8, with noise as in training."""
+
+    def __init__(self, size: tuple[int, int], num_patches: int) -> None:
+        self.num_patches = num_patches
+        self.crop = centre_crop(size)
+
+    def __call__(self, image: EncodedImage, index: int, number: int) -> dict[str, Any]:
+        return {"noise": torch.rand(self.num_patches), "image": self.crop(image.decode())}
+
+
+def centre_crop(size: tuple[int, int]) -> v2.Compose:
+    """The centre of a Pillow image as (C, height, width) uint8."""
+    return v2.Compose(
+        [
+            v2.Resize(max(size), interpolation=v2.InterpolationMode.BICUBIC),
+            v2.CenterCrop(size),
+            v2.PILToTensor(),
+        ]
+    )
+
+
+def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalise (…, C, H, W) with values in 0 … 255 by statistics (C, 1, 1) of values in 0 … 1."""
+    return (images - 255 * mean) / (255 * std)
+
+
+def channel_statistics(values: Sequence[float], device: torch.device | str = "cpu") -> Tensor:
+    """(C, 1, 1): a mean or deviation per channel, for `normalize`."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)
