@@ -88,7 +88,8 @@ class DataConfig:
     """Where labelled images come from.
 
     Args:
-        path: hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR (saved by `datasets`).
+        path: hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES (tar
+            shards) or disk:DIR (saved by `datasets`); FILES are a file, a folder or a glob pattern.
         split: the split to train on.
         eval_split: the split to evaluate on; null for validation or test.
         image_column: null to find it.

@@ -14,6 +14,7 @@ commands:
   pretrain     pretrain a masked autoencoder:  --config RECIPE --section.field value …
   reconstruct  draw what a run reconstructs:   --checkpoint RUN --data.path PATH --out PNG
   export       to timm, transformers or onnx:  --checkpoint RUN --format FORMAT --out DIR
+  stats        channel means and deviations:   --data.path PATH [--in_chans 1]
   recipes      list the recipes
 
 python -m mae_et COMMAND --help lists the options of a command."""
@@ -57,6 +58,12 @@ def _export(arguments: Sequence[str]) -> None:
     export(arguments)
 
 
+def _stats(arguments: Sequence[str]) -> None:
+    from .stats import main as stats
+
+    stats(arguments)
+
+
 def _recipes(arguments: Sequence[str]) -> None:
     from .cli import recipe_names
 
@@ -67,6 +74,7 @@ COMMANDS = {
     "pretrain": _pretrain,
     "reconstruct": _reconstruct,
     "export": _export,
+    "stats": _stats,
     "recipes": _recipes,
 }
 

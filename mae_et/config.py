@@ -13,7 +13,10 @@ from typing import Any, Literal
 
 from .curriculum import Curriculum, Size, as_pair
 
-PATH_KINDS = "hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR"
+PATH_KINDS = (
+    "hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES or disk:DIR"
+)
+"""FILES are a file, a folder, or a glob pattern."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -132,7 +135,8 @@ class DataConfig:
     """Where images come from, and how they are cropped and normalised.
 
     Args:
-        path: hub:NAME, imagefolder:DIR, parquet:FILE_OR_DIR or disk:DIR (saved by `datasets`).
+        path: hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES (tar
+            shards) or disk:DIR (saved by `datasets`); FILES are a file, a folder or a glob pattern.
         split: the split to train on.
         eval_split: the split of the held-out images; null for validation or test if there is one,
             else a part of the training split is held out.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import datasets
@@ -14,6 +16,7 @@ from finetune.config import FinetuneConfig
 from mae_et import data
 from mae_et.cli import config_parser, parse, recipe_names
 from mae_et.config import PretrainConfig
+from mae_et.labels import LabelledImages
 from mae_et.meter import UnreadableImages
 
 
@@ -125,6 +128,56 @@ def test_sources_hold_the_same_images(clothes: str, image_folder: Path, tmp_path
         )
     assert len(pixels[0]) == 80
     assert pixels[0] == pixels[1] == pixels[2] == pixels[3]
+
+
+def test_webdataset_shards(image_folder: Path, tmp_path: Path) -> None:
+    """Two shards, by folder and by pattern; labels as "cls"."""
+    files = sorted(image_folder.rglob("*.png"))
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"shard-{shard}.tar", "w") as tar:
+            for row, file in enumerate(files[shard::2]):
+                label = str(int(file.parent.name[-1])).encode()
+                for suffix, content in (("png", file.read_bytes()), ("cls", label)):
+                    member = tarfile.TarInfo(f"{shard}-{row}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    expected = sorted(np.asarray(Image.open(file)).tobytes() for file in files)
+    for path in (f"webdataset:{tmp_path}", f"webdataset:{tmp_path}/shard-*.tar"):
+        rows = data.load_splits(path)["train"]
+        images = data.ImageTable(rows, None, 1)
+        pixels = [np.asarray(images[row].decode()).tobytes() for row in range(len(images))]
+        assert sorted(pixels) == expected
+        labels = LabelledImages(rows, "cls")
+        assert np.bincount(labels.labels).tolist() == [8] * 10
+
+
+@pytest.mark.parametrize("kind", ["parquet", "webdataset"])
+def test_a_pattern_without_files(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"data.path '{kind}:.*holds no data set of this kind"):
+        data.load_splits(f"{kind}:{tmp_path}/*.none")
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("me/cats", ("me/cats", None, None)),
+        ("me/cats:small", ("me/cats", "small", None)),
+        ("me/cats@refs/convert/parquet", ("me/cats", None, "refs/convert/parquet")),
+        ("cats:small@v1.0", ("cats", "small", "v1.0")),
+    ],
+)
+def test_hub_locations(
+    location: str, expected: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def load(name: str, config: str | None, *, revision: str | None) -> datasets.Dataset:
+        asked.append((name, config, revision))
+        return datasets.Dataset.from_dict({"image": [1]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert list(data.load_splits(f"hub:{location}")) == ["train"]
+    assert asked == [expected]
 
 
 def test_held_out_images_come_from_the_training_split_if_there_is_no_other(

@@ -4,6 +4,11 @@ A random crop is drawn from the size alone. Of a JPEG, libjpeg then decodes 1/2,
 resolution directly (its DCT scaling) where that still has as many pixels as the crop needs.
 simplejpeg, if it is installed, does so in about two thirds of Pillow's time; both call
 libjpeg-turbo and give the same pixels.
+
+Against the whole image at full resolution (photos of about 500 × 375, boxes of 20 to 100 %, mean
+absolute difference in grey levels of 255): nothing changes at 224, where no such box allows less;
+at 96, where nearly all are decoded at 1/2, 1.2 for the same box, and 4.4 in all, since rounding
+moves and scales the box by up to half a pixel.
 """
 
 from __future__ import annotations

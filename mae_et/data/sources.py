@@ -18,19 +18,21 @@ def load_splits(path: str) -> dict[str, datasets.Dataset]:
         ValueError: the path is of no known kind, does not exist, or holds no images.
     """
     kind, _, location = path.partition(":")
-    if kind not in ("hub", "imagefolder", "parquet", "disk") or not location:
+    if kind not in ("hub", "imagefolder", "parquet", "webdataset", "disk") or not location:
         raise ValueError(f"data.path must be {PATH_KINDS}, got {path!r}")
-    if kind != "hub" and not Path(location).exists():
+    is_pattern = kind in ("parquet", "webdataset") and any(sign in location for sign in "*?[")
+    if kind != "hub" and not is_pattern and not Path(location).exists():
         raise ValueError(f"data.path must exist, got {path!r}")
     try:
         if kind == "hub":
-            splits = datasets.load_dataset(location)
+            name, config, revision = hub_location(location)
+            splits = datasets.load_dataset(name, config, revision=revision)
         elif kind == "disk":
             splits = datasets.load_from_disk(location)
-        elif Path(location).is_file():
-            splits = datasets.load_dataset(kind, data_files=location)
-        else:
+        elif Path(location).is_dir():
             splits = datasets.load_dataset(kind, data_dir=location)
+        else:
+            splits = datasets.load_dataset(kind, data_files=location)
     except Exception as error:  # the libraries behind these raise many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"data.path {path!r} holds no data set of this kind: {reason}") from error
@@ -39,6 +41,13 @@ def load_splits(path: str) -> dict[str, datasets.Dataset]:
     if not any(len(split) for split in splits.values()):
         raise ValueError(f"data.path must hold images, got {path!r} with none")
     return dict(splits)
+
+
+def hub_location(location: str) -> tuple[str, str | None, str | None]:
+    """Name, configuration and revision of NAME[:CONFIG][@REVISION]; None for what is not given."""
+    name_and_config, _, revision = location.partition("@")
+    name, _, config = name_and_config.partition(":")
+    return name, config or None, revision or None
 
 
 def take_split(splits: dict[str, datasets.Dataset], name: str, field: str) -> datasets.Dataset:

@@ -1,4 +1,10 @@
-"""What a sample of pretraining is: an image of the input size, and the noise that masks it."""
+"""What a sample of pretraining is: an image of the input size, and the noise that masks it.
+
+An image made at a stage's size is no exact low-frequency crop. On photos of about 500 × 375 (full
+size 224) the RMS difference is 6, 12, 18 and 22 % of the crop's standard deviation at 192, 160, 128
+and 96. Part of it is a shift: the exact crop keeps the place of the first pixel, a resize that of
+the centre, which is 0.29 pixels apart at 96; without it, 4, 8, 13 and 15 % are left.
+"""
 
 from __future__ import annotations
 
