@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _finetune(arguments: Sequence[str]) -> None:
-    from mae_et.launch import leave
+    from mae_et.launch import leaving
 
     from .config import FinetuneConfig
     from .probe import probe
@@ -48,13 +48,13 @@ def _finetune(arguments: Sequence[str]) -> None:
         config.mode,
         "finetune for --resume and --sweep.layer_decay",
     )
-    if config.mode != "finetune":
-        probe(config)
-    elif decays:
-        sweep_layer_decay(config, decays, resume=resume)
-    else:
-        finetune(config, resume=resume)
-    leave()
+    with leaving():
+        if config.mode != "finetune":
+            probe(config)
+        elif decays:
+            sweep_layer_decay(config, decays, resume=resume)
+        else:
+            finetune(config, resume=resume)
 
 
 def _numbers(text: str | None, option: str) -> list[float]:

@@ -243,7 +243,7 @@ class Finetuner(Trainer):
 
     def on_evaluation(self, run: RunFolder, scores: dict[str, float], done: int) -> None:
         """Keep the best classifier."""
-        if self.accelerator.is_main_process and scores["top1"] >= max(_top1(run, done)):
+        if self.accelerator.is_main_process and scores["top1"] >= max(_top1(run, done), default=0):
             self.save(run.path / "best", scores)
 
     def is_over(self, run: RunFolder, done: int) -> bool:

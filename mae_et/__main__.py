@@ -36,14 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _pretrain(arguments: Sequence[str]) -> None:
     from .config import PretrainConfig
-    from .launch import leave
+    from .launch import leaving
     from .pretrain import pretrain
 
     parser = config_parser(PretrainConfig, "mae_et pretrain", "Pretrain a masked autoencoder.")
     add_resume(parser)
     config, options = parse(parser, PretrainConfig, arguments, "mae_et")
-    pretrain(config, resume=resume_of(options))
-    leave()
+    with leaving():
+        pretrain(config, resume=resume_of(options))
 
 
 def _reconstruct(arguments: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ Shared by `mae_et` and `finetune`.
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import sys
@@ -150,6 +151,11 @@ def run_command(command: Callable[[], object]) -> int:
             raise
         _print_once(f"error: {error}")
         return 3 if isinstance(error, RunStoppedError) else 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _print_once(f"error: {error}")
+        return 3
     except RunInterruptedError as error:
         _print_once(str(error))
         return os.EX_TEMPFAIL

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,7 @@ from accelerate.utils import (
     broadcast_object_list,
 )
 
+from .cli import RunInterruptedError
 from .config import RunConfig, flatten, to_dict
 
 Result = TypeVar("Result")
@@ -88,6 +90,16 @@ def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> li
     return list(accelerator.trackers)
 
 
-def leave() -> None:
-    """Part from the other processes, once at the end of a command."""
+@contextmanager
+def leaving() -> Iterator[None]:
+    """A command that parts from the other processes where all of them come.
+
+    That is at its end, or after an interruption; else its exit code would be a matter of luck,
+    since threads that still wait for the others may abort the process.
+    """
+    try:
+        yield
+    except RunInterruptedError:
+        PartialState().destroy_process_group()
+        raise
     PartialState().destroy_process_group()

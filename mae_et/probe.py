@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from . import data
 from .cli import RunStoppedError
 from .config import DataConfig, EvalConfig, ProbeConfig
+from .interrupt import shield_workers
 from .labels import LabelledImages, check_every_class
 from .optim import learning_rate
 
@@ -101,7 +102,8 @@ def compute_features(
     shard = data.shard(
         len(images), chunk_size, accelerator.process_index, accelerator.num_processes
     )
-    loader = data.make_loader(images, shard, num_workers, accelerator.device.type == "cuda")
+    on_cuda = accelerator.device.type == "cuda"
+    loader = shield_workers(data.make_loader(images, shard, num_workers, on_cuda))
     result = compute_outputs(accelerator, forward, iter(loader), len(images))
     readable = None
     unreadable = [0]

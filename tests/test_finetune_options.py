@@ -6,7 +6,8 @@ import csv
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -140,7 +141,7 @@ def test_magnitudes_of_randaug() -> None:
     used = []
     transform.by_stage = [lambda _, stage=stage: used.append(stage) for stage in range(5)]
     for number in range(0, 100, 10):
-        transform(None, 0, number)  # type: ignore[arg-type]
+        transform(cast(Any, SimpleNamespace(decode=lambda: None)), 0, number)
     assert used == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
