@@ -112,13 +112,13 @@ class RunFolder:
 
     def _forget_later_metrics(self) -> None:
         """Drop those of steps that are taken again, and may turn out otherwise on a GPU."""
-        file = self.path / "metrics.jsonl"
-        if file.exists():
-            step = int(self.checkpoint.name.removeprefix("step_")) if self.checkpoint else 0
-            kept = [line for line in read_metrics(self.path) if line["step"] <= step]
-            unfinished = file.with_suffix(".tmp")
+        step = int(self.checkpoint.name.removeprefix("step_")) if self.checkpoint else 0
+        lines = read_metrics(self.path)
+        kept = [line for line in lines if line["step"] <= step]
+        if len(kept) < len(lines):
+            unfinished = self.path / "metrics.tmp"
             unfinished.write_text("".join("\n" + json.dumps(line) for line in kept))
-            unfinished.replace(file)
+            unfinished.replace(self.path / "metrics.jsonl")
 
     def write_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
         """Append a line to metrics.jsonl, and hand the numbers to the trackers."""
