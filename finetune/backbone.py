@@ -13,6 +13,7 @@ from typing import Any
 import timm
 from torch import nn
 
+from mae_et.config import first_line
 from mae_et.curriculum import Size, as_pair, as_size
 
 from .resize import SizedModel
@@ -62,9 +63,8 @@ def create_model(
     try:
         model, refused = _construct(constructor, arguments, wanted)
     except Exception as error:  # constructors raise what they like
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"model.encoder {name!r} can't be built with {arguments | wanted}: {reason}"
+            f"model.encoder {name!r} can't be built with {arguments | wanted}: {first_line(error)}"
         ) from error
     if not isinstance(model, nn.Module):
         raise ValueError(

@@ -16,6 +16,7 @@ from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from mae_et.checkpoint import new_folder
+from mae_et.config import first_line
 from mae_et.curriculum import Size, as_pair
 from mae_et.data import MODES
 from mae_et.model import create_vit
@@ -54,7 +55,8 @@ def build_classifier(model: ModelConfig, class_names: Sequence[str], checkpoint:
         head = getattr(classifier.model, "head", None)
         if isinstance(classifier.model, VisionTransformer) and isinstance(head, nn.Linear):
             nn.init.trunc_normal_(head.weight, std=2e-5)  # as in the reference
-        load_encoder(classifier.model, checkpoint, class_names)
+        pretrained = read_pretrained(handed_on(Path(checkpoint)))
+        load_encoder(classifier.model, pretrained, checkpoint, class_names)
     return classifier
 
 
@@ -66,7 +68,7 @@ def build_encoder(model: ModelConfig, checkpoint: str) -> nn.Module:
     Raises:
         ValueError: the model can't be built, or the checkpoint is not its encoder.
     """
-    weights = read_pretrained(handed_on(Path(checkpoint))).weights
+    pretrained = read_pretrained(handed_on(Path(checkpoint)))
     encoder: nn.Module = create_vit(
         model.encoder,
         image_size=model.image_size,
@@ -74,10 +76,11 @@ def build_encoder(model: ModelConfig, checkpoint: str) -> nn.Module:
         in_chans=model.in_chans,
         num_classes=0,
         global_pool=model.global_pool or "token",
-        fc_norm="encoder.fc_norm.weight" in weights,  # of a classifier that averages patches
+        # of a classifier that averages patches
+        fc_norm="encoder.fc_norm.weight" in pretrained.weights,
         encoder_args=model.encoder_args,
     )
-    load_encoder(encoder, checkpoint)
+    load_encoder(encoder, pretrained, checkpoint)
     return encoder
 
 
@@ -202,6 +205,5 @@ def load_classifier(
             model.load_state_dict(weights)
         preprocessing = resolve_data_config({}, pretrained_cfg=preprocessing)
     except Exception as error:  # damaged files raise nearly anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"--checkpoint {folder} can't be opened: {reason}") from error
+        raise ValueError(f"--checkpoint {folder} can't be opened: {first_line(error)}") from error
     return model.eval(), names, preprocessing

@@ -19,9 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mae_et.config import to_dict
+from mae_et.features import Features, ProbeImages
 from mae_et.launch import main_process_first, make_accelerator
-from mae_et.probe import Features, Probe, knn_accuracy, linear_probe
+from mae_et.plain import to_dict
+from mae_et.probe import knn_accuracy, linear_probe
+from mae_et.runfolder import writing_to
 
 from .classifier import build_encoder
 from .config import FinetuneConfig
@@ -91,14 +93,12 @@ def cached_features(
             features: Tensor = encoder(images)
         return features
 
-    computed = Probe(
+    computed = ProbeImages(
         train=evaluation_stream(config, splits.train),
         test=evaluation_stream(config, splits.held_out),
-        options=config.probe,
         chunk_size=config.optim.micro_batch_size or min(config.optim.batch_size, 256),
         num_workers=config.data.num_workers,
         max_bad_share=config.data.max_bad_share,
-        seed=config.run.seed,
     ).features(accelerator, forward)
     if computed is not None:
         _write(file, key, *computed)
@@ -141,14 +141,10 @@ def _make_folder(folder: Path) -> None:
     Raises:
         ValueError: nothing can be written there.
     """
-    try:
+    with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
         (folder / ".writable").unlink()
-    except OSError as error:
-        raise ValueError(
-            f"run.output_dir must be a folder to write in, got {folder} ({error})"
-        ) from error
 
 
 def _write(file: Path, key: str, train: Features, test: Features) -> None:

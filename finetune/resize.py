@@ -25,6 +25,7 @@ from timm.layers import PatchEmbed
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from mae_et.config import first_line
 from mae_et.curriculum import Size, as_pair, as_size
 
 from .tables import Table, find, match_tables, named_tensors
@@ -116,8 +117,9 @@ class SizedModel(nn.Module):
                 twin = self._make_twin(pair)
                 logits = self._run(twin, images)
         except Exception as error:  # networks raise what they like where a size does not suit them
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{name} does not fit input size {size}: {reason}") from error
+            raise ValueError(
+                f"{name} does not fit input size {size}: {first_line(error)}"
+            ) from error
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if shape != (2, self.num_classes):
             raise ValueError(

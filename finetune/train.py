@@ -11,26 +11,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mae_et import data
+from mae_et.checkpoint import save_beside
 from mae_et.cli import Resume
 from mae_et.curriculum import Curriculum, as_pair, chunks_per_micro_batch, num_training_steps
+from mae_et.features import compute_outputs
 from mae_et.launch import main_process_first, make_accelerator
 from mae_et.loop import Chunks, Trainer, train
 from mae_et.lowfreq import low_frequency_crop
 from mae_et.optim import accumulate_gradients, adamw
-from mae_et.probe import compute_outputs
-from mae_et.runfolder import RunFolder, describe_run, read_metrics
+from mae_et.runfolder import RunFolder, describe_run, top1_history
 
 from .classifier import build_classifier, parameter_groups, save_classifier, size_multiple
 from .config import FinetuneConfig
@@ -123,7 +123,7 @@ class Finetuner(Trainer):
         self.average = None
         if config.optim.ema_decay is not None:
             self.average = ModelEmaV3(model.model, config.optim.ema_decay, use_warmup=True)
-            save_with_checkpoints(accelerator, self.average.module, "average.safetensors")
+            save_beside(accelerator, self.average.module, "average.safetensors")
         self.statistics = [
             values
             for module in model.model.modules()
@@ -241,18 +241,20 @@ class Finetuner(Trainer):
             "eval_loss": self.accelerator.reduce(loss, "sum").item() / number,
         }
 
-    def on_evaluation(self, run: RunFolder, scores: dict[str, float], done: int) -> None:
+    def on_evaluation(self, run: RunFolder, scores: dict[str, float]) -> None:
         """Keep the best classifier."""
-        if self.accelerator.is_main_process and scores["top1"] >= max(_top1(run, done), default=0):
+        if not self.accelerator.is_main_process:
+            return
+        if scores["top1"] >= max(top1_history(run.path), default=0):
             self.save(run.path / "best", scores)
 
-    def is_over(self, run: RunFolder, done: int) -> bool:
+    def is_over(self, run: RunFolder) -> bool:
         """Whether the last `run.patience` evaluations brought nothing better."""
         patience = self.config.run.patience
         if patience is None:
             return False
         is_over = [False]
-        if self.accelerator.is_main_process and (top1 := _top1(run, done)):
+        if self.accelerator.is_main_process and (top1 := top1_history(run.path)):
             is_over = [len(top1) - 1 - top1.index(max(top1)) >= patience]
         broadcast_object_list(is_over)
         return is_over[0]
@@ -260,7 +262,7 @@ class Finetuner(Trainer):
     def finish(self, run: RunFolder, chunks: Chunks) -> None:
         """Write the last classifier, and what the best one makes of the held-out images."""
         accelerator, best = self.accelerator, run.path / "best"
-        top1 = _top1(run, self.schedule.num_steps) or [math.nan]  # none: metrics are gone
+        top1 = top1_history(run.path) or [math.nan]  # none: metrics are gone
         if accelerator.is_main_process:
             self.save(run.path / "last", {"top1": top1[-1]})
         accelerator.wait_for_everyone()
@@ -279,24 +281,3 @@ class Finetuner(Trainer):
         save_classifier(
             self.classifier, folder, self.config.model, self.config.data, self.class_names, scores
         )
-
-
-def _top1(run: RunFolder, done: int) -> list[float]:
-    """The accuracies of a run's evaluations up to a step, in order."""
-    return [
-        line["top1"] for line in read_metrics(run.path) if "top1" in line and line["step"] <= done
-    ]
-
-
-def save_with_checkpoints(accelerator: Accelerator, module: nn.Module, name: str) -> None:
-    """Have checkpoints hold a further module, as safetensors (accelerate's own way is a pickle)."""
-
-    def save(_: Any, __: Any, folder: str) -> None:
-        if accelerator.is_main_process:
-            save_file(module.state_dict(), Path(folder) / name)
-
-    def load(_: Any, folder: str) -> None:
-        module.load_state_dict(load_file(Path(folder) / name))
-
-    accelerator.register_save_state_pre_hook(save)
-    accelerator.register_load_state_pre_hook(load)

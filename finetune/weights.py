@@ -9,7 +9,7 @@ from pathlib import Path
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_et.pretrained import Pretrained, check_architecture, read_pretrained
+from mae_et.pretrained import Pretrained, check_architecture
 from mae_et.timm_folder import handed_on
 from mae_et.weights import folder_config, load_weights
 
@@ -17,20 +17,22 @@ log = logging.getLogger(__name__)
 
 
 def load_encoder(
-    classifier: nn.Module, checkpoint: str, class_names: Sequence[str] | None = None
+    classifier: nn.Module,
+    pretrained: Pretrained,
+    checkpoint: str,
+    class_names: Sequence[str] | None = None,
 ) -> None:
     """Load all but the head, and the head too if it is for the same classes.
 
     Args:
         classifier: gets the weights; a VisionTransformer's positions are resampled to its grid.
-        checkpoint: see `mae_et.pretrained.read_pretrained` for the kinds; or a fine-tuning run.
+        pretrained: what `mae_et.pretrained.read_pretrained` has read.
+        checkpoint: where it is from.
         class_names: of the classifier; None for an encoder without a head.
 
     Raises:
-        ValueError: the checkpoint is missing, damaged, unsafe, or of another architecture.
+        ValueError: the checkpoint is of another architecture.
     """
-    path = handed_on(Path(checkpoint))
-    pretrained = read_pretrained(path)
     if isinstance(classifier, VisionTransformer):
         weights = _weights_of_vit(classifier, pretrained, checkpoint)
     else:
@@ -38,7 +40,7 @@ def load_encoder(
     own = classifier.state_dict()
     heads = _head_names(classifier)
     old_head = {name: value for name, value in weights.items() if name.startswith(heads)}
-    if old_head and not _is_for(path, class_names, old_head, own):
+    if old_head and not _is_for(handed_on(Path(checkpoint)), class_names, old_head, own):
         weights = {name: value for name, value in weights.items() if name not in old_head}
         if class_names is not None:
             log.warning("the checkpoint's head has other classes; a new one takes its place")

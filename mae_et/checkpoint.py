@@ -16,11 +16,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .cli import RunStoppedError
@@ -133,6 +134,20 @@ def save_unwrapped(accelerator: Accelerator) -> None:
 
     accelerator.register_save_state_pre_hook(before_save)
     accelerator.register_load_state_pre_hook(before_load)
+
+
+def save_beside(accelerator: Accelerator, module: nn.Module, name: str) -> None:
+    """Have checkpoints hold a further module, as safetensors (accelerate's own way is a pickle)."""
+
+    def save(_: Any, __: Any, folder: str) -> None:
+        if accelerator.is_main_process:
+            save_file(module.state_dict(), Path(folder) / name)
+
+    def load(_: Any, folder: str) -> None:
+        module.load_state_dict(load_file(Path(folder) / name))
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
 
 
 def latest_checkpoint(run: Path) -> Path | None:

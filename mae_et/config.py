@@ -7,8 +7,8 @@ A recipe is a YAML file of these fields; the command line overrides any of them
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .curriculum import Curriculum, Size, as_pair
@@ -30,6 +30,11 @@ def check(ok: bool, name: str, value: object, allowed: str) -> None:
     """
     if not ok:
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of any library says in one line; its kind if it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def check_positive(section: object, prefix: str, *names: str) -> None:
@@ -366,65 +371,3 @@ def check_channels(in_chans: int, mean: Sequence[float], std: Sequence[float]) -
     check(all(0 < value < math.inf for value in std), "data.std", std, "above 0 and finite")
     for name, value in (("mean", mean), ("std", std)):
         check(len(value) == in_chans, f"data.{name}", value, f"{in_chans} numbers, one per channel")
-
-
-FREE_ON_RESUME = frozenset(
-    {
-        "data.num_workers",
-        "eval.knn_every",
-        "eval.linear_every",
-        "eval.images",
-        "run.patience",
-        "data.max_bad_share",
-        "optim.max_skipped_steps",
-        "optim.micro_batch_size",
-        "run.compile",
-        "run.log_every",
-        "run.eval_every",
-        "run.checkpoint_every",
-        "run.keep_checkpoints",
-        "run.tracker",
-        "run.progress",
-        "run.output_dir",
-    }
-)
-"""Fields that may differ between a run and its continuation: none of them changes what is learned.
-
-The size of micro-batches, like the number of processes, changes the order of summation and so the
-last bits of the weights. (In fine-tuning also the random draws of mixup and drop path.)
-"""
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections to dotted fields: {"optim": {"epochs": 1}} -> {"optim.epochs": 1}."""
-    fields: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            fields |= flatten(value, f"{prefix}{name}.")
-        else:
-            fields[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return fields
-
-
-def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """'field: old -> new' for each field that may not change on resume."""
-    before, after = flatten(old), flatten(new)
-    return [
-        f"{name}: {before.get(name)} -> {after.get(name)}"
-        for name in sorted(before.keys() | after.keys())
-        if name not in FREE_ON_RESUME and before.get(name) != after.get(name)
-    ]
-
-
-def to_dict(config: object) -> dict[str, Any]:
-    """Plain nested dicts, lists and numbers, as YAML and JSON hold them."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(item) for item in value]
-        return value
-
-    result: dict[str, Any] = plain(asdict(config))  # type: ignore[call-overload]
-    return result

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -91,15 +90,7 @@ class _Vote:
         return bool(self._vote)
 
 
-def shield_workers(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """Have a loader's workers ignore the signals, which may be sent to all processes of a run.
-
-    They end when the run does, or when they find it gone.
-    """
-    loader.worker_init_fn = _ignore_signals
-    return loader
-
-
-def _ignore_signals(worker: int) -> None:
+def ignore_signals(_worker: int) -> None:
+    """Have a loader's worker end when the run does, or when it finds it gone."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

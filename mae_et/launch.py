@@ -18,7 +18,8 @@ from accelerate.utils import (
 )
 
 from .cli import RunInterruptedError
-from .config import RunConfig, flatten, to_dict
+from .config import RunConfig
+from .plain import flatten, to_dict
 
 Result = TypeVar("Result")
 
@@ -68,16 +69,17 @@ def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> 
     Raises:
         ValueError: in every process, if the work raised one in the main process.
     """
-    result, errors = None, [""]
+    results: list[Result] = []
+    errors = [""]
     if accelerator.is_main_process:
         try:
-            result = work()
+            results = [work()]
         except ValueError as error:
             errors = [str(error)]
     (error_line,) = broadcast_object_list(errors)
     if error_line:
         raise ValueError(error_line)
-    return work() if result is None else result
+    return results[0] if results else work()
 
 
 def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> list[GeneralTracker]:

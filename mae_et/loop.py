@@ -18,7 +18,7 @@ from .checkpoint import load_checkpoint, save_checkpoint, save_unwrapped
 from .cli import RunInterruptedError, RunStoppedError
 from .config import OptimConfig, RunConfig
 from .curriculum import Curriculum
-from .interrupt import Interrupt, shield_workers
+from .interrupt import Interrupt
 from .launch import start_trackers
 from .meter import Meter, UnreadableImages, describe
 from .optim import learning_rate, set_learning_rate, step_if_finite
@@ -125,11 +125,11 @@ class Trainer(ABC):
         """The further scores that are due after `done` steps; none if none are."""
         return {}
 
-    def on_evaluation(self, run: RunFolder, scores: dict[str, float], done: int) -> None:  # noqa: B027
+    def on_evaluation(self, run: RunFolder, scores: dict[str, float]) -> None:  # noqa: B027
         """An evaluation has been written down; there may be nothing to do about it."""
 
-    def is_over(self, run: RunFolder, done: int) -> bool:
-        """Whether training ends before its time, by what was written down up to `done` steps."""
+    def is_over(self, run: RunFolder) -> bool:
+        """Whether training ends before its time, by what has been written down."""
         return False
 
     @abstractmethod
@@ -170,9 +170,9 @@ def train(
     batches = data.StepBatches(
         start, num_steps, batch_size=batch_size, chunk_size=chunk_size, rank=rank, world=world
     )
-    loader = shield_workers(data.make_loader(train_images, batches, workers, on_cuda))
+    loader = data.make_loader(train_images, batches, workers, on_cuda)
     shard = data.shard(len(eval_images), chunk_size, rank, world)
-    eval_loader = shield_workers(data.make_loader(eval_images, shard, workers, on_cuda))
+    eval_loader = data.make_loader(eval_images, shard, workers, on_cuda)
 
     meter = Meter(accelerator, config.optim.max_skipped_steps)
     unreadable = UnreadableImages(
@@ -182,7 +182,7 @@ def train(
     is_shown = config.run.progress and accelerator.is_main_process
     bar = tqdm(total=num_steps, initial=start, disable=not is_shown)
 
-    is_over = trainer.is_over(run, start)
+    is_over = trainer.is_over(run)
     steps = range(start, start if is_over else num_steps)
     with bar, Interrupt(accelerator) as interrupt:
         for step in steps:
@@ -213,8 +213,8 @@ def train(
                         run.write_metrics(scores, done)
                     if is_evaluation:
                         check_finite(scores)
-                        trainer.on_evaluation(run, scores, done)
-                        is_over = trainer.is_over(run, done)
+                        trainer.on_evaluation(run, scores)
+                        is_over = trainer.is_over(run)
                     if is_save or is_over:
                         is_saved = save_checkpoint(
                             accelerator, run.path, done, config.run.keep_checkpoints

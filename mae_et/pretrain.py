@@ -20,7 +20,7 @@ from torch import Tensor
 from . import data
 from .checkpoint import latest_checkpoint
 from .cli import Resume
-from .config import PretrainConfig, to_dict
+from .config import PretrainConfig
 from .curriculum import (
     Curriculum,
     Size,
@@ -28,14 +28,16 @@ from .curriculum import (
     chunks_per_micro_batch,
     num_training_steps,
 )
+from .features import ProbeImages, load_probe_images
 from .launch import main_process_first, make_accelerator
 from .loop import Chunks, Trainer, is_due, train
 from .lowfreq import low_frequency_crop
 from .meter import StageWait
 from .model import MaskedAutoencoder
 from .optim import accumulate_gradients, adamw
+from .plain import to_dict
 from .pretrained import load_initial_weights
-from .probe import Probe, load_probe_images
+from .probe import probe_scores
 from .runfolder import RunFolder, describe_run
 from .timm_folder import export_encoder
 
@@ -72,10 +74,19 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
     train_images, eval_images, curriculum = main_process_first(
         accelerator, lambda: load_images(config, model)
     )
-    probe = None
+    probe_images = None
     if config.eval.knn_every is not None or config.eval.linear_every is not None:
-        probe = main_process_first(accelerator, lambda: load_probe(config, model, chunk_size))
-    trainer = Pretrainer(config, accelerator, model, curriculum, probe)
+        load_labelled = partial(
+            load_probe_images,
+            config.eval,
+            config.data,
+            size=as_pair(model.full_size),
+            in_chans=model.in_chans,
+            chunk_size=chunk_size,
+            seed=config.run.seed,
+        )
+        probe_images = main_process_first(accelerator, load_labelled)
+    trainer = Pretrainer(config, accelerator, model, curriculum, probe_images)
     with RunFolder(
         config.run.output_dir, describe_run(config, train_images, eval_images), resume, accelerator
     ) as run:
@@ -99,7 +110,7 @@ class Pretrainer(Trainer):
         accelerator: Accelerator,
         model: MaskedAutoencoder,
         curriculum: Curriculum,
-        probe_images: Probe | None = None,
+        probe_images: ProbeImages | None = None,
     ) -> None:
         groups = param_groups_weight_decay(model, config.optim.weight_decay)
         super().__init__(config, accelerator, model, adamw(groups, config.optim.betas), curriculum)
@@ -146,13 +157,12 @@ class Pretrainer(Trainer):
 
     def on_window(self, metrics: Mapping[str, Any]) -> None:
         """Advise, once, to shrink images in the loader if a small stage waits for it."""
-        share = self.waiting.add(metrics)
-        could_switch = (
-            self.config.data.downsample == "device" and metrics["size"] != self.schedule.full_size
-        )
-        is_new = could_switch and not self.is_advised
-        if share > MAX_WAIT and is_new and self.accelerator.is_main_process:
-            self.is_advised = True
+        share, source = self.waiting.add(metrics), self.config.data
+        is_small = metrics["size"] != self.schedule.full_size
+        if share <= MAX_WAIT or not is_small or source.downsample != "device" or self.is_advised:
+            return
+        self.is_advised = True
+        if self.accelerator.is_main_process:
             log.warning(
                 "%.0f %% of the time at size %s went into waiting for images. With data.downsample "
                 "loader, workers decode and hand over no more than a small stage needs (a new run; "
@@ -196,8 +206,12 @@ class Pretrainer(Trainer):
         features = self.probe_images.features(self.accelerator, self.features)
         scores: list[dict[str, float]] = [{}]
         if features is not None:
-            device = self.accelerator.device
-            scores = [self.probe_images.scores(*features, device, knn=knn, linear=linear)]
+            seed, device = self.config.run.seed, self.accelerator.device
+            scores = [
+                probe_scores(
+                    *features, self.config.probe, knn=knn, linear=linear, seed=seed, device=device
+                )
+            ]
         broadcast_object_list(scores)
         return scores[0]
 
@@ -233,21 +247,6 @@ def build_curriculum(
     for stage in curriculum.stages:
         model.check_input_size(stage.size)
     return curriculum
-
-
-def load_probe(config: PretrainConfig, model: MaskedAutoencoder, chunk_size: int) -> Probe:
-    """The labelled images of the run's probes."""
-    size, source, seed = as_pair(model.full_size), config.data, config.run.seed
-    train, test = load_probe_images(config.eval, source, size, model.in_chans, seed)
-    return Probe(
-        train=train,
-        test=test,
-        options=config.probe,
-        chunk_size=chunk_size,
-        num_workers=source.num_workers,
-        max_bad_share=source.max_bad_share,
-        seed=seed,
-    )
 
 
 def load_images(

@@ -13,7 +13,7 @@ from typing import Any
 from timm.models.vision_transformer import Block
 from torch import Tensor
 
-from .curriculum import as_pair, as_size
+from .curriculum import Size, as_pair, as_size
 from .model import MaskedAutoencoder
 from .pos_embed import Grid, resample_table
 from .weights import (
@@ -88,11 +88,9 @@ def read_pretrained(path: Path) -> Pretrained:
     config = folder_config(path)
     if config.get("model_type") == "vit_mae":
         arguments, weights = read_vit_mae(path, config)
-        sides = zip(as_pair(arguments["image_size"]), as_pair(arguments["patch_size"]), strict=True)
-        rows, columns = (image // patch for image, patch in sides)
         return Pretrained(
             weights=weights,
-            grid=(rows, columns),
+            grid=_grid(arguments["image_size"], arguments["patch_size"]),
             num_heads=arguments["encoder_args"]["num_heads"],
             decoder_num_heads=arguments["decoder_num_heads"],
         )
@@ -112,12 +110,16 @@ def _read_timm_folder(path: Path, config: Mapping[str, Any]) -> Pretrained:
     weights = with_prefix(read_weights(path / "model.safetensors"))
     try:
         arguments = config["model_args"]
-        sides = zip(as_pair(arguments["img_size"]), as_pair(arguments["patch_size"]), strict=True)
-        rows, columns = (image // patch for image, patch in sides)
+        grid = _grid(arguments["img_size"], arguments["patch_size"])
     except (KeyError, TypeError):
         return Pretrained(weights=weights)  # not of ours
     heads = arguments.get("num_heads")
-    return Pretrained(weights=weights, grid=(rows, columns), num_heads=heads)
+    return Pretrained(weights=weights, grid=grid, num_heads=heads)
+
+
+def _grid(image_size: Size, patch_size: Size) -> Grid:
+    (height, width), (rows, columns) = as_pair(image_size), as_pair(patch_size)
+    return height // rows, width // columns
 
 
 def _as_pretrained(model: MaskedAutoencoder, weights: dict[str, Tensor]) -> Pretrained:

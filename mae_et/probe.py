@@ -1,124 +1,48 @@
 """Probes: how well the features of a frozen encoder tell classes apart, without fine-tuning it.
 
-Features (N, D) are computed once. The k-nearest-neighbour probe follows DINO
-(https://arxiv.org/abs/2104.14294, Appendix F), the linear one MAE (https://arxiv.org/abs/2111.06377,
-Appendix A.1): features normalised without affine parameters, then a linear layer, without weight
-decay. It differs in two things: SGD in place of LARS, which is made for batches of 16,384; and no
-augmentation, since features are computed once.
+The k-nearest-neighbour probe follows DINO (https://arxiv.org/abs/2104.14294, Appendix F), the
+linear one MAE (https://arxiv.org/abs/2111.06377, Appendix A.1): features normalised without affine
+parameters, then a linear layer, without weight decay. It differs in two things: SGD in place of
+LARS, which is made for batches of 16,384; and no augmentation, since features are computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
-import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import data
-from .cli import RunStoppedError
-from .config import DataConfig, EvalConfig, ProbeConfig
-from .interrupt import shield_workers
-from .labels import LabelledImages, check_every_class
+from .config import ProbeConfig
+from .features import Features
 from .optim import learning_rate
 
 MAX_REPEATED = 10_000
 """Up to this many training images, a tenth is too few to choose a learning rate by."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Features:
-    """Features (N, D) float32 and labels (N,) of images, on the CPU."""
-
-    values: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, rows: Tensor) -> Features:
-        """The features of some images."""
-        return Features(values=self.values[rows], labels=self.labels[rows])
-
-
-@torch.no_grad()
-def compute_outputs(
-    accelerator: Accelerator,
-    forward: Callable[[Tensor], Tensor],
-    chunks: Iterator[dict[str, Any]],
-    num_images: int,
-) -> tuple[Tensor, dict[str, Tensor]] | None:
-    """The outputs of a model for all images of a stream, gathered in the main process.
-
-    Args:
-        accelerator: of this process.
-        forward: images as the stream gives them, (n, C, H, W) -> (n, D).
-        chunks: of this process's share, as `data.shard` divides it.
-        num_images: of the stream.
-
-    Returns:
-        In the main process (N, D) float32, and the other fields of the samples (N,), on the CPU
-        and in the stream's order; elsewhere None.
-    """
-    parts = []
-    for chunk in chunks:
-        batch = data.join([chunk], accelerator.device)
-        outputs = forward(batch.pop("image")).float()
-        parts.append({name: value.cpu() for name, value in {"output": outputs, **batch}.items()})
-    mine = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
-    world, is_main = accelerator.num_processes, accelerator.is_main_process
-    gathered: list[Any] = [mine] * world
-    if world > 1:
-        torch.distributed.gather_object(mine, gathered if is_main else None)
-    if not is_main:
-        return None
-    fields = {
-        name: value.new_empty(num_images, *value.shape[1:]) for name, value in gathered[0].items()
-    }
-    for rank, part in enumerate(gathered):
-        for name, value in part.items():
-            fields[name][rank::world] = value
-    return fields.pop("output"), fields
-
-
-def compute_features(
-    accelerator: Accelerator,
-    forward: Callable[[Tensor], Tensor],
-    images: data.SampleStream,
-    chunk_size: int,
-    num_workers: int,
-    max_bad_share: float,
-) -> Features | None:
-    """The features of all readable images of a stream; see `compute_outputs`.
-
-    Raises:
-        RunStoppedError: more than `max_bad_share` of the images are unreadable.
-    """
-    shard = data.shard(
-        len(images), chunk_size, accelerator.process_index, accelerator.num_processes
-    )
-    on_cuda = accelerator.device.type == "cuda"
-    loader = shield_workers(data.make_loader(images, shard, num_workers, on_cuda))
-    result = compute_outputs(accelerator, forward, iter(loader), len(images))
-    readable = None
-    unreadable = [0]
-    if result is not None:
-        values, fields = result
-        features = Features(values=values, labels=fields["label"])
-        readable = features.take(fields["is_own"])
-        unreadable = [len(features) - len(readable)]
-    broadcast_object_list(unreadable)
-    if unreadable[0] > max_bad_share * len(images):
-        raise RunStoppedError(
-            f"{unreadable[0]} of {len(images)} images to probe are unreadable, and "
-            f"data.max_bad_share allows {max_bad_share:.2%}"
+def probe_scores(
+    train: Features,
+    test: Features,
+    options: ProbeConfig,
+    *,
+    knn: bool,
+    linear: bool,
+    seed: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """ "knn_top1" if asked for; "linear_top1" and its "linear_rate" if asked for."""
+    scores: dict[str, float] = {}
+    if knn:
+        k, temperature = options.k, options.temperature
+        scores["knn_top1"] = knn_accuracy(train, test, k=k, temperature=temperature, device=device)
+    if linear:
+        scores["linear_top1"], scores["linear_rate"] = linear_probe(
+            train, test, options, seed=seed, device=device
         )
-    return readable
+    return scores
 
 
 @torch.no_grad()
@@ -236,122 +160,3 @@ def _batches(features: Features, size: int) -> Iterator[tuple[Tensor, Tensor]]:
 def _logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(n, D), (R, D, classes), (R, 1, classes) -> (R, n, classes)."""
     return torch.baddbmm(bias, features.expand(len(weight), -1, -1), weight)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """Labelled images, and the probes of an encoder on them.
-
-    Args:
-        train: stream of the images that are learnt from; its samples have "image", "label", and
-            "is_own": whether the image is the sample's own, not in the place of an unreadable one.
-        test: stream of the images that are classified.
-        options: of the probes.
-        chunk_size: images that a process handles at a time.
-        num_workers: loader processes.
-        max_bad_share: share of the images that may be unreadable.
-        seed: of the linear probe.
-    """
-
-    train: data.SampleStream
-    test: data.SampleStream
-    options: ProbeConfig
-    chunk_size: int
-    num_workers: int
-    max_bad_share: float
-    seed: int
-
-    def features(
-        self, accelerator: Accelerator, forward: Callable[[Tensor], Tensor]
-    ) -> tuple[Features, Features] | None:
-        """The features of both in the main process; None elsewhere.
-
-        Args:
-            accelerator: of this process; each computes a share of the features.
-            forward: images as the streams give them, (n, C, H, W) -> (n, D).
-
-        Raises:
-            RunStoppedError: too many images are unreadable.
-        """
-        train, test = (
-            compute_features(
-                accelerator,
-                forward,
-                images,
-                self.chunk_size,
-                self.num_workers,
-                self.max_bad_share,
-            )
-            for images in (self.train, self.test)
-        )
-        return None if train is None or test is None else (train, test)
-
-    def scores(
-        self, train: Features, test: Features, device: torch.device, *, knn: bool, linear: bool
-    ) -> dict[str, float]:
-        """ "knn_top1" if asked for; "linear_top1" and its "linear_rate" if asked for."""
-        scores: dict[str, float] = {}
-        if knn:
-            k, temperature = self.options.k, self.options.temperature
-            scores["knn_top1"] = knn_accuracy(
-                train, test, k=k, temperature=temperature, device=device
-            )
-        if linear:
-            scores["linear_top1"], scores["linear_rate"] = linear_probe(
-                train, test, self.options, seed=self.seed, device=device
-            )
-        return scores
-
-
-class LabelledCrop:
-    """The centre of the image as "image" (C, H, W) uint8, its "label", and whether it "is_own"."""
-
-    def __init__(self, size: tuple[int, int], labels: Any) -> None:
-        self.crop = data.centre_crop(size)
-        self.labels = labels
-
-    def __call__(self, image: data.EncodedImage, index: int, number: int) -> dict[str, Any]:
-        label = int(self.labels[index])
-        return {"image": self.crop(image.decode()), "label": label, "is_own": index == number}
-
-
-def load_probe_images(
-    options: EvalConfig, source: DataConfig, size: tuple[int, int], in_chans: int, seed: int
-) -> tuple[data.SampleStream, data.SampleStream]:
-    """The streams that a run's probes learn from and classify, of `options.images` each at most.
-
-    Args:
-        options: where the labels are.
-        source: the run's own data, for labels that are there.
-        size: (height, width) in pixels.
-        in_chans: image channels.
-        seed: chooses the images.
-
-    Raises:
-        ValueError: there are no labels, or one class only.
-    """
-    path, split, eval_split = source.path, source.split, source.eval_split
-    image_column = source.image_column
-    if options.path is not None:
-        path, split, eval_split = options.path, options.split, None
-        image_column = options.image_column
-    assert path is not None
-    train_rows, test_rows = data.train_and_eval_splits(
-        path, split, eval_split, options.images, seed
-    )
-    field = "eval.label_column"
-    train = LabelledImages(train_rows, options.label_column, field=field)
-    test = LabelledImages(test_rows, options.label_column, train.class_names, field=field)
-    order = np.random.default_rng([seed, 3]).permutation(len(train))
-    train.take(np.sort(order[: options.images]))
-    check_every_class(train.labels, train.class_names, field)
-    train_stream, test_stream = (
-        data.SampleStream(
-            data.ImageTable(part.dataset, image_column, in_chans),
-            LabelledCrop(size, part.labels),
-            seed,
-            shuffle=False,
-        )
-        for part in (train, test)
-    )
-    return train_stream, test_stream

@@ -14,7 +14,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,8 +26,8 @@ from accelerate.utils import broadcast_object_list
 
 from .checkpoint import remove_unfinished, sound_checkpoint
 from .cli import Resume, RunInterruptedError
-from .config import changed_fields, to_dict
 from .launch import main_process_first
+from .plain import changed_fields, to_dict
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class RunFolder:
         if self.accelerator.is_main_process:
             self._lock.close()
 
-    def _open(self, config: Mapping[str, Any], resume: Resume) -> bool:
+    def _open(self, config: Mapping[str, Any], resume: Resume) -> None:
         if self.accelerator.is_main_process:
             holds_run = (self.path / "config.yaml").exists()
             if resume is True and not holds_run:
@@ -93,7 +94,6 @@ class RunFolder:
                 unfinished = self.path / "config.yaml.tmp"
                 unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False))
                 unfinished.rename(self.path / "config.yaml")
-        return True
 
     def _check_new(self) -> None:
         names = ("config.yaml", "metrics.jsonl", "checkpoints")
@@ -159,18 +159,28 @@ class RunFolder:
             self._unwritten.pop(name, None)
 
 
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """
+    Raises:
+        ValueError: for an error of writing to a run's folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"run.output_dir must be a folder to write in, got {path} ({error})"
+        ) from error
+
+
 def _lock(path: Path) -> IO[str]:
     """Lock a folder until the returned file is closed, at the latest by the end of the process.
 
     A record lock: loader processes do not inherit it, and a killed run leaves none.
     """
-    try:
+    with writing_to(path):
         path.mkdir(parents=True, exist_ok=True)
         file = (path / ".lock").open("a")
-    except OSError as error:
-        raise ValueError(
-            f"run.output_dir must be a folder to write in, got {path} ({error})"
-        ) from error
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -215,3 +225,8 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
             continue  # cut by a kill, or empty
         lines[line["step"], "loss" not in line] = line  # a step and its scores
     return [lines[key] for key in sorted(lines)]
+
+
+def top1_history(run: Path) -> list[float]:
+    """The accuracies of a fine-tuning run's evaluations, in order."""
+    return [float(line["top1"]) for line in read_metrics(run) if "top1" in line]

@@ -21,8 +21,9 @@ from finetune.config import DataConfig, ModelConfig
 from finetune.data import EvalTransform
 from mae_et.config import ProbeConfig
 from mae_et.data import ImageTable, SampleStream, load_splits
+from mae_et.features import compute_features
 from mae_et.labels import LabelledImages
-from mae_et.probe import compute_features, linear_accuracies
+from mae_et.probe import linear_accuracies
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mae_et.runfolder import read_metrics
+from mae_et.runfolder import read_metrics, top1_history
 
 
 def stages(run: Path) -> list[dict[str, Any]]:
@@ -32,7 +32,7 @@ def stages(run: Path) -> list[dict[str, Any]]:
 
 def accuracy(run: Path) -> float:
     """Top-1 accuracy after the last step. (The best step was chosen by looking at these images.)"""
-    return [line["top1"] for line in read_metrics(run) if "top1" in line][-1]
+    return top1_history(run)[-1]
 
 
 def training_seconds(run: Path) -> float:

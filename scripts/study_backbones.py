@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from finetune.classifier import build_classifier
 from finetune.config import ModelConfig
-from mae_et.runfolder import read_metrics
+from mae_et.runfolder import top1_history
 
 SIZES = (40, 48, 56)
 SWIN = "{patch_size: 2, embed_dim: 32, depths: [1, 1, 2], num_heads: [1, 2, 4]}"
@@ -71,10 +71,6 @@ def train(out: Path, family: str, curriculum: str) -> Path:
     return folder
 
 
-def last_accuracy(folder: Path) -> float:
-    return [float(line["top1"]) for line in read_metrics(folder) if "top1" in line][-1]
-
-
 def step_times(family: str, rounds: int, batch_size: int = 30) -> dict[int, float]:
     """Milliseconds per image of a training step at each size: alternated, medians."""
     encoder, arguments = FAMILIES[family]
@@ -112,7 +108,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     for family in options.families:
         names = ("efficienttrain", "constant")
-        top1 = {name: last_accuracy(train(out, family, name)) for name in names}
+        top1 = {name: top1_history(train(out, family, name))[-1] for name in names}
         results[family] = {"ms_per_image": step_times(family, options.rounds), "top1": top1}
         print(family, json.dumps(results[family]), flush=True)
     text = json.dumps({"families": results, **facts()}, indent=2)

@@ -25,7 +25,7 @@ from typing import Any
 
 from _runs import ROOT, facts, run
 
-from mae_et.runfolder import read_metrics
+from mae_et.runfolder import top1_history
 
 # Share of the labels -> epochs and batch size of fine-tuning; the peak rate is 1e-3 throughout.
 LABELS = {0.01: (30, 32), 0.1: (6, 64), 1.0: (1, 128)}
@@ -64,7 +64,7 @@ def accuracy(out: Path, data: str, column: str, share: float, seed: int, encoder
         fields |= {"checkpoint": encoder}
     if not (folder / "report.json").exists():
         run("finetune", folder, "--config=demo", **fields)
-    return [float(line["top1"]) for line in read_metrics(folder) if "top1" in line][-1]
+    return top1_history(folder)[-1]
 
 
 def table(scores: dict[str, dict[str, list[float]]]) -> str:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
 from mae_et.config import ProbeConfig
-from mae_et.probe import Features, Probe, knn_accuracy, linear_accuracies, linear_probe
+from mae_et.features import Features, ProbeImages
+from mae_et.probe import knn_accuracy, linear_accuracies, linear_probe
 from mae_et.runfolder import read_metrics
 
 from .conftest import launch_two, tiny, tiny_finetune
@@ -149,8 +150,8 @@ def test_probes_from_the_command_line(
     assert f"{knn['top1']:.2%}" in capsys.readouterr().out
 
     computed = []
-    features = Probe.features
-    monkeypatch.setattr(Probe, "features", lambda *a: computed.append(1) or features(*a))
+    features = ProbeImages.features
+    monkeypatch.setattr(ProbeImages, "features", lambda *a: computed.append(1) or features(*a))
 
     def linear(**changes: object) -> dict[str, float]:
         options = {**probe, **changes, "mode": "linear"}

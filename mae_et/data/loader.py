@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..interrupt import ignore_signals
 from .stream import SampleStream, StepBatches
 
 
@@ -18,7 +19,10 @@ def make_loader(
     num_workers: int,
     pin_memory: bool,
 ) -> DataLoader[dict[str, Any]]:
-    """A loader of the stream's samples, in the order of the batches."""
+    """A loader of the stream's samples, in the order of the batches.
+
+    Its workers ignore the signals that ask a run to stop, which may be sent to all its processes.
+    """
     return DataLoader(
         stream,
         batch_sampler=batches,
@@ -26,6 +30,7 @@ def make_loader(
         pin_memory=pin_memory,
         collate_fn=collate,
         prefetch_factor=2 if num_workers else None,
+        worker_init_fn=ignore_signals,
     )
 
 

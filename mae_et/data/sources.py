@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from ..config import PATH_KINDS
+from ..config import PATH_KINDS, first_line
 
 
 def load_splits(path: str) -> dict[str, datasets.Dataset]:
@@ -34,8 +34,9 @@ def load_splits(path: str) -> dict[str, datasets.Dataset]:
         else:
             splits = datasets.load_dataset(kind, data_files=location)
     except Exception as error:  # the libraries behind these raise many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"data.path {path!r} holds no data set of this kind: {reason}") from error
+        raise ValueError(
+            f"data.path {path!r} holds no data set of this kind: {first_line(error)}"
+        ) from error
     if isinstance(splits, datasets.Dataset):
         splits = {"train": splits}
     if not any(len(split) for split in splits.values()):

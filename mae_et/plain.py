@@ -1,0 +1,68 @@
+"""Configurations as plain data: written down, flattened, and compared when a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+FREE_ON_RESUME = frozenset(
+    {
+        "data.num_workers",
+        "eval.knn_every",
+        "eval.linear_every",
+        "eval.images",
+        "run.patience",
+        "data.max_bad_share",
+        "optim.max_skipped_steps",
+        "optim.micro_batch_size",
+        "run.compile",
+        "run.log_every",
+        "run.eval_every",
+        "run.checkpoint_every",
+        "run.keep_checkpoints",
+        "run.tracker",
+        "run.progress",
+        "run.output_dir",
+    }
+)
+"""Fields that may differ between a run and its continuation: none of them changes what is learned.
+
+The size of micro-batches, like the number of processes, changes the order of summation and so the
+last bits of the weights. (In fine-tuning also the random draws of mixup and drop path.)
+"""
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections to dotted fields: {"optim": {"epochs": 1}} -> {"optim.epochs": 1}."""
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            fields |= flatten(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return fields
+
+
+def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """'field: old -> new' for each field that may not change on resume."""
+    before, after = flatten(old), flatten(new)
+    return [
+        f"{name}: {before.get(name)} -> {after.get(name)}"
+        for name in sorted(before.keys() | after.keys())
+        if name not in FREE_ON_RESUME and before.get(name) != after.get(name)
+    ]
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """Plain nested dicts, lists and numbers, as YAML and JSON hold them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return value
+
+    result: dict[str, Any] = plain(asdict(config))  # type: ignore[call-overload]
+    return result
