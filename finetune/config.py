@@ -16,9 +16,10 @@ from mae_et.config import (
     RunConfig,
     check,
     check_channels,
+    check_path,
     check_source,
 )
-from mae_et.curriculum import Size
+from mae_et.curriculum import EFFICIENTTRAIN_MAGNITUDES, EFFICIENTTRAIN_PLUS_MAGNITUDES, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +56,39 @@ class SupervisedCurriculumConfig(CurriculumConfig):
 
     Args:
         name: constant (full size throughout), efficienttrain (the paper's five stages, scaled to
-            the full size, with RandAug from weak to strong), or stages (the list below).
+            the full size, with RandAug from weak to strong), efficienttrain_plus (sub-stages of
+            equal cost, likewise), or stages (the list below).
         stages: list of {size: pixels, share: part of all steps}, used with name: stages.
+        sizes: of the sub-stages of efficienttrain_plus: a published list (swin, deit or convnext;
+            null for swin, the general one), scaled to the full size, or your own list of pixels.
+        cost: area, for what a step costs at a size. The run then costs what optim.epochs cost at
+            full size, so it has more passes; stages share that cost, and the learning rate goes by
+            it. null for area with efficienttrain_plus, and else for stages that share steps.
         nyquist: see `mae_et.low_frequency_crop`.
         magnitudes: RandAug magnitude of each stage, in place of the one in augment.randaug; null
-            for 1, 3, 5, 7, 9 with efficienttrain, and for augment.randaug as it is otherwise.
+            for 1, 3, 5, 7, 9 with efficienttrain, for 0 to 9 in equal steps with
+            efficienttrain_plus, and for augment.randaug as it is otherwise.
     """
 
-    name: Literal["constant", "efficienttrain", "stages"] = "constant"
+    name: Literal["constant", "efficienttrain", "efficienttrain_plus", "stages"] = "constant"
+    cost: Literal["area"] | None = None
     magnitudes: list[float] | None = None
+
+    @property
+    def stage_magnitudes(self) -> list[float] | None:
+        """RandAug magnitude of each stage; None for the one in augment.randaug."""
+        if self.magnitudes is None and self.name == "efficienttrain":
+            return list(EFFICIENTTRAIN_MAGNITUDES)
+        if self.magnitudes is None and self.name == "efficienttrain_plus":
+            first, last = EFFICIENTTRAIN_PLUS_MAGNITUDES
+            steps = max(self.num_stages - 1, 1)
+            return [first + (last - first) * stage / steps for stage in range(self.num_stages)]
+        return self.magnitudes
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.magnitudes is not None:
-            number = {"constant": 1, "efficienttrain": 5, "stages": len(self.stages)}[self.name]
+            number = self.num_stages
             check(
                 len(self.magnitudes) == number,
                 "curriculum.magnitudes",
@@ -119,7 +139,8 @@ class DataConfig:
     max_bad_share: float = 0.01
 
     def __post_init__(self) -> None:
-        check_source(self.path, self.num_workers, self.max_bad_share)
+        check_path(self.path)
+        check_source(self.num_workers, self.max_bad_share)
         number, share = self.labels_per_class, self.label_fraction
         check(number is None or number > 0, "data.labels_per_class", number, "above 0 or null")
         check(share is None or 0 < share <= 1, "data.label_fraction", share, "in (0, 1] or null")
@@ -302,10 +323,10 @@ class FinetuneConfig:
             self.augment.randaug,
             "null for model.in_chans 4, which its operations do not support",
         )
-        policy, name = self.augment.randaug, self.curriculum.name
+        policy = self.augment.randaug
         check(
             policy is None
-            or (self.curriculum.magnitudes is None and name != "efficienttrain")
+            or self.curriculum.stage_magnitudes is None
             or re.search(r"-m\d", policy) is not None,
             "augment.randaug",
             policy,

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, ImageOps
 from timm.data import create_transform
 
-from mae_et.curriculum import EFFICIENTTRAIN_MAGNITUDES, Curriculum, as_pair
+from mae_et.curriculum import Curriculum, as_pair
 from mae_et.data import (
     EncodedImage,
     ImageTable,
@@ -109,9 +109,7 @@ class TrainTransform:
 
 def randaug_policies(config: FinetuneConfig, num_stages: int) -> list[str | None]:
     """timm's RandAug policy of each stage."""
-    policy, magnitudes = config.augment.randaug, config.curriculum.magnitudes
-    if magnitudes is None and config.curriculum.name == "efficienttrain":
-        magnitudes = list(EFFICIENTTRAIN_MAGNITUDES)
+    policy, magnitudes = config.augment.randaug, config.curriculum.stage_magnitudes
     if policy is None or magnitudes is None:
         return [policy] * num_stages
     return [re.sub(r"-m[\d.]+", f"-m{magnitude:g}", policy) for magnitude in magnitudes]

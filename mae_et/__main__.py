@@ -12,6 +12,7 @@ USAGE = """usage: python -m mae_et COMMAND [options]
 
 commands:
   pretrain     pretrain a masked autoencoder:  --config RECIPE --section.field value …
+  plan         what a run will cost:           --config RECIPE [--measure]
   reconstruct  draw what a run reconstructs:   --checkpoint RUN --data.path PATH --out PNG
   export       to timm, transformers or onnx:  --checkpoint RUN --format FORMAT --out DIR
   stats        channel means and deviations:   --data.path PATH [--in_chans 1]
@@ -46,6 +47,12 @@ def _pretrain(arguments: Sequence[str]) -> None:
         pretrain(config, resume=resume_of(options))
 
 
+def _plan(arguments: Sequence[str]) -> None:
+    from .plan import main as plan
+
+    plan(arguments)
+
+
 def _reconstruct(arguments: Sequence[str]) -> None:
     from .reconstruct import main as reconstruct
 
@@ -72,6 +79,7 @@ def _recipes(arguments: Sequence[str]) -> None:
 
 COMMANDS = {
     "pretrain": _pretrain,
+    "plan": _plan,
     "reconstruct": _reconstruct,
     "export": _export,
     "stats": _stats,

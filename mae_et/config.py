@@ -7,11 +7,11 @@ A recipe is a YAML file of these fields; the command line overrides any of them
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .curriculum import Curriculum, Size, as_pair
+from .curriculum import EFFICIENTTRAIN_PLUS_SIZES, Curriculum, Size, area, as_pair
 
 PATH_KINDS = (
     "hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES or disk:DIR"
@@ -46,7 +46,7 @@ def check_positive(section: object, prefix: str, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """A stage of one's own: an input size in pixels, and its share of all steps."""
+    """A stage of one's own: an input size in pixels, and its share of all steps or all cost."""
 
     size: Size
     share: float = 1.0
@@ -93,43 +93,91 @@ class CurriculumConfig:
     """The input sizes of the run.
 
     Args:
-        name: efficienttrain (the paper's five stages, scaled to the full size), constant (full
-            size throughout), or stages (the list below).
+        name: efficienttrain (the paper's five stages, scaled to the full size), efficienttrain_plus
+            (sub-stages of equal cost), constant (full size throughout), or stages (the list below).
         stages: list of {size: pixels, share: part of all steps}, used with name: stages.
+        sizes: of the sub-stages of efficienttrain_plus: a published list (swin, deit or convnext;
+            null for swin, the general one), scaled to the full size, or your own list of pixels.
+        cost: what a step costs at a size, area (its pixels) or flops (those of this model). The
+            run then costs what optim.epochs cost at full size, so it has more passes; stages share
+            that cost, and the learning rate goes by it. null for area with efficienttrain_plus,
+            and else for stages that share steps.
         nyquist: see `mae_et.low_frequency_crop`.
     """
 
-    name: Literal["efficienttrain", "constant", "stages"] = "efficienttrain"
+    name: Literal["efficienttrain", "efficienttrain_plus", "constant", "stages"] = "efficienttrain"
     stages: list[StageConfig] = field(default_factory=list)
+    sizes: Literal["swin", "deit", "convnext"] | list[Size] | None = None
+    cost: Literal["area", "flops"] | None = None
     nyquist: Literal["paper", "symmetric"] = "paper"
 
     def __post_init__(self) -> None:
         own = self.name == "stages"
         allowed = "a list of {size, share}" if own else "empty unless curriculum.name is 'stages'"
         check(own == bool(self.stages), "curriculum.stages", self.stages, allowed)
+        plus = self.name == "efficienttrain_plus"
+        allowed = "null unless curriculum.name is 'efficienttrain_plus'"
+        check(self.sizes is None or plus, "curriculum.sizes", self.sizes, allowed)
+        check(self.sizes != [], "curriculum.sizes", self.sizes, "a name or a list of pixels")
+        allowed = "null unless curriculum.name is 'efficienttrain_plus' or 'stages'"
+        check(self.cost is None or plus or own, "curriculum.cost", self.cost, allowed)
 
-    def build(self, *, full_size: Size, multiple: Size, num_steps: int) -> Curriculum:
+    @property
+    def num_stages(self) -> int:
+        """How many stages the run has."""
+        if isinstance(self.sizes, list):
+            return len(self.sizes)
+        plus = len(EFFICIENTTRAIN_PLUS_SIZES[self.sizes or "swin"])
+        numbers = {"constant": 1, "efficienttrain": 5, "efficienttrain_plus": plus}
+        return numbers.get(self.name, len(self.stages))
+
+    def build(
+        self,
+        *,
+        full_size: Size,
+        multiple: Size,
+        num_steps: int,
+        flops: Callable[[Size], float] | None = None,
+    ) -> Curriculum:
         """The curriculum of a run.
 
         Args:
             full_size: pixels, of the last stage.
             multiple: EfficientTrain's sizes are rounded to multiples of these pixels.
-            num_steps: optimizer steps of the whole run.
+            num_steps: optimizer steps of optim.epochs passes; with a cost, the run has as many as
+                cost the same.
+            flops: of a training step at a size, in any unit, for curriculum.cost flops.
 
         Raises:
             ValueError: the stages do not fit the run.
         """
+        cost = flops if self.cost == "flops" else area
         if self.name == "constant":
             return Curriculum.constant(full_size=full_size, num_steps=num_steps)
         if self.name == "efficienttrain":
             return Curriculum.efficienttrain(
                 full_size=full_size, patch_size=multiple, num_steps=num_steps
             )
-        stages = [(stage.size, stage.share) for stage in self.stages]
-        curriculum = Curriculum.from_stages(stages, num_steps=num_steps)
+        assert cost is not None
+        if self.name == "efficienttrain_plus":
+            name = "curriculum.sizes"
+            curriculum = Curriculum.efficienttrain_plus(
+                full_size=full_size,
+                patch_size=multiple,
+                budget=num_steps,
+                sizes="swin" if self.sizes is None else self.sizes,
+                cost=cost,
+            )
+        else:
+            name = "curriculum.stages"
+            curriculum = Curriculum.from_stages(
+                [(stage.size, stage.share) for stage in self.stages],
+                num_steps=num_steps,
+                cost=cost if self.cost else None,
+            )
         if as_pair(curriculum.full_size) != as_pair(full_size):
             raise ValueError(
-                f"the last of curriculum.stages must have model.image_size {full_size}, "
+                f"the last of {name} must have model.image_size {full_size}, "
                 f"got {curriculum.full_size}"
             )
         return curriculum
@@ -173,7 +221,7 @@ class DataConfig:
     max_bad_share: float = 0.01
 
     def __post_init__(self) -> None:
-        check_source(self.path, self.num_workers, self.max_bad_share)
+        check_source(self.num_workers, self.max_bad_share)
         check_positive(self, "data", "eval_images")
         least, most = self.crop_scale
         check(0 < least <= most <= 1, "data.crop_scale", self.crop_scale, "0 < least <= most <= 1")
@@ -184,7 +232,8 @@ class OptimConfig:
     """AdamW, its schedule and its batches.
 
     Args:
-        epochs: passes over the training images.
+        epochs: passes over the training images; with curriculum.cost (as in efficienttrain_plus),
+            full-size passes that the run may cost.
         batch_size: images per optimizer step, over all processes.
         micro_batch_size: most full-size images per forward pass of one process; null for all of
             its share at once. Rounded down to a divisor of the share; small stages join several.
@@ -357,9 +406,13 @@ class PretrainConfig:
         check_channels(self.model.in_chans, self.data.mean, self.data.std)
 
 
-def check_source(path: str | None, num_workers: int, max_bad_share: float) -> None:
-    """The fields that every source of images has."""
+def check_path(path: str | None) -> None:
+    """Whoever reads images needs data.path."""
     check(path is not None, "data.path", path, PATH_KINDS)
+
+
+def check_source(num_workers: int, max_bad_share: float) -> None:
+    """The fields that every source of images has."""
     check(num_workers >= 0, "data.num_workers", num_workers, "at least 0")
     check(0 <= max_bad_share <= 1, "data.max_bad_share", max_bad_share, "in [0, 1]")
 

@@ -1,18 +1,21 @@
-"""The EfficientTrain curriculum: which input size belongs to which optimizer step.
+"""The EfficientTrain curricula: which input size belongs to which optimizer step.
 
 Training is counted in optimizer steps and everything here is a pure function of the step, so a
 resumed run derives its stage and nothing about it is saved.
 
-Source: Wang et al., "EfficientTrain: Exploring Generalized Curriculum Learning for Training
-Visual Backbones", ICCV 2023, Table 2 and Section 4.3 (https://arxiv.org/abs/2211.09703).
+Sources: Wang et al., "EfficientTrain: Exploring Generalized Curriculum Learning for Training
+Visual Backbones", ICCV 2023, Table 2 and Section 4.3 (https://arxiv.org/abs/2211.09703), and
+"EfficientTrain++: Generalized Curriculum Learning for Efficient Visual Backbone Training", TPAMI
+2024 (https://arxiv.org/abs/2405.08768), with the size lists of its released code.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 Size = int | tuple[int, int]
 """Pixels: one number for a square, or (height, width)."""
@@ -23,6 +26,19 @@ EFFICIENTTRAIN_SIZES = (160, 160, 160, 192, 224)
 EFFICIENTTRAIN_MAGNITUDES = (1, 3, 5, 7, 9)
 """RandAug magnitudes of those stages, for supervised training."""
 
+EFFICIENTTRAIN_PLUS_SIZES = {
+    "swin": (96,) * 2 + (160,) * 4 + (224,) * 4,
+    "deit": (96,) * 2 + (160,) * 4 + (192,) * 2 + (224,) * 2,
+    "convnext": (160,) * 6 + (224,) * 4,
+}
+"""Input sizes of EfficientTrain++'s ten sub-stages, for a full size of 224.
+
+The first list is the general one (Swin, CSWin, ResNet); the others were tuned for a family.
+"""
+
+EFFICIENTTRAIN_PLUS_MAGNITUDES = (0, 9)
+"""RandAug magnitudes of its first and its last sub-stage, with equal steps between."""
+
 
 def as_pair(size: Size) -> tuple[int, int]:
     """(height, width) of a size."""
@@ -32,6 +48,12 @@ def as_pair(size: Size) -> tuple[int, int]:
 def as_size(height: int, width: int) -> Size:
     """The inverse of `as_pair`: one number for a square."""
     return height if height == width else (height, width)
+
+
+def area(size: Size) -> int:
+    """Pixels of an image: what a training step costs in EfficientTrain++."""
+    height, width = as_pair(size)
+    return height * width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +74,9 @@ class Curriculum:
     """Consecutive stages that cover the optimizer steps 0 … num_steps - 1."""
 
     stages: tuple[Stage, ...]
+    lr_edges: tuple[float, ...] | None = None
+    """The part of the learning-rate schedule, in (0, 1], that each stage ends at; None if the
+    schedule goes by steps."""
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -74,19 +99,28 @@ class Curriculum:
             ValueError: the step is outside the run.
         """
         self._check(step, self.num_steps - 1)
-        return self.stages[bisect_right([stage.stop for stage in self.stages], step)]
+        return self.stages[self._index(step)]
 
     def lr_progress(self, step: int) -> float:
         """The part of the learning-rate schedule, in [0, 1], that lies behind a step.
 
         In EfficientTrain every stage gets learning rate by its steps, so this is
-        ``step / num_steps``.
+        ``step / num_steps``. In EfficientTrain++ it gets it by its cost, so sub-stage k of ten
+        covers k/10 … (k + 1)/10, however many steps it has.
 
         Raises:
             ValueError: the step is outside [0, num_steps].
         """
         self._check(step, self.num_steps)
-        return step / self.num_steps
+        if self.lr_edges is None or step == self.num_steps:
+            return step / self.num_steps
+        index = self._index(step)
+        stage, stop = self.stages[index], self.lr_edges[index]
+        start = self.lr_edges[index - 1] if index else 0.0
+        return start + (stop - start) * (step - stage.start) / stage.num_steps
+
+    def _index(self, step: int) -> int:
+        return bisect_right([stage.stop for stage in self.stages], step)
 
     def _check(self, step: int, last: int) -> None:
         if not 0 <= step <= last:
@@ -103,22 +137,42 @@ class Curriculum:
 
         Sizes keep the paper's ratios 160/224, 192/224 and 1, rounded to multiples of the patch.
         """
-        for full, patch in zip(as_pair(full_size), as_pair(patch_size), strict=True):
-            if full % patch:
-                raise ValueError(
-                    f"full_size must be a multiple of the patch size {patch_size}, got {full_size}"
-                )
-        sizes = [
-            as_size(
-                *(
-                    _round_to_multiple(full * size / EFFICIENTTRAIN_SIZES[-1], patch)
-                    for full, patch in zip(as_pair(full_size), as_pair(patch_size), strict=True)
-                )
-            )
-            for size in EFFICIENTTRAIN_SIZES
-        ]
+        sizes = _scaled(EFFICIENTTRAIN_SIZES, full_size, patch_size)
         return cls.from_stages(
-            [(size, 1 / len(sizes)) for size in sizes], num_steps=num_steps, patch_size=patch_size
+            [(size, 1.0) for size in sizes], num_steps=num_steps, patch_size=patch_size
+        )
+
+    @classmethod
+    def efficienttrain_plus(
+        cls,
+        *,
+        full_size: Size,
+        patch_size: Size,
+        budget: int,
+        sizes: str | Sequence[Size] = "swin",
+        cost: Callable[[Size], float] = area,
+    ) -> Curriculum:
+        """Sub-stages of equal cost: EfficientTrain++.
+
+        Args:
+            full_size: pixels, of the last sub-stage.
+            patch_size: pixels; what sizes are multiples of.
+            budget: what the run costs, in optimizer steps at full size. A sub-stage of ten at
+                96 of 224 pixels has (224/96)² · budget/10 steps.
+            sizes: of the sub-stages: the name of a published list, which is scaled to the full
+                size and rounded to multiples of the patch, or pixels.
+            cost: of a step at a size, in any unit.
+
+        Raises:
+            ValueError: a value is out of its range; the message names it.
+        """
+        if isinstance(sizes, str):
+            if sizes not in EFFICIENTTRAIN_PLUS_SIZES:
+                allowed = ", ".join(EFFICIENTTRAIN_PLUS_SIZES)
+                raise ValueError(f"sizes must be one of {allowed}, or pixels, got {sizes!r}")
+            sizes = _scaled(EFFICIENTTRAIN_PLUS_SIZES[sizes], full_size, patch_size)
+        return cls.from_stages(
+            [(size, 1.0) for size in sizes], num_steps=budget, patch_size=patch_size, cost=cost
         )
 
     @classmethod
@@ -128,6 +182,7 @@ class Curriculum:
         *,
         num_steps: int,
         patch_size: Size | None = None,
+        cost: Callable[[Size], float] | None = None,
     ) -> Curriculum:
         """A curriculum of one's own.
 
@@ -136,6 +191,9 @@ class Curriculum:
                 steps. Shares need not add up to one. The last stage's size is the full size.
             num_steps: optimizer steps of the whole run; every stage gets at least one.
             patch_size: if given, every size has to be a multiple of it.
+            cost: of a step at a size, in any unit. If given, shares are of the run's cost,
+                `num_steps` is that cost in steps at full size (so the run has more of them), and
+                the learning rate goes by cost.
 
         Raises:
             ValueError: a value is out of its range; the message names it.
@@ -153,16 +211,24 @@ class Curriculum:
             if not 0 < share < math.inf:
                 raise ValueError(f"stage share must be positive, got {share} for size {size}")
 
-        total = sum(share for _, share in stages)
+        lr_edges = None
+        lengths = [share for _, share in stages]  # relative
+        if cost is not None:
+            edges = list(accumulate(lengths))
+            lr_edges = tuple(edge / edges[-1] for edge in edges)
+            lengths = [share * cost(stages[-1][0]) / cost(size) for size, share in stages]
+            num_steps = max(round(num_steps * sum(lengths) / edges[-1]), len(stages))
+
+        total = sum(lengths)
         built: list[Stage] = []
         start, behind = 0, 0.0
-        for index, (size, share) in enumerate(stages):
-            behind += share
+        for index, (size, _) in enumerate(stages):
+            behind += lengths[index]
             following = len(stages) - index - 1
             stop = min(max(round(num_steps * behind / total), start + 1), num_steps - following)
             built.append(Stage(size=as_size(*as_pair(size)), start=start, stop=stop))
             start = stop
-        return cls(stages=tuple(built))
+        return cls(stages=tuple(built), lr_edges=lr_edges)
 
 
 def num_training_steps(*, epochs: float, num_images: int, batch_size: int) -> int:
@@ -190,6 +256,19 @@ def chunks_per_micro_batch(size: Size, full_size: Size, num_chunks: int) -> int:
     full_height, full_width = as_pair(full_size)
     fit = 1.05 * full_height * full_width / (height * width)
     return max(n for n in range(1, num_chunks + 1) if num_chunks % n == 0 and n <= max(fit, 1))
+
+
+def _scaled(sizes: Sequence[int], full_size: Size, patch_size: Size) -> list[Size]:
+    """Sizes of which the last is the full one, at another full size, in multiples of the patch."""
+    sides = list(zip(as_pair(full_size), as_pair(patch_size), strict=True))
+    if any(full % patch for full, patch in sides):
+        raise ValueError(
+            f"full_size must be a multiple of the patch size {patch_size}, got {full_size}"
+        )
+    return [
+        as_size(*(_round_to_multiple(full * size / sizes[-1], patch) for full, patch in sides))
+        for size in sizes
+    ]
 
 
 def _round_to_multiple(value: float, multiple: int) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor
 from . import data
 from .checkpoint import latest_checkpoint
 from .cli import Resume
-from .config import PretrainConfig
+from .config import PretrainConfig, check_path
 from .curriculum import (
     Curriculum,
     Size,
@@ -29,6 +29,7 @@ from .curriculum import (
     num_training_steps,
 )
 from .features import ProbeImages, load_probe_images
+from .flops import flops_counter
 from .launch import main_process_first, make_accelerator
 from .loop import Chunks, Trainer, is_due, train
 from .lowfreq import low_frequency_crop
@@ -59,6 +60,7 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
         RunStoppedError: the run can't go on: too many non-finite steps or unreadable images.
         RunInterruptedError: a signal asked to stop, and a checkpoint has been saved.
     """
+    check_path(config.data.path)
     accelerator = make_accelerator(config.run)
     set_seed(config.run.seed)  # the same weights in every process
     model = MaskedAutoencoder(**to_dict(config.model))
@@ -242,7 +244,10 @@ def build_curriculum(
         ValueError: a stage does not fit the model.
     """
     curriculum = config.curriculum.build(
-        full_size=model.full_size, multiple=model.patch_size, num_steps=num_steps
+        full_size=model.full_size,
+        multiple=model.patch_size,
+        num_steps=num_steps,
+        flops=flops_counter(config.model),
     )
     for stage in curriculum.stages:
         model.check_input_size(stage.size)

@@ -1,0 +1,178 @@
+"""What a run will cost, stage by stage: in FLOPs, and in time once steps have been measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from .config import ModelConfig, PretrainConfig
+from .curriculum import Curriculum, Size, chunks_per_micro_batch, num_training_steps
+from .data import split_batch
+from .flops import build_on_meta, flops_counter
+from .measure import StepTime
+
+MAE_EPOCHS = 1600
+"""Of the MAE that runs are compared with: decoder 512 × 8, mask ratio 0.75, normalised pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """Consecutive stages of one size. What takes time is None as long as nothing is known of it."""
+
+    size: Size
+    grid: tuple[int, int]
+    visible: int
+    """Patches that the encoder sees, of `patches`."""
+    patches: int
+    epochs: float
+    """Passes over the images."""
+    steps: int
+    micro_batch: int
+    """Images of a forward pass of a process."""
+    accumulation: int
+    """Forward passes of a process in an optimizer step."""
+    gflops: float
+    """Of an image, forward and backward."""
+    cost: float
+    """Share of the run's FLOPs."""
+    hours: float | None = None
+    time: float | None = None
+    """Share of the run's hours."""
+    images_per_s: float | None = None
+    """What the loader has to give to all processes together so that none of them waits."""
+    waiting: float | None = None
+    """Share of the time that goes into waiting for images."""
+    limit: str | None = None
+    """What would have to be faster, device or loader."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The stages of a run, and what all of it costs."""
+
+    num_images: int
+    batch_size: int
+    processes: int
+    stages: list[StagePlan]
+    epochs: float
+    steps: int
+    exaflops: float
+    budget: float
+    """`optim.epochs`: passes at full size, that the run is compared with."""
+    speedup: float
+    """FLOPs of the budget at full size, by those of the run."""
+    mae_size: Size
+    mae_speedup: float
+    """FLOPs of 1600 epochs of MAE at `mae_size` with the same encoder, by those of the run."""
+    hours: float | None = None
+    time_speedup: float | None = None
+    """Hours of the budget at full size, by those of the run."""
+    price: float | None = None
+
+
+def make_plan(
+    config: PretrainConfig,
+    curriculum: Curriculum,
+    num_images: int,
+    processes: int = 1,
+    mae_size: Size | None = None,
+) -> Plan:
+    """The plan of a run, without times.
+
+    Args:
+        config: the run.
+        curriculum: its stages.
+        num_images: that it trains on.
+        processes: that train.
+        mae_size: full size in pixels of the MAE to compare with; None for the run's.
+    """
+    batch_size, source = config.optim.batch_size, config.model
+    chunk_size = split_batch(batch_size, config.optim.micro_batch_size, processes)
+    num_chunks = batch_size // processes // chunk_size
+    model, flops = build_on_meta(source), flops_counter(source)
+    total = sum(stage.num_steps * flops(stage.size) for stage in curriculum.stages)
+    stages = []
+    for size, group in groupby(curriculum.stages, key=lambda stage: stage.size):
+        steps = sum(stage.num_steps for stage in group)
+        joined = chunks_per_micro_batch(size, curriculum.full_size, num_chunks)
+        model.set_input_size(size)
+        stage = StagePlan(
+            size=size,
+            grid=model.grid,
+            visible=model.num_visible,
+            patches=model.num_patches,
+            epochs=steps * batch_size / num_images,
+            steps=steps,
+            micro_batch=joined * chunk_size,
+            accumulation=num_chunks // joined,
+            gflops=flops(size) / 1e9,
+            cost=steps * flops(size) / total,
+        )
+        stages.append(stage)
+
+    mae = ModelConfig(  # its decoder, mask and target are the defaults
+        encoder=source.encoder,
+        encoder_args=source.encoder_args,
+        image_size=source.image_size if mae_size is None else mae_size,
+        patch_size=source.patch_size,
+        in_chans=source.in_chans,
+    )
+    mae_flops = MAE_EPOCHS * num_images / batch_size * flops_counter(mae)(mae.image_size)
+    return Plan(
+        num_images=num_images,
+        batch_size=batch_size,
+        processes=processes,
+        stages=stages,
+        epochs=curriculum.num_steps * batch_size / num_images,
+        steps=curriculum.num_steps,
+        exaflops=total * batch_size / 1e18,
+        budget=config.optim.epochs,
+        speedup=full_size_steps(config, num_images) * flops(curriculum.full_size) / total,
+        mae_size=mae.image_size,
+        mae_speedup=mae_flops / total,
+    )
+
+
+def with_times(
+    plan: Plan, times: Mapping[Size, StepTime], num_workers: int, price_per_hour: float | None
+) -> Plan:
+    """The plan with what measured steps say about it.
+
+    Args:
+        plan: without times.
+        times: of a step at each size.
+        num_workers: of the loader.
+        price_per_hour: of all processes together.
+    """
+    total = sum(stage.steps * times[stage.size].seconds for stage in plan.stages)
+    stages = []
+    for stage in plan.stages:
+        step = times[stage.size]
+        is_starved = step.waited > (0.1 if num_workers else 0.5) * step.seconds
+        stages.append(
+            replace(
+                stage,
+                hours=stage.steps * step.seconds / 3600,
+                time=stage.steps * step.seconds / total,
+                images_per_s=plan.batch_size / (step.seconds - step.waited),
+                waiting=step.waited / step.seconds,
+                limit="loader" if is_starved else "device",
+            )
+        )
+    at_full_size = plan.budget * plan.num_images / plan.batch_size
+    return replace(
+        plan,
+        stages=stages,
+        hours=total / 3600,
+        price=None if price_per_hour is None else price_per_hour * total / 3600,
+        time_speedup=at_full_size * times[plan.stages[-1].size].seconds / total,
+    )
+
+
+def full_size_steps(config: PretrainConfig, num_images: int) -> int:
+    """Optimizer steps of `optim.epochs` passes; with a cost model, the run has more."""
+    optim = config.optim
+    return num_training_steps(
+        epochs=optim.epochs, num_images=num_images, batch_size=optim.batch_size
+    )

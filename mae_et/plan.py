@@ -1,0 +1,169 @@
+"""``python -m mae_et plan``: what a run will cost, stage by stage, before anything is paid for.
+
+FLOPs (`mae_et.flops`) give the shares and the speedups; `--measure` adds time, from real steps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import set_seed
+
+from .cli import config_parser, parse
+from .config import PretrainConfig, check, check_path
+from .data import split_batch
+from .flops import build_on_meta
+from .forecast import MAE_EPOCHS, Plan, full_size_steps, make_plan, with_times
+from .launch import leaving, main_process_first, make_accelerator
+from .measure import measure_steps
+from .model import MaskedAutoencoder
+from .plain import to_dict
+from .pretrain import Pretrainer, build_curriculum, load_images
+
+IMAGENET_IMAGES = 1_281_167
+"""What the recipes are made for: the training images of ImageNet-1K."""
+
+NOT_COUNTED = (
+    "FLOPs are those of matrix products and convolutions of the model's forward and backward pass, "
+    "a multiply-add being two; not counted: norms, softmax and other element-wise work, the "
+    "optimizer, the low-frequency crop, decoding of images"
+)
+
+
+def describe(plan: Plan) -> str:
+    """The plan as a table with its totals below."""
+    header = [
+        "size",
+        "grid",
+        "patches seen",
+        "epochs",
+        "steps",
+        "micro-batch",
+        "GFLOPs/image",
+        "cost",
+    ]
+    rows = [
+        [
+            str(stage.size),
+            f"{stage.grid[0]}x{stage.grid[1]}",
+            f"{stage.visible}/{stage.patches}",
+            f"{stage.epochs:.1f}",
+            str(stage.steps),
+            f"{stage.accumulation} x {stage.micro_batch}",
+            f"{stage.gflops:.3g}",
+            f"{stage.cost:.1%}",
+        ]
+        for stage in plan.stages
+    ]
+    if plan.hours is not None:
+        header += ["hours", "time", "waiting", "images/s needed", "limit"]
+        for row, stage in zip(rows, plan.stages, strict=True):
+            row += [
+                f"{stage.hours:.3g}",
+                f"{stage.time:.1%}",
+                f"{stage.waiting:.0%}",
+                f"{stage.images_per_s:.0f}",
+                str(stage.limit),
+            ]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in [header, *rows]
+    ]
+    lines += [
+        "",
+        f"{plan.steps} steps of {plan.batch_size} images by {plan.processes} process(es), "
+        f"{plan.epochs:.1f} passes over {plan.num_images} images, {plan.exaflops:.4g} EFLOPs",
+        f"speedup in FLOPs: {plan.speedup:.2f} against {plan.budget:g} epochs at full size, "
+        f"{plan.mae_speedup:.2f} against {MAE_EPOCHS} epochs of MAE at {plan.mae_size}",
+    ]
+    if plan.hours is not None:
+        lines.append(
+            f"{plan.hours:.3g} hours; speedup in time: {plan.time_speedup:.2f} against "
+            f"{plan.budget:g} epochs at full size"
+        )
+    if plan.price is not None:
+        lines.append(f"price: {plan.price:.2f}")
+    return "\n".join([*lines, NOT_COUNTED])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command ``mae_et plan``.
+
+    Raises:
+        ValueError: the configuration, the data or an option is bad.
+    """
+    parser = config_parser(PretrainConfig, "mae_et plan", "Say what a run will cost.")
+    parser.add_argument(
+        "--num_images",
+        "--data.num_images",
+        type=int | None,
+        help=f"training images; without it, data.path is counted, or {IMAGENET_IMAGES} assumed",
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="that train; with --measure, those launched"
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="time real steps on this device and this loader"
+    )
+    parser.add_argument(
+        "--price_per_hour", type=float | None, help="of all processes together; needs --measure"
+    )
+    parser.add_argument(
+        "--mae_size", type=int | None, help="full size of the MAE to compare with; else the run's"
+    )
+    parser.add_argument("--json", type=str | None, help="a file for the plan, or - to print it so")
+    config, options = parse(parser, PretrainConfig, arguments, "mae_et")
+    for name in ("num_images", "processes", "price_per_hour", "mae_size"):
+        value = options[name]
+        check(value is None or 0 < value < math.inf, f"--{name}", value, "above 0")
+    check(
+        options.price_per_hour is None or options.measure,
+        "--price_per_hour",
+        options.price_per_hour,
+        "together with --measure, which gives the hours",
+    )
+    with leaving():
+        plan = _measured(config, options) if options.measure else _planned(config, options)
+        if plan is not None:
+            text = json.dumps(asdict(plan), indent=1)
+            print(text if options.json == "-" else describe(plan))
+            if options.json not in (None, "-"):
+                Path(options.json).write_text(text + "\n")
+
+
+def _planned(config: PretrainConfig, options: Any) -> Plan:
+    """The plan from FLOPs alone."""
+    model, num_images = build_on_meta(config.model), options.num_images
+    build_curriculum(config, model, num_steps=1_000_000)  # its errors, before data is read
+    if num_images is None and config.data.path is None:
+        num_images = IMAGENET_IMAGES
+    elif num_images is None:
+        num_images = len(load_images(config, model)[0])
+    curriculum = build_curriculum(config, model, full_size_steps(config, num_images))
+    return make_plan(config, curriculum, num_images, options.processes, options.mae_size)
+
+
+def _measured(config: PretrainConfig, options: Any) -> Plan | None:
+    """The plan with times, in the main process."""
+    check_path(config.data.path)
+    accelerator = make_accelerator(config.run)
+    processes = accelerator.num_processes
+    set_seed(config.run.seed)
+    model = MaskedAutoencoder(**to_dict(config.model))
+    chunk_size = split_batch(config.optim.batch_size, config.optim.micro_batch_size, processes)
+    images, _, curriculum = main_process_first(accelerator, lambda: load_images(config, model))
+    num_images = options.num_images or len(images)
+    if num_images != len(images):
+        curriculum = build_curriculum(config, model, full_size_steps(config, num_images))
+    trainer = Pretrainer(config, accelerator, model, curriculum)
+    times = measure_steps(trainer, images, chunk_size, config.data.num_workers)
+    if not accelerator.is_main_process:
+        return None
+    plan = make_plan(config, curriculum, num_images, processes, options.mae_size)
+    return with_times(plan, times, config.data.num_workers, options.price_per_hour)
