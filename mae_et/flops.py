@@ -1,17 +1,17 @@
 """What a training step costs in floating-point operations, by torch's counter, without computing.
 
-A copy of the model on the meta device goes forward and backward, so a ViT-H takes seconds and no
-memory. The counter sees matrix products and convolutions (a multiply-add counts as two) in linear
-layers, attention and targets. It does not see norms, softmax, activations and other element-wise
-work, the optimizer, and what is done before the model: decoding, the low-frequency crop.
+The model goes forward and backward on the meta device, so a ViT-H takes seconds and no memory. The
+counter sees matrix products and convolutions (a multiply-add counts as two) in linear layers,
+attention and targets. It does not see norms, softmax, activations and other element-wise work, the
+optimizer, and what is done before the model: decoding, the low-frequency crop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from itertools import chain
 
 import torch
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,21 +21,26 @@ from .model import MaskedAutoencoder
 from .plain import to_dict
 
 
-def flops_counter(config: ModelConfig) -> Callable[[Size], int]:
-    """Size in pixels -> FLOPs of the forward and the backward pass of one image."""
+def training_flops(model: MaskedAutoencoder, size: Size) -> int:
+    """FLOPs of the forward and the backward pass of one image of a size in pixels.
 
-    @cache
-    def flops(size: Size) -> int:
-        model = meta_model()
-        model.set_input_size(size)
-        images = torch.empty(1, config.in_chans, *as_pair(size), device="meta")
-        # Fused kernels would be counted with what they compute twice.
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            model(images).loss.backward()
-        return int(counter.get_total_flops())
+    The model may be on any device and stays as it is.
 
-    meta_model = cache(lambda: build_on_meta(config))
-    return flops
+    Raises:
+        ValueError: the size does not fit.
+    """
+    size_before = model.input_size
+    model.set_input_size(size)
+    tensors = {
+        name: torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
+        for name, tensor in chain(model.named_parameters(), model.named_buffers())
+    }
+    images = torch.empty(1, model.in_chans, *as_pair(size), device="meta")
+    # Fused kernels would be counted with what they compute twice.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        functional_call(model, tensors, (images,)).loss.backward()
+    model.set_input_size(size_before)
+    return int(counter.get_total_flops())
 
 
 def build_on_meta(config: ModelConfig) -> MaskedAutoencoder:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import groupby
 
-from .config import ModelConfig, PretrainConfig
-from .curriculum import Curriculum, Size, chunks_per_micro_batch, num_training_steps
+from .config import ModelConfig, PretrainConfig, check
+from .curriculum import (
+    Curriculum,
+    Size,
+    as_pair,
+    as_size,
+    chunks_per_micro_batch,
+    num_training_steps,
+)
 from .data import split_batch
-from .flops import build_on_meta, flops_counter
+from .flops import build_on_meta, training_flops
+from .masking import num_visible_patches
 from .measure import StepTime
+from .model import MaskedAutoencoder
 
 MAE_EPOCHS = 1600
 """Of the MAE that runs are compared with: decoder 512 × 8, mask ratio 0.75, normalised pixels."""
@@ -73,6 +83,7 @@ class Plan:
 
 def make_plan(
     config: PretrainConfig,
+    model: MaskedAutoencoder,
     curriculum: Curriculum,
     num_images: int,
     processes: int = 1,
@@ -82,26 +93,30 @@ def make_plan(
 
     Args:
         config: the run.
+        model: of the run, on any device.
         curriculum: its stages.
         num_images: that it trains on.
         processes: that train.
         mae_size: full size in pixels of the MAE to compare with; None for the run's.
+
+    Raises:
+        ValueError: the processes don't divide the batch, or `mae_size` is no multiple of the patch.
     """
     batch_size, source = config.optim.batch_size, config.model
     chunk_size = split_batch(batch_size, config.optim.micro_batch_size, processes)
     num_chunks = batch_size // processes // chunk_size
-    model, flops = build_on_meta(source), flops_counter(source)
+    flops = cache(partial(training_flops, model))
     total = sum(stage.num_steps * flops(stage.size) for stage in curriculum.stages)
     stages = []
     for size, group in groupby(curriculum.stages, key=lambda stage: stage.size):
         steps = sum(stage.num_steps for stage in group)
         joined = chunks_per_micro_batch(size, curriculum.full_size, num_chunks)
-        model.set_input_size(size)
+        grid = model.check_input_size(size)
         stage = StagePlan(
             size=size,
-            grid=model.grid,
-            visible=model.num_visible,
-            patches=model.num_patches,
+            grid=grid,
+            visible=num_visible_patches(grid[0] * grid[1], model.mask_ratio),
+            patches=grid[0] * grid[1],
             epochs=steps * batch_size / num_images,
             steps=steps,
             micro_batch=joined * chunk_size,
@@ -111,14 +126,21 @@ def make_plan(
         )
         stages.append(stage)
 
+    mae_size, patch_size = mae_size or model.full_size, model.patch_size
+    check(
+        all(side % patch == 0 for side, patch in zip(as_pair(mae_size), patch_size, strict=True)),
+        "--mae_size",
+        mae_size,
+        f"a multiple of the patch size {as_size(*patch_size)}",
+    )
     mae = ModelConfig(  # its decoder, mask and target are the defaults
         encoder=source.encoder,
         encoder_args=source.encoder_args,
-        image_size=source.image_size if mae_size is None else mae_size,
+        image_size=mae_size,
         patch_size=source.patch_size,
         in_chans=source.in_chans,
     )
-    mae_flops = MAE_EPOCHS * num_images / batch_size * flops_counter(mae)(mae.image_size)
+    mae_flops = MAE_EPOCHS * num_images / batch_size * training_flops(build_on_meta(mae), mae_size)
     return Plan(
         num_images=num_images,
         batch_size=batch_size,
@@ -129,7 +151,7 @@ def make_plan(
         exaflops=total * batch_size / 1e18,
         budget=config.optim.epochs,
         speedup=full_size_steps(config, num_images) * flops(curriculum.full_size) / total,
-        mae_size=mae.image_size,
+        mae_size=mae_size,
         mae_speedup=mae_flops / total,
     )
 

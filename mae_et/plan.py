@@ -37,16 +37,8 @@ NOT_COUNTED = (
 
 def describe(plan: Plan) -> str:
     """The plan as a table with its totals below."""
-    header = [
-        "size",
-        "grid",
-        "patches seen",
-        "epochs",
-        "steps",
-        "micro-batch",
-        "GFLOPs/image",
-        "cost",
-    ]
+    header = ["size", "grid", "patches seen", "epochs", "steps"]
+    header += ["micro-batch", "GFLOPs/image", "cost"]
     rows = [
         [
             str(stage.size),
@@ -77,7 +69,8 @@ def describe(plan: Plan) -> str:
     ]
     lines += [
         "",
-        f"{plan.steps} steps of {plan.batch_size} images by {plan.processes} process(es), "
+        f"{plan.steps} steps of {plan.batch_size} images by {plan.processes} "
+        f"{'process' if plan.processes == 1 else 'processes'}, "
         f"{plan.epochs:.1f} passes over {plan.num_images} images, {plan.exaflops:.4g} EFLOPs",
         f"speedup in FLOPs: {plan.speedup:.2f} against {plan.budget:g} epochs at full size, "
         f"{plan.mae_speedup:.2f} against {MAE_EPOCHS} epochs of MAE at {plan.mae_size}",
@@ -128,13 +121,15 @@ def main(arguments: Sequence[str]) -> None:
         options.price_per_hour,
         "together with --measure, which gives the hours",
     )
+    file = None if options.json in (None, "-") else Path(options.json)
+    check(file is None or file.parent.is_dir(), "--json", options.json, "a file to write to, or -")
     with leaving():
         plan = _measured(config, options) if options.measure else _planned(config, options)
         if plan is not None:
             text = json.dumps(asdict(plan), indent=1)
             print(text if options.json == "-" else describe(plan))
-            if options.json not in (None, "-"):
-                Path(options.json).write_text(text + "\n")
+            if file is not None:
+                file.write_text(text + "\n")
 
 
 def _planned(config: PretrainConfig, options: Any) -> Plan:
@@ -146,7 +141,7 @@ def _planned(config: PretrainConfig, options: Any) -> Plan:
     elif num_images is None:
         num_images = len(load_images(config, model)[0])
     curriculum = build_curriculum(config, model, full_size_steps(config, num_images))
-    return make_plan(config, curriculum, num_images, options.processes, options.mae_size)
+    return make_plan(config, model, curriculum, num_images, options.processes, options.mae_size)
 
 
 def _measured(config: PretrainConfig, options: Any) -> Plan | None:
@@ -158,12 +153,11 @@ def _measured(config: PretrainConfig, options: Any) -> Plan | None:
     model = MaskedAutoencoder(**to_dict(config.model))
     chunk_size = split_batch(config.optim.batch_size, config.optim.micro_batch_size, processes)
     images, _, curriculum = main_process_first(accelerator, lambda: load_images(config, model))
-    num_images = options.num_images or len(images)
-    if num_images != len(images):
-        curriculum = build_curriculum(config, model, full_size_steps(config, num_images))
     trainer = Pretrainer(config, accelerator, model, curriculum)
     times = measure_steps(trainer, images, chunk_size, config.data.num_workers)
     if not accelerator.is_main_process:
         return None
-    plan = make_plan(config, curriculum, num_images, processes, options.mae_size)
+    num_images = options.num_images or len(images)  # measured on some, planned for all
+    curriculum = build_curriculum(config, model, full_size_steps(config, num_images))
+    plan = make_plan(config, model, curriculum, num_images, processes, options.mae_size)
     return with_times(plan, times, config.data.num_workers, options.price_per_hour)

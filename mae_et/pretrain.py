@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from .curriculum import (
     num_training_steps,
 )
 from .features import ProbeImages, load_probe_images
-from .flops import flops_counter
+from .flops import training_flops
 from .launch import main_process_first, make_accelerator
 from .loop import Chunks, Trainer, is_due, train
 from .lowfreq import low_frequency_crop
@@ -247,7 +247,7 @@ def build_curriculum(
         full_size=model.full_size,
         multiple=model.patch_size,
         num_steps=num_steps,
-        flops=flops_counter(config.model),
+        flops=cache(partial(training_flops, model)),
     )
     for stage in curriculum.stages:
         model.check_input_size(stage.size)

@@ -91,6 +91,20 @@ def error_of(
         ({"curriculum.stages": "[{size: 4}, {size: 16}]"}, "input size must be at least 2 patches"),
         ({"curriculum.stages": "[{size: 16, share: -1}]"}, "stage share must be positive"),
         ({"curriculum.name": "constant"}, "curriculum.stages must be empty"),
+        ({"curriculum.sizes": "swin"}, "curriculum.sizes must be null unless curriculum.name is"),
+        ({"curriculum.sizes": "vit"}, "curriculum.sizes"),
+        (
+            {"curriculum.name": "constant", "curriculum.stages": "[]", "curriculum.cost": "area"},
+            "curriculum.cost must be null unless curriculum.name is 'efficienttrain_plus' or",
+        ),
+        (
+            {
+                "curriculum.name": "efficienttrain_plus",
+                "curriculum.stages": "[]",
+                "curriculum.sizes": "[8, 12]",
+            },
+            "the last of curriculum.sizes must have model.image_size 16, got 12",
+        ),
         ({"run.tracker": "tensorbord"}, "run.tracker must be auto, none or an installed one"),
         ({"run.output_dir": "/dev/null"}, "run.output_dir must be a folder to write in"),
         ({"run.seed": -1}, "run.seed must be in [0, 2**32)"),
@@ -120,6 +134,24 @@ def test_unknown_recipe(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nearest: pretrain" in error_of([], capsys, "pretain")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--num_images=0"], "--num_images must be above 0, got 0"),
+        (["--num_images=10"], "optim.epochs must give at least one step"),
+        (["--processes=3"], "optim.batch_size must be a multiple of the 3 processes"),
+        (["--price_per_hour=2"], "--price_per_hour must be together with --measure"),
+        (["--measure"], "data.path must be hub:NAME"),
+        (["--mae_size=100"], "--mae_size must be a multiple of the patch size 16, got 100"),
+        (["--model.mask_ratio=2"], "model.mask_ratio must be in (0, 1)"),
+        (["--json=/no/folder/plan.json"], "--json must be a file to write to"),
+    ],
+)
+def test_bad_plan(options: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--config=et_vit_b_16", "--optim.epochs=100", "--model.encoder_args={depth: 1}"]
+    assert expected in error_of([*arguments, *options], capsys, "plan")
 
 
 def test_recipe_with_a_misspelt_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Stages: their sizes, their boundaries, and that they cover every step exactly once."""
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 
@@ -163,3 +164,86 @@ def test_too_few_images_for_a_step(epochs, num_images):
 def test_pairs(size, pair):
     assert as_pair(size) == pair
     assert as_size(*pair) == size
+
+
+@pytest.mark.parametrize(
+    ("full_size", "patch_size", "name", "expected"),
+    [
+        (224, 16, "swin", [96] * 2 + [160] * 4 + [224] * 4),
+        (224, 16, "deit", [96] * 2 + [160] * 4 + [192] * 2 + [224] * 2),
+        (224, 16, "convnext", [160] * 6 + [224] * 4),
+        (28, 4, "deit", [12] * 2 + [20] * 4 + [24] * 2 + [28] * 2),
+        (224, 14, "swin", [98] * 2 + [154] * 4 + [224] * 4),
+        ((224, 448), 16, "convnext", [(160, 320)] * 6 + [(224, 448)] * 4),
+    ],
+)
+def test_efficienttrain_plus_sizes(full_size, patch_size, name, expected):
+    curriculum = Curriculum.efficienttrain_plus(
+        full_size=full_size, patch_size=patch_size, budget=1000, sizes=name
+    )
+    assert sizes(curriculum) == expected
+
+
+def test_efficienttrain_plus_on_imagenet():
+    """400 full-size epochs with a batch of 4096: every sub-stage has 40 · (224 / B)² epochs."""
+    budget = num_training_steps(epochs=400, num_images=1_281_167, batch_size=4096)
+    curriculum = Curriculum.efficienttrain_plus(full_size=224, patch_size=16, budget=budget)
+    assert budget == 125_114
+    # 12,511.4 steps at full size, times 5.4444 at 96 and 1.96 at 160
+    lengths = [stage.num_steps for stage in curriculum.stages]
+    assert lengths[:2] == [68_118, 68_117]
+    assert lengths[2:6] == [24_522, 24_523, 24_522, 24_522]
+    assert lengths[6:] == [12_512, 12_511, 12_512, 12_511]
+    assert curriculum.num_steps == 284_370  # 2.27289 times the budget
+
+
+@pytest.mark.parametrize("name", ["swin", "deit", "convnext"])
+@pytest.mark.parametrize("budget", [10, 97, 1251, 125_114])
+def test_sub_stages_cost_the_same_within_rounding(name, budget):
+    curriculum = Curriculum.efficienttrain_plus(
+        full_size=224, patch_size=16, budget=budget, sizes=name
+    )
+    assert curriculum.stages[0].start == 0
+    assert all(before.stop == stage.start for before, stage in pairwise(curriculum.stages))
+    for stage in curriculum.stages:
+        assert abs(stage.num_steps - budget / 10 * 224**2 / stage.size**2) <= 1.5
+    cost = sum(stage.num_steps * stage.size**2 for stage in curriculum.stages) / 224**2
+    assert cost == pytest.approx(budget, abs=5)
+
+
+def test_lr_progress_goes_by_cost():
+    curriculum = Curriculum.efficienttrain_plus(full_size=28, patch_size=4, budget=90)
+    lengths = [stage.num_steps for stage in curriculum.stages]
+    assert lengths == [49, 49, 18, 18, 17, 18, 9, 9, 9, 9]
+    for tenth, stage in enumerate(curriculum.stages):
+        assert curriculum.lr_progress(stage.start) == tenth / 10
+    assert curriculum.lr_progress(curriculum.num_steps) == 1
+    assert curriculum.lr_progress(49 + 14) == pytest.approx(0.1 + 0.1 * 14 / 49)
+    progress = [curriculum.lr_progress(step) for step in range(curriculum.num_steps + 1)]
+    assert all(before < after for before, after in pairwise(progress))
+
+
+def test_stages_of_a_share_of_the_cost():
+    """Full-size steps: 30 for each stage, and 60 of a size that costs a sixth."""
+    curriculum = Curriculum.from_stages(
+        [(8, 2), (32, 1), (16, 1), (32, 1)], num_steps=150, cost={8: 1, 16: 4, 32: 6}.__getitem__
+    )
+    assert [stage.num_steps for stage in curriculum.stages] == [360, 30, 45, 30]
+    assert curriculum.lr_edges == (0.4, 0.6, 0.8, 1.0)
+    assert curriculum.lr_progress(180) == pytest.approx(0.2)
+
+
+def test_own_sizes_of_equal_cost():
+    curriculum = Curriculum.efficienttrain_plus(
+        full_size=32, patch_size=8, budget=100, sizes=[16, 24, 32], cost=lambda size: size
+    )
+    assert [(stage.size, stage.num_steps) for stage in curriculum.stages] == [
+        (16, 66),  # 66.5, 44.3 and 33.2 of 144
+        (24, 45),
+        (32, 33),
+    ]
+
+
+def test_unknown_list_of_sizes():
+    with pytest.raises(ValueError, match="one of swin, deit, convnext, or pixels, got 'vit'"):
+        Curriculum.efficienttrain_plus(full_size=224, patch_size=16, budget=100, sizes="vit")

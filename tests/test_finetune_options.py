@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -143,6 +144,16 @@ def test_magnitudes_of_randaug() -> None:
     for number in range(0, 100, 10):
         transform(cast(Any, SimpleNamespace(decode=lambda: None)), 0, number)
     assert used == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+    plus = SupervisedCurriculumConfig(name="efficienttrain_plus", sizes="deit")
+    assert randaug_policies(replace(config, curriculum=plus), 10) == [
+        f"rand-m{magnitude}-mstd0.5-inc1" for magnitude in range(10)
+    ]
+    assert plus.build(full_size=224, multiple=16, num_steps=100).num_steps == 235
+    own = replace(plus, sizes=[112, 160, 224])
+    assert randaug_policies(replace(config, curriculum=own), 3) == [
+        f"rand-m{magnitude}-mstd0.5-inc1" for magnitude in ("0", "4.5", "9")
+    ]
 
 
 @pytest.mark.parametrize("policy", ["rand-m10-n8-inc1", "rand-m1-n8"])

@@ -1,0 +1,51 @@
+"""How far the planned speedup of each recipe is from the one its paper publishes.
+
+    python scripts/plan_recipes.py
+
+Counts FLOPs only: seconds, no images, no device.
+"""
+
+from __future__ import annotations
+
+from mae_et.cli import config_parser, parse, recipe_names
+from mae_et.config import PretrainConfig
+from mae_et.flops import build_on_meta
+from mae_et.forecast import Plan, full_size_steps, make_plan
+from mae_et.plan import IMAGENET_IMAGES
+from mae_et.pretrain import build_curriculum
+
+PUBLISHED = {
+    "et_vit_b_16": ("speedup", 1.54),
+    "et_vit_l_16": ("speedup", 1.53),
+    "etpp_vit_b_16": ("mae_speedup", 3.98),  # with a HOG target
+}
+"""Recipe -> what its paper compares with, and by how much it is faster in computation."""
+
+AGAINST = {"speedup": "constant size", "mae_speedup": "MAE, 1600 epochs"}
+
+
+def plan_recipe(name: str) -> Plan:
+    """The plan of a recipe for ImageNet-1K."""
+    parser = config_parser(PretrainConfig, "plan_recipes", "")
+    config, _ = parse(parser, PretrainConfig, ["--config", name], "mae_et")
+    steps = full_size_steps(config, IMAGENET_IMAGES)
+    model = build_on_meta(config.model)
+    return make_plan(config, model, build_curriculum(config, model, steps), IMAGENET_IMAGES)
+
+
+def main() -> None:
+    print("| recipe | against | published | planned | difference |")
+    print("|---|---|---|---|---|")
+    for name in recipe_names("mae_et"):
+        if name == "demo":
+            continue
+        field, published = PUBLISHED.get(name, ("mae_speedup", None))
+        planned = getattr(plan_recipe(name), field)
+        row = [name, AGAINST[field], "", f"{planned:.3f}", ""]
+        if published is not None:
+            row[2:] = [str(published), f"{planned:.3f}", f"{planned / published - 1:+.1%}"]
+        print(f"| {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()
