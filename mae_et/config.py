@@ -7,11 +7,15 @@ A recipe is a YAML file of these fields; the command line overrides any of them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .curriculum import EFFICIENTTRAIN_PLUS_SIZES, Curriculum, Size, area, as_pair
+from .checks import check as check
+from .checks import check_positive as check_positive
+from .checks import first_line as first_line
+from .curriculum import Size
+from .curriculum_config import CurriculumConfig as CurriculumConfig
 
 PATH_KINDS = (
     "hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES or disk:DIR"
@@ -20,36 +24,6 @@ PATH_KINDS = (
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def check(ok: bool, name: str, value: object, allowed: str) -> None:
-    """Raise the one-line error of a bad field.
-
-    Raises:
-        ValueError: `ok` is false.
-    """
-    if not ok:
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of any library says in one line; its kind if it says nothing."""
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def check_positive(section: object, prefix: str, *names: str) -> None:
-    """Check that the named number fields of a section are above zero."""
-    for name in names:
-        value = getattr(section, name)
-        check(0 < value < math.inf, f"{prefix}.{name}", value, "above 0 and finite")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """A stage of one's own: an input size in pixels, and its share of all steps or all cost."""
-
-    size: Size
-    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,101 +63,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurriculumConfig:
-    """The input sizes of the run.
-
-    Args:
-        name: efficienttrain (the paper's five stages, scaled to the full size), efficienttrain_plus
-            (sub-stages of equal cost), constant (full size throughout), or stages (the list below).
-        stages: list of {size: pixels, share: part of all steps}, used with name: stages.
-        sizes: of the sub-stages of efficienttrain_plus: a published list (swin, deit or convnext;
-            null for swin, the general one), scaled to the full size, or your own list of pixels.
-        cost: what a step costs at a size, area (its pixels) or flops (those of this model). The
-            run then costs what optim.epochs cost at full size, so it has more passes; stages share
-            that cost, and the learning rate goes by it. null for area with efficienttrain_plus,
-            and else for stages that share steps.
-        nyquist: see `mae_et.low_frequency_crop`.
-    """
-
-    name: Literal["efficienttrain", "efficienttrain_plus", "constant", "stages"] = "efficienttrain"
-    stages: list[StageConfig] = field(default_factory=list)
-    sizes: Literal["swin", "deit", "convnext"] | list[Size] | None = None
-    cost: Literal["area", "flops"] | None = None
-    nyquist: Literal["paper", "symmetric"] = "paper"
-
-    def __post_init__(self) -> None:
-        own = self.name == "stages"
-        allowed = "a list of {size, share}" if own else "empty unless curriculum.name is 'stages'"
-        check(own == bool(self.stages), "curriculum.stages", self.stages, allowed)
-        plus = self.name == "efficienttrain_plus"
-        allowed = "null unless curriculum.name is 'efficienttrain_plus'"
-        check(self.sizes is None or plus, "curriculum.sizes", self.sizes, allowed)
-        check(self.sizes != [], "curriculum.sizes", self.sizes, "a name or a list of pixels")
-        allowed = "null unless curriculum.name is 'efficienttrain_plus' or 'stages'"
-        check(self.cost is None or plus or own, "curriculum.cost", self.cost, allowed)
-
-    @property
-    def num_stages(self) -> int:
-        """How many stages the run has."""
-        if isinstance(self.sizes, list):
-            return len(self.sizes)
-        plus = len(EFFICIENTTRAIN_PLUS_SIZES[self.sizes or "swin"])
-        numbers = {"constant": 1, "efficienttrain": 5, "efficienttrain_plus": plus}
-        return numbers.get(self.name, len(self.stages))
-
-    def build(
-        self,
-        *,
-        full_size: Size,
-        multiple: Size,
-        num_steps: int,
-        flops: Callable[[Size], float] | None = None,
-    ) -> Curriculum:
-        """The curriculum of a run.
-
-        Args:
-            full_size: pixels, of the last stage.
-            multiple: EfficientTrain's sizes are rounded to multiples of these pixels.
-            num_steps: optimizer steps of optim.epochs passes; with a cost, the run has as many as
-                cost the same.
-            flops: of a training step at a size, in any unit, for curriculum.cost flops.
-
-        Raises:
-            ValueError: the stages do not fit the run.
-        """
-        cost = flops if self.cost == "flops" else area
-        if self.name == "constant":
-            return Curriculum.constant(full_size=full_size, num_steps=num_steps)
-        if self.name == "efficienttrain":
-            return Curriculum.efficienttrain(
-                full_size=full_size, patch_size=multiple, num_steps=num_steps
-            )
-        assert cost is not None
-        if self.name == "efficienttrain_plus":
-            name = "curriculum.sizes"
-            curriculum = Curriculum.efficienttrain_plus(
-                full_size=full_size,
-                patch_size=multiple,
-                budget=num_steps,
-                sizes="swin" if self.sizes is None else self.sizes,
-                cost=cost,
-            )
-        else:
-            name = "curriculum.stages"
-            curriculum = Curriculum.from_stages(
-                [(stage.size, stage.share) for stage in self.stages],
-                num_steps=num_steps,
-                cost=cost if self.cost else None,
-            )
-        if as_pair(curriculum.full_size) != as_pair(full_size):
-            raise ValueError(
-                f"the last of {name} must have model.image_size {full_size}, "
-                f"got {curriculum.full_size}"
-            )
-        return curriculum
-
-
-@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where images come from, and how they are cropped and normalised.
 
@@ -197,6 +76,12 @@ class DataConfig:
             from there.
         image_column: null to find it.
         crop_scale: share of the area that a random crop covers, [least, most].
+        first_crop_scale: the same in the first stage, from where it goes to crop_scale in equal
+            steps, a stage each: from weak to strong augmentation. null for crop_scale throughout.
+        color_jitter: how far brightness, contrast and saturation vary, in (0, 1], and hue a quarter
+            as far; null for not at all, as in MAE.
+        first_color_jitter: the same in the first stage, in [0, 1]; null for color_jitter
+            throughout.
         flip: whether half of the images are mirrored.
         downsample: where the images of a small stage shrink: device, by the exact low-frequency
             crop of a full-size image, or loader, whose workers then decode, resize and hand over
@@ -213,6 +98,9 @@ class DataConfig:
     eval_images: int = 1024
     image_column: str | None = None
     crop_scale: tuple[float, float] = (0.2, 1.0)
+    first_crop_scale: tuple[float, float] | None = None
+    color_jitter: float | None = None
+    first_color_jitter: float | None = None
     flip: bool = True
     downsample: Literal["device", "loader"] = "device"
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -223,8 +111,17 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_source(self.num_workers, self.max_bad_share)
         check_positive(self, "data", "eval_images")
-        least, most = self.crop_scale
-        check(0 < least <= most <= 1, "data.crop_scale", self.crop_scale, "0 < least <= most <= 1")
+        for name in ("crop_scale", "first_crop_scale"):
+            least, most = getattr(self, name) or self.crop_scale
+            check(0 < least <= most <= 1, f"data.{name}", (least, most), "0 < least <= most <= 1")
+        jitter, first_jitter = self.color_jitter, self.first_color_jitter
+        check(jitter is None or 0 < jitter <= 1, "data.color_jitter", jitter, "in (0, 1] or null")
+        check(
+            first_jitter is None or (jitter is not None and 0 <= first_jitter <= 1),
+            "data.first_color_jitter",
+            first_jitter,
+            "in [0, 1], together with data.color_jitter, or null",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,6 +301,9 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         check_channels(self.model.in_chans, self.data.mean, self.data.std)
+        jitter = self.data.color_jitter
+        allowed = "null for model.in_chans 4"
+        check(jitter is None or self.model.in_chans != 4, "data.color_jitter", jitter, allowed)
 
 
 def check_path(path: str | None) -> None:

@@ -140,7 +140,7 @@ def make_plan(
         patch_size=source.patch_size,
         in_chans=source.in_chans,
     )
-    mae_flops = MAE_EPOCHS * num_images / batch_size * training_flops(build_on_meta(mae), mae_size)
+    mae_step = flops(mae_size) if mae == source else training_flops(build_on_meta(mae), mae_size)
     return Plan(
         num_images=num_images,
         batch_size=batch_size,
@@ -152,7 +152,7 @@ def make_plan(
         budget=config.optim.epochs,
         speedup=full_size_steps(config, num_images) * flops(curriculum.full_size) / total,
         mae_size=mae_size,
-        mae_speedup=mae_flops / total,
+        mae_speedup=MAE_EPOCHS * num_images / batch_size * mae_step / total,
     )
 
 

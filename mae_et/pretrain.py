@@ -277,7 +277,17 @@ def load_images(
     curriculum = build_curriculum(config, model, num_steps)
     at_stage = partial(stage_size, curriculum, batch_size)
     size_at = at_stage if source.downsample == "loader" else None
-    augment = data.PretrainTransform(size, num_patches, source.crop_scale, source.flip, size_at)
+    augment = data.PretrainTransform(
+        size,
+        num_patches,
+        source.crop_scale,
+        source.flip,
+        size_at,
+        source.first_crop_scale,
+        source.color_jitter,
+        source.first_color_jitter,
+        partial(augment_progress, curriculum, batch_size),
+    )
     train_stream = data.SampleStream(train, augment, seed)
     train_stream[0]  # if not a single image can be read, say so now
     still = data.EvalTransform(size, num_patches)
@@ -287,3 +297,10 @@ def load_images(
 def stage_size(curriculum: Curriculum, batch_size: int, number: int) -> tuple[int, int]:
     """(height, width) at which sample `number` is trained."""
     return as_pair(curriculum.stage_at(number // batch_size).size)
+
+
+def augment_progress(curriculum: Curriculum, batch_size: int, number: int) -> float:
+    """How far augmentation has got at sample `number`: 0 in the first stage, 1 in the last."""
+    stages = curriculum.stages
+    index = stages.index(curriculum.stage_at(number // batch_size))
+    return index / (len(stages) - 1) if len(stages) > 1 else 1.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = ("lowfreq", "masking", "pos_embed", "targets", "curriculum")
+LEAVES = ("lowfreq", "masking", "pos_embed", "targets", "curriculum", "checks")
 
 
 @cache
@@ -57,7 +57,9 @@ def test_the_curriculum_needs_no_torch():
 
 
 def test_config_imports_only_the_curriculum():
-    assert imported("mae_et.config") <= {"mae_et.curriculum"}
+    leaves = {"mae_et.checks", "mae_et.curriculum"}
+    assert imported("mae_et.curriculum_config") <= leaves
+    assert imported("mae_et.config") <= {*leaves, "mae_et.curriculum_config"}
 
 
 def test_model_imports_only_leaves():

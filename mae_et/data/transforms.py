@@ -23,6 +23,8 @@ ASPECT_RATIOS = [3 / 4, 4 / 3]
 class PretrainTransform:
     """A random crop (bicubic) and flip as in MAE, and the noise that masks the sample's patches.
 
+    Augmentation may go from weak to strong, as EfficientTrain's does in supervised training.
+
     Gives "image" (C, h, w) uint8, and "noise" (L,) for the full grid. A smaller grid of l patches
     uses the first l values, so masks too depend on the sample number alone.
 
@@ -33,6 +35,11 @@ class PretrainTransform:
         flip: whether half of the images are mirrored.
         size_at: sample number -> (h, w) of its image, in place of `size`. What the crop shows and
             whether it is mirrored do not depend on it.
+        first_crop_scale: `crop_scale` where progress is 0; None for no change.
+        color_jitter: how far brightness, contrast and saturation vary, in [0, 1], and hue a quarter
+            as far; None for not at all.
+        first_color_jitter: `color_jitter` where progress is 0; None for no change.
+        progress_at: sample number -> how far augmentation has got, in [0, 1]; None for 1.
     """
 
     def __init__(
@@ -42,19 +49,41 @@ class PretrainTransform:
         crop_scale: tuple[float, float] = (0.2, 1.0),
         flip: bool = True,
         size_at: Callable[[int], tuple[int, int]] | None = None,
+        first_crop_scale: tuple[float, float] | None = None,
+        color_jitter: float | None = None,
+        first_color_jitter: float | None = None,
+        progress_at: Callable[[int], float] | None = None,
     ) -> None:
         self.size, self.size_at = size, size_at
         self.num_patches = num_patches
-        self.crop_scale = crop_scale
+        self.crop_scale, self.first_crop_scale = crop_scale, first_crop_scale or crop_scale
         self.flip = flip
+        self.color_jitter = color_jitter or 0.0
+        self.first_color_jitter = (
+            self.color_jitter if first_color_jitter is None else first_color_jitter
+        )
+        self.progress_at = progress_at
 
     def __call__(self, image: EncodedImage, index: int, number: int) -> dict[str, Any]:
         noise = torch.rand(self.num_patches)
-        box = random_box(*image.size, self.crop_scale)
+        progress = 1.0 if self.progress_at is None else self.progress_at(number)
+        least, most = (
+            _between(first, last, progress)
+            for first, last in zip(self.first_crop_scale, self.crop_scale, strict=True)
+        )
+        box = random_box(*image.size, (least, most))
         is_flipped = bool(torch.rand(()) < 0.5) and self.flip
         size = self.size if self.size_at is None else self.size_at(number)
         pixels = image.crop(box, size)
+        jitter = _between(self.first_color_jitter, self.color_jitter, progress)
+        if jitter:
+            pixels = v2.ColorJitter(jitter, jitter, jitter, jitter / 4)(pixels)
         return {"noise": noise, "image": pixels.flip(-1) if is_flipped else pixels}
+
+
+def _between(first: float, last: float, progress: float) -> float:
+    """The number at a progress in [0, 1]; exactly the last one if nothing changes."""
+    return last if first == last else first + (last - first) * progress
 
 
 def random_box(height: int, width: int, scale: tuple[float, float]) -> Box:

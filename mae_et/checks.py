@@ -1,0 +1,27 @@
+"""Errors of bad fields, in one line each."""
+
+from __future__ import annotations
+
+import math
+
+
+def check(ok: bool, name: str, value: object, allowed: str) -> None:
+    """Raise the one-line error of a bad field.
+
+    Raises:
+        ValueError: `ok` is false.
+    """
+    if not ok:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of any library says in one line; its kind if it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def check_positive(section: object, prefix: str, *names: str) -> None:
+    """Check that the named number fields of a section are above zero."""
+    for name in names:
+        value = getattr(section, name)
+        check(0 < value < math.inf, f"{prefix}.{name}", value, "above 0 and finite")
