@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib
 import inspect
 import logging
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from torch import nn
 
 from mae_et.config import first_line
 from mae_et.curriculum import Size, as_pair, as_size
+from mae_et.own_code import import_callable
 
 from .resize import SizedModel
 
@@ -47,7 +47,7 @@ def create_model(
     Raises:
         ValueError: the model can't be found, built, or run at the full size.
     """
-    constructor = _import_constructor(name) if ":" in name else _timm_constructor(name)
+    constructor = import_callable(name, "model.encoder") if ":" in name else _timm_constructor(name)
     wanted = {
         "img_size": as_size(*as_pair(image_size)),
         "in_chans": in_chans,
@@ -129,28 +129,3 @@ def _timm_constructor(name: str) -> Callable[..., nn.Module]:
             + (f"; nearest: {similar}" if similar else "")
         )
     return functools.partial(timm.create_model, name, pretrained=False)
-
-
-def _import_constructor(name: str) -> Callable[..., nn.Module]:
-    """
-    Raises:
-        ValueError: the module can't be imported, or has no such callable.
-    """
-    module_name, _, attribute = name.partition(":")
-    try:
-        constructor: Any = importlib.import_module(module_name)
-    except Exception as error:  # a module of the user's may do anything
-        raise ValueError(
-            f"model.encoder {name!r}: can't import module {module_name!r}: {error} (Python looks "
-            "in the folders of PYTHONPATH, and under python -m in the current one)"
-        ) from error
-    try:
-        for part in attribute.split("."):
-            constructor = getattr(constructor, part)
-    except AttributeError as error:
-        raise ValueError(f"model.encoder {name!r}: {error}") from error
-    if not callable(constructor):
-        raise ValueError(
-            f"model.encoder {name!r} must be callable, got {type(constructor).__name__}"
-        )
-    return constructor  # type: ignore[no-any-return]

@@ -9,14 +9,15 @@ weights of any origin in `mae_et.weights`.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -148,6 +149,29 @@ def save_beside(accelerator: Accelerator, module: nn.Module, name: str) -> None:
 
     accelerator.register_save_state_pre_hook(save)
     accelerator.register_load_state_pre_hook(load)
+
+
+def save_state_beside(accelerator: Accelerator, part: Resumable, name: str) -> None:
+    """Have checkpoints hold what all processes know of a further part of the run, as JSON."""
+
+    def save(_: Any, __: Any, folder: str) -> None:
+        states = gather_object([part.state_dict()])
+        if accelerator.is_main_process:
+            merged = {key: value for state in states for key, value in state.items()}
+            (Path(folder) / name).write_text(json.dumps(merged))
+
+    def load(_: Any, folder: str) -> None:
+        part.load_state_dict(json.loads((Path(folder) / name).read_text()))
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
+
+
+class Resumable(Protocol):
+    """What has a state to save: a dict that JSON can hold."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 def latest_checkpoint(run: Path) -> Path | None:

@@ -18,7 +18,8 @@ from .curriculum import Size
 from .curriculum_config import CurriculumConfig as CurriculumConfig
 
 PATH_KINDS = (
-    "hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES or disk:DIR"
+    "hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES, disk:DIR or "
+    "python:MODULE:FUNCTION"
 )
 """FILES are a file, a folder, or a glob pattern."""
 
@@ -63,12 +64,47 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One of several data sets: see `DataConfig`.
+
+    Args:
+        path: as data.path.
+        weight: share of the samples, relative to the weights of the others; null in all of them
+            for one sample per image and epoch.
+        split: as data.split.
+        eval_split: as data.eval_split.
+        image_column: as data.image_column.
+    """
+
+    path: str
+    weight: float | None = None
+    split: str = "train"
+    eval_split: str | None = None
+    image_column: str | None = None
+
+    def __post_init__(self) -> None:
+        weight = self.weight
+        ok = weight is None or 0 < weight < math.inf
+        check(ok, "data.sources.weight", weight, "above 0 and finite, or null")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where images come from, and how they are cropped and normalised.
 
     Args:
         path: hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES (tar
-            shards) or disk:DIR (saved by `datasets`); FILES are a file, a folder or a glob pattern.
+            shards), disk:DIR (saved by `datasets`) or python:MODULE:FUNCTION (a function of your
+            own that returns a Dataset or IterableDataset of `datasets`, or a dict of them by
+            split); FILES are a file, a folder or a glob pattern.
+        sources: several data sets in place of `path`: a list of {path, weight, split, eval_split,
+            image_column}, of which only path is needed.
+        streaming: whether a data set of hub, parquet or webdataset is read as a stream, without a
+            copy on this machine, its shards and blocks of its images in random order.
+        shuffle_buffer: images of a stream that are held in memory to be shuffled, over all
+            processes.
+        num_images: of the training split, for streams whose images can't be counted before the
+            run, and for `plan`; null to count them (Parquet, local tar files).
         split: the split to train on.
         eval_split: the split of the held-out images; null for validation or test if there is one,
             else a part of the training split is held out.
@@ -93,6 +129,10 @@ class DataConfig:
     """
 
     path: str | None = None
+    sources: list[SourceConfig] = field(default_factory=list)
+    streaming: bool = False
+    shuffle_buffer: int = 16_384
+    num_images: int | None = None
     split: str = "train"
     eval_split: str | None = None
     eval_images: int = 1024
@@ -109,8 +149,16 @@ class DataConfig:
     max_bad_share: float = 0.01
 
     def __post_init__(self) -> None:
+        check(not self.sources or self.path is None, "data.path", self.path, "null with sources")
         check_source(self.num_workers, self.max_bad_share)
-        check_positive(self, "data", "eval_images")
+        weights = [source.weight for source in self.sources]
+        ok = None not in weights or not any(weights)
+        check(ok, "data.sources", weights, "all with a weight or all without")
+        ok = not (self.sources and self.streaming)
+        check(ok, "data.streaming", self.streaming, "false with data.sources")
+        check_positive(self, "data", "eval_images", "shuffle_buffer")
+        ok = self.num_images is None or self.num_images > 0
+        check(ok, "data.num_images", self.num_images, "above 0 or null")
         for name in ("crop_scale", "first_crop_scale"):
             least, most = getattr(self, name) or self.crop_scale
             check(0 < least <= most <= 1, f"data.{name}", (least, most), "0 < least <= most <= 1")
@@ -122,6 +170,15 @@ class DataConfig:
             first_jitter,
             "in [0, 1], together with data.color_jitter, or null",
         )
+
+    def check_given(self) -> None:
+        """Whoever reads images needs a data set.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not self.sources:
+            check_path(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)

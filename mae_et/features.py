@@ -191,9 +191,10 @@ def load_probe_images(
     if options.path is not None:
         path, split, eval_split = options.path, options.split, None
         image_column = options.image_column
-    assert path is not None
+    if path is None:
+        raise ValueError("eval.path must be given where data.sources are several, got null")
     train_rows, test_rows = data.train_and_eval_splits(
-        path, split, eval_split, options.images, seed
+        data.load_splits(path), split, eval_split, options.images, seed
     )
     field = "eval.label_column"
     train = LabelledImages(train_rows, options.label_column, field=field)

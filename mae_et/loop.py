@@ -140,7 +140,7 @@ class Trainer(ABC):
 def train(
     trainer: Trainer,
     config: TrainingConfig,
-    train_images: data.SampleStream,
+    train_images: data.SampleStream | data.StreamedSamples,
     eval_images: data.SampleStream,
     chunk_size: int,
     run: RunFolder,
@@ -167,7 +167,7 @@ def train(
     batch_size, num_steps = config.optim.batch_size, schedule.num_steps
     rank, world = accelerator.process_index, accelerator.num_processes
     workers, on_cuda = config.data.num_workers, accelerator.device.type == "cuda"
-    batches = data.StepBatches(
+    batches = train_images.batches(
         start, num_steps, batch_size=batch_size, chunk_size=chunk_size, rank=rank, world=world
     )
     loader = data.make_loader(train_images, batches, workers, on_cuda)

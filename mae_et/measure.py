@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import islice
 
 from accelerate.utils import broadcast_object_list
 
@@ -17,7 +17,7 @@ ROUNDS = 3
 """Times that each size is measured, in turn, so that a machine that slows down does so for all."""
 
 SECONDS, FEWEST, MOST = 2.0, 3, 64
-"""What a round takes at a size, within these numbers of steps."""
+"""What a round takes at a size, within these numbers of steps (fewer if the stage has no more)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,10 @@ class StepTime:
 
 
 def measure_steps(
-    trainer: Pretrainer, images: data.SampleStream, chunk_size: int, num_workers: int
+    trainer: Pretrainer,
+    images: data.SampleStream | data.StreamedSamples,
+    chunk_size: int,
+    num_workers: int,
 ) -> dict[Size, StepTime]:
     """The time of a step at each size of a run: that of the median round.
 
@@ -51,40 +54,38 @@ def measure_steps(
 
 
 def _measure(
-    trainer: Pretrainer, images: data.SampleStream, stage: Stage, chunk_size: int, num_workers: int
+    trainer: Pretrainer,
+    images: data.SampleStream | data.StreamedSamples,
+    stage: Stage,
+    chunk_size: int,
+    num_workers: int,
 ) -> StepTime:
     """The mean over some steps of a stage; the first, in which workers start, is left out."""
     accelerator, batch_size = trainer.accelerator, trainer.optim_config.batch_size
-    steps = list(islice(cycle(range(stage.start, stage.stop)), MOST + 2))
-    by_step = [
-        data.StepBatches(
-            step,
-            step + 1,
-            batch_size=batch_size,
-            chunk_size=chunk_size,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-        )
-        for step in steps
-    ]
-    loader = data.make_loader(
-        images,
-        [numbers for batches in by_step for numbers in batches],
-        num_workers,
-        accelerator.device.type == "cuda",
+    steps = range(stage.start, stage.stop)[: MOST + 2]
+    batches = images.batches(
+        steps.start,
+        steps.stop,
+        batch_size=batch_size,
+        chunk_size=chunk_size,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
     )
+    loader = data.make_loader(images, batches, num_workers, accelerator.device.type == "cuda")
     meter = Meter(accelerator, trainer.optim_config.max_skipped_steps)
     chunks, upcoming = meter.timed(iter(loader)), iter(steps)
 
     def take(number: int) -> StepTime:
         for step in islice(upcoming, number):
-            loss, norm = trainer.train_step(step, chunks, by_step[0].chunks_per_step)
+            loss, norm = trainer.train_step(step, chunks, batches.chunks_per_step)
             meter.add(loss, norm, batch_size)
         seen = meter.read()
         seconds = seen["seconds"] / number
         return StepTime(seconds=seconds, waited=seconds * seen["data_wait"])
 
-    take(1)
-    number = [min(max(math.ceil(SECONDS / take(1).seconds), FEWEST), MOST)]
+    time, left = take(1), len(steps) - 1
+    if left > 1:
+        time, left = take(1), left - 1
+    number = [min(max(math.ceil(SECONDS / time.seconds), FEWEST), left)]
     broadcast_object_list(number)  # as many in every process
-    return take(number[0])
+    return take(number[0]) if number[0] else time

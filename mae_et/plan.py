@@ -15,7 +15,7 @@ from typing import Any
 from accelerate.utils import set_seed
 
 from .cli import config_parser, parse
-from .config import PretrainConfig, check, check_path
+from .config import PretrainConfig, check
 from .data import split_batch
 from .flops import build_on_meta
 from .forecast import MAE_EPOCHS, Plan, full_size_steps, make_plan, with_times
@@ -93,12 +93,6 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = config_parser(PretrainConfig, "mae_et plan", "Say what a run will cost.")
     parser.add_argument(
-        "--num_images",
-        "--data.num_images",
-        type=int | None,
-        help=f"training images; without it, data.path is counted, or {IMAGENET_IMAGES} assumed",
-    )
-    parser.add_argument(
         "--processes", type=int, default=1, help="that train; with --measure, those launched"
     )
     parser.add_argument(
@@ -112,7 +106,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--json", type=str | None, help="a file for the plan, or - to print it so")
     config, options = parse(parser, PretrainConfig, arguments, "mae_et")
-    for name in ("num_images", "processes", "price_per_hour", "mae_size"):
+    for name in ("processes", "price_per_hour", "mae_size"):
         value = options[name]
         check(value is None or 0 < value < math.inf, f"--{name}", value, "above 0")
     check(
@@ -134,19 +128,19 @@ def main(arguments: Sequence[str]) -> None:
 
 def _planned(config: PretrainConfig, options: Any) -> Plan:
     """The plan from FLOPs alone."""
-    model, num_images = build_on_meta(config.model), options.num_images
+    model, num_images = build_on_meta(config.model), config.data.num_images
     build_curriculum(config, model, num_steps=1_000_000)  # its errors, before data is read
-    if num_images is None and config.data.path is None:
-        num_images = IMAGENET_IMAGES
-    elif num_images is None:
+    if num_images is None and (config.data.path or config.data.sources):
         num_images = len(load_images(config, model)[0])
+    elif num_images is None:
+        num_images = IMAGENET_IMAGES
     curriculum = build_curriculum(config, model, full_size_steps(config, num_images))
     return make_plan(config, model, curriculum, num_images, options.processes, options.mae_size)
 
 
 def _measured(config: PretrainConfig, options: Any) -> Plan | None:
     """The plan with times, in the main process."""
-    check_path(config.data.path)
+    config.data.check_given()
     accelerator = make_accelerator(config.run)
     processes = accelerator.num_processes
     set_seed(config.run.seed)
@@ -157,7 +151,7 @@ def _measured(config: PretrainConfig, options: Any) -> Plan | None:
     times = measure_steps(trainer, images, chunk_size, config.data.num_workers)
     if not accelerator.is_main_process:
         return None
-    num_images = options.num_images or len(images)  # measured on some, planned for all
+    num_images = config.data.num_images or len(images)  # measured on some, planned for all
     curriculum = build_curriculum(config, model, full_size_steps(config, num_images))
     plan = make_plan(config, model, curriculum, num_images, processes, options.mae_size)
     return with_times(plan, times, config.data.num_workers, options.price_per_hour)

@@ -18,9 +18,9 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor
 
 from . import data
-from .checkpoint import latest_checkpoint
+from .checkpoint import latest_checkpoint, save_state_beside
 from .cli import Resume
-from .config import PretrainConfig, check_path
+from .config import PretrainConfig
 from .curriculum import (
     Curriculum,
     Size,
@@ -60,7 +60,7 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
         RunStoppedError: the run can't go on: too many non-finite steps or unreadable images.
         RunInterruptedError: a signal asked to stop, and a checkpoint has been saved.
     """
-    check_path(config.data.path)
+    config.data.check_given()
     accelerator = make_accelerator(config.run)
     set_seed(config.run.seed)  # the same weights in every process
     model = MaskedAutoencoder(**to_dict(config.model))
@@ -89,6 +89,8 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
         )
         probe_images = main_process_first(accelerator, load_labelled)
     trainer = Pretrainer(config, accelerator, model, curriculum, probe_images)
+    if isinstance(train_images, data.StreamedSamples):
+        save_state_beside(accelerator, train_images, "stream.json")
     with RunFolder(
         config.run.output_dir, describe_run(config, train_images, eval_images), resume, accelerator
     ) as run:
@@ -256,20 +258,14 @@ def build_curriculum(
 
 def load_images(
     config: PretrainConfig, model: MaskedAutoencoder
-) -> tuple[data.SampleStream, data.SampleStream, Curriculum]:
+) -> tuple[data.SampleStream | data.StreamedSamples, data.SampleStream, Curriculum]:
     """The streams of training images and of held-out images, and the curriculum.
 
     Its length depends on the number of images, and the size of the images may depend on it.
     """
     source, seed = config.data, config.run.seed
-    assert source.path is not None
     size, num_patches = as_pair(model.full_size), model.num_patches
-    train, held_out = (
-        data.ImageTable(split, source.image_column, model.in_chans)
-        for split in data.train_and_eval_splits(
-            source.path, source.split, source.eval_split, source.eval_images, seed
-        )
-    )
+    train, held_out = data.open_images(source, model.in_chans, seed)
     batch_size = config.optim.batch_size
     num_steps = num_training_steps(
         epochs=config.optim.epochs, num_images=len(train), batch_size=batch_size
@@ -288,10 +284,14 @@ def load_images(
         source.first_color_jitter,
         partial(augment_progress, curriculum, batch_size),
     )
-    train_stream = data.SampleStream(train, augment, seed)
-    train_stream[0]  # if not a single image can be read, say so now
-    still = data.EvalTransform(size, num_patches)
-    return train_stream, data.SampleStream(held_out, still, seed, shuffle=False), curriculum
+    still = data.SampleStream(held_out, data.EvalTransform(size, num_patches), seed, shuffle=False)
+    still[0]  # if not a single image can be read, say so now
+    if isinstance(train, data.ShardedImages):
+        stream = data.StreamedSamples(
+            train, augment, seed, batch_size=batch_size, shuffle_buffer=source.shuffle_buffer
+        )
+        return stream, still, curriculum
+    return data.SampleStream(train, augment, seed), still, curriculum
 
 
 def stage_size(curriculum: Curriculum, batch_size: int, number: int) -> tuple[int, int]:

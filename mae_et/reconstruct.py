@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import data
 from .cli import LineParser
-from .config import IMAGENET_MEAN, IMAGENET_STD, check
+from .config import IMAGENET_MEAN, IMAGENET_STD, DataConfig, SourceConfig, check
 from .curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
 from .lowfreq import Nyquist, low_frequency_crop
 from .model import MaskedAutoencoder
@@ -186,22 +186,22 @@ def _load(
     model: MaskedAutoencoder, source: dict[str, Any], run_seed: int, options: Any
 ) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) uint8 and noise (N, L): of the run's held-out images, or of a split."""
-    path = options["data.path"] or source.get("path")
-    if path is None:
+    known = {"eval_images": options.num_images, **source}
+    known = {name: known[name] for name in known.keys() & DataConfig.__annotations__.keys()}
+    known["sources"] = [SourceConfig(**part) for part in known.get("sources", ())]
+    if options["data.path"]:
+        known |= {"path": options["data.path"], "sources": [], "streaming": False}
+    path = known.get("path")
+    if path is None and not known["sources"]:
         raise ValueError("data.path must be given, since the checkpoint names no data")
-    if options["data.split"]:
+    images: data.Images
+    if options["data.split"] and path is not None:
         rows = data.take_split(data.load_splits(path), options["data.split"], "data.split")
+        images = data.ImageTable(rows, known.get("image_column"), model.in_chans)
     else:
-        _, rows = data.train_and_eval_splits(
-            path,
-            source.get("split", "train"),
-            source.get("eval_split"),
-            source.get("eval_images", options.num_images),
-            run_seed,
-        )
-    table = data.ImageTable(rows, source.get("image_column"), model.in_chans)
+        _, images = data.open_images(DataConfig(**known), model.in_chans, run_seed)
     transform = data.EvalTransform(as_pair(model.full_size), model.num_patches)
-    stream = data.SampleStream(table, transform, options.seed)  # shuffled by --seed
+    stream = data.SampleStream(images, transform, options.seed)  # shuffled by --seed
     batch = data.collate([stream[number] for number in range(min(options.num_images, len(stream)))])
     return batch["image"], batch["noise"]
 

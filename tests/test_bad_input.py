@@ -142,8 +142,8 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--num_images=0"], "--num_images must be above 0, got 0"),
-        (["--num_images=10"], "optim.epochs must give at least one step"),
+        (["--data.num_images=0"], "data.num_images must be above 0 or null, got 0"),
+        (["--data.num_images=10"], "optim.epochs must give at least one step"),
         (["--processes=3"], "optim.batch_size must be a multiple of the 3 processes"),
         (["--price_per_hour=2"], "--price_per_hour must be together with --measure"),
         (["--measure"], "data.path must be hub:NAME"),

@@ -44,7 +44,8 @@ def test_each_epoch_shows_each_image_once_in_its_own_order(stream: data.SampleSt
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+@pytest.mark.parametrize("workers", [0, 1, 4])
 @pytest.mark.parametrize("world", [1, 2])
 def test_samples_do_not_depend_on_workers_or_processes(
     stream: data.SampleStream, workers: int, world: int
@@ -171,8 +172,8 @@ def test_hub_locations(
 ) -> None:
     asked = []
 
-    def load(name: str, config: str | None, *, revision: str | None) -> datasets.Dataset:
-        asked.append((name, config, revision))
+    def load(path: str, name: str | None, revision: str | None) -> datasets.Dataset:
+        asked.append((path, name, revision))
         return datasets.Dataset.from_dict({"image": [1]})
 
     monkeypatch.setattr(datasets, "load_dataset", load)
@@ -184,8 +185,8 @@ def test_held_out_images_come_from_the_training_split_if_there_is_no_other(
     image_folder: Path,
 ) -> None:
     path = f"imagefolder:{image_folder}"
-    train, held_out = data.train_and_eval_splits(path, "train", None, 10, seed=0)
-    again, _ = data.train_and_eval_splits(path, "train", None, 10, seed=0)
+    train, held_out = data.train_and_eval_splits(data.load_splits(path), "train", None, 10, seed=0)
+    again, _ = data.train_and_eval_splits(data.load_splits(path), "train", None, 10, seed=0)
     assert (len(train), len(held_out)) == (72, 8)  # a tenth at most
     rows = [
         {row["image"]["path"] for row in split.cast_column("image", datasets.Image(decode=False))}

@@ -95,7 +95,7 @@ def test_num_images_and_the_size_to_compare_with(capsys: pytest.CaptureFixture[s
 
 def test_the_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
-    assert main(["plan", "--config=demo", "--num_images=10000", f"--json={file}"]) == 0
+    assert main(["plan", "--config=demo", "--data.num_images=10000", f"--json={file}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == [
         *("20", "5x5", "6/25", "7.2", "281", "1", "x", "256", "0.0356", "46.8%")

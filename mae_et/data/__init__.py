@@ -1,17 +1,30 @@
 """The data path, one module a step: source -> images -> sample stream -> loader -> device.
 
-- sources: a data set by name, and its splits
+- sources: a data set by name, and its splits; opening: those of a run
 - encoded, images: its images, decoded only as needed
 - transforms: an image -> a sample
+- mixture: several data sets as one
 - stream: sample number -> sample, and which numbers a step has
+- counting, sharded, shards, lanes: the same for a data set that is itself a stream
 - loader: samples -> batches on the device
 """
 
 from .encoded import Box, EncodedImage, UnreadableImageError
 from .images import MODES, ImageTable
+from .lanes import StreamedSamples
 from .loader import collate, join, make_loader
+from .opening import open_images
+from .sharded import ShardedImages
 from .sources import eval_split_name, load_splits, take_split, train_and_eval_splits
-from .stream import SampleStream, StepBatches, Transform, seed_generators, shard, split_batch
+from .stream import (
+    Images,
+    SampleStream,
+    StepBatches,
+    Transform,
+    seed_generators,
+    shard,
+    split_batch,
+)
 from .transforms import (
     EvalTransform,
     PretrainTransform,
@@ -27,9 +40,12 @@ __all__ = [
     "EncodedImage",
     "EvalTransform",
     "ImageTable",
+    "Images",
     "PretrainTransform",
     "SampleStream",
+    "ShardedImages",
     "StepBatches",
+    "StreamedSamples",
     "Transform",
     "UnreadableImageError",
     "centre_crop",
@@ -40,6 +56,7 @@ __all__ = [
     "load_splits",
     "make_loader",
     "normalize",
+    "open_images",
     "random_box",
     "seed_generators",
     "shard",

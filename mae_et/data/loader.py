@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..interrupt import ignore_signals
+from .lanes import StreamedSamples
 from .stream import SampleStream, StepBatches
 
 
 def make_loader(
-    stream: SampleStream,
+    stream: SampleStream | StreamedSamples,
     batches: Sequence[list[int]] | StepBatches,
     num_workers: int,
     pin_memory: bool,

@@ -2,46 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 
 from ..config import PATH_KINDS, first_line
+from ..own_code import import_callable
+
+Stream = datasets.IterableDataset
+
+STREAMABLE = ("hub", "parquet", "webdataset")
 
 
 def load_splits(path: str) -> dict[str, datasets.Dataset]:
-    """The splits of a data set, by name.
+    """The splits of a data set of random access, by name.
 
     Raises:
         ValueError: the path is of no known kind, does not exist, or holds no images.
     """
-    kind, _, location = path.partition(":")
-    if kind not in ("hub", "imagefolder", "parquet", "webdataset", "disk") or not location:
-        raise ValueError(f"data.path must be {PATH_KINDS}, got {path!r}")
-    is_pattern = kind in ("parquet", "webdataset") and any(sign in location for sign in "*?[")
-    if kind != "hub" and not is_pattern and not Path(location).exists():
-        raise ValueError(f"data.path must exist, got {path!r}")
+    splits = open_splits(path)
+    streams = [name for name, split in splits.items() if isinstance(split, Stream)]
+    if streams:
+        raise ValueError(
+            f"data.path must give data sets of random access here, got {path!r} with the stream "
+            f"{streams[0]!r}"
+        )
+    return splits
+
+
+def open_splits(path: str) -> dict[str, Any]:
+    """The splits of a data set, by name; of a function of the user's, some may be streams.
+
+    Raises:
+        ValueError: the path is of no known kind, does not exist, or holds no images.
+    """
+    kind, location = _parse(path)
+    own = import_callable(location, "data.path") if kind == "python" else None
     try:
-        if kind == "hub":
-            name, config, revision = hub_location(location)
-            splits = datasets.load_dataset(name, config, revision=revision)
+        if own is not None:
+            splits = own()
         elif kind == "disk":
             splits = datasets.load_from_disk(location)
-        elif Path(location).is_dir():
-            splits = datasets.load_dataset(kind, data_dir=location)
         else:
-            splits = datasets.load_dataset(kind, data_files=location)
+            splits = datasets.load_dataset(**_arguments(kind, location))
     except Exception as error:  # the libraries behind these raise many kinds
         raise ValueError(
             f"data.path {path!r} holds no data set of this kind: {first_line(error)}"
         ) from error
-    if isinstance(splits, datasets.Dataset):
+    if isinstance(splits, datasets.Dataset | Stream):
         splits = {"train": splits}
-    if not any(len(split) for split in splits.values()):
+    if not isinstance(splits, Mapping) or not all(
+        isinstance(s, datasets.Dataset | Stream) for s in splits.values()
+    ):
+        raise ValueError(
+            f"data.path {path!r} must give a Dataset or IterableDataset of `datasets`, or a dict "
+            f"of them by split, got {type(splits).__name__}"
+        )
+    if not any(isinstance(split, Stream) or len(split) for split in splits.values()):
         raise ValueError(f"data.path must hold images, got {path!r} with none")
     return dict(splits)
+
+
+def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The splits of a data set as streams, and the files of each as far as they are known.
+
+    Raises:
+        ValueError: the path is of no kind that can be streamed, or can't be opened.
+    """
+    kind, location = _parse(path)
+    if kind not in STREAMABLE:
+        raise ValueError(
+            f"data.streaming needs a data.path of hub, parquet or webdataset, got {path!r}, whose "
+            "images are read in place without"
+        )
+    try:
+        builder = datasets.load_dataset_builder(**_arguments(kind, location))
+        splits = builder.as_streaming_dataset()
+    except Exception as error:  # as above
+        raise ValueError(
+            f"data.path {path!r} holds no data set of this kind: {first_line(error)}"
+        ) from error
+    files = builder.config.data_files or {}
+    return dict(splits), {str(name): list(map(str, names)) for name, names in files.items()}
+
+
+def _parse(path: str) -> tuple[str, str]:
+    """The kind and the location of a path."""
+    kind, _, location = path.partition(":")
+    kinds = ("hub", "imagefolder", "parquet", "webdataset", "disk", "python")
+    if kind not in kinds or not location:
+        raise ValueError(f"data.path must be {PATH_KINDS}, got {path!r}")
+    is_local = kind not in ("hub", "python") and "://" not in location
+    is_pattern = kind in ("parquet", "webdataset") and any(sign in location for sign in "*?[")
+    if is_local and not is_pattern and not Path(location).exists():
+        raise ValueError(f"data.path must exist, got {path!r}")
+    return kind, location
+
+
+def _arguments(kind: str, location: str) -> dict[str, Any]:
+    """Those of `datasets.load_dataset`."""
+    if kind == "hub":
+        name, config, revision = hub_location(location)
+        return {"path": name, "name": config, "revision": revision}
+    if Path(location).is_dir():
+        return {"path": kind, "data_dir": location}
+    return {"path": kind, "data_files": location}
 
 
 def hub_location(location: str) -> tuple[str, str | None, str | None]:
@@ -51,7 +119,7 @@ def hub_location(location: str) -> tuple[str, str | None, str | None]:
     return name, config or None, revision or None
 
 
-def take_split(splits: dict[str, datasets.Dataset], name: str, field: str) -> datasets.Dataset:
+def take_split(splits: Mapping[str, Any], name: str, field: str) -> Any:
     """A split by name.
 
     Raises:
@@ -75,18 +143,22 @@ def eval_split_name(splits: Iterable[str], split: str, eval_split: str | None) -
 
 
 def train_and_eval_splits(
-    path: str, split: str, eval_split: str | None, eval_images: int, seed: int
+    splits: Mapping[str, Any], split: str, eval_split: str | None, eval_images: int, seed: int
 ) -> tuple[datasets.Dataset, datasets.Dataset]:
     """The training images, and held-out images to evaluate on; see `DataConfig.eval_split`."""
-    splits = load_splits(path)
     train = take_split(splits, split, "data.split")
     name = eval_split_name(splits, split, eval_split)
     if name is not None:
         held_out = take_split(splits, name, "data.eval_split")
-        order = np.random.default_rng([seed, 1]).permutation(len(held_out))
-        return train, held_out.select(np.sort(order[:eval_images]))
+        return train, select_held_out(held_out, eval_images, seed)
     if len(train) < 2:
         raise ValueError(f"data.path must hold at least 2 images to hold one out, got {len(train)}")
     order = np.random.default_rng([seed, 1]).permutation(len(train))
     number = min(eval_images, max(1, len(train) // 10))
     return train.select(np.sort(order[number:])), train.select(np.sort(order[:number]))
+
+
+def select_held_out(rows: datasets.Dataset, number: int, seed: int) -> datasets.Dataset:
+    """Some of the rows, in order."""
+    order = np.random.default_rng([seed, 1]).permutation(len(rows))
+    return rows.select(np.sort(order[:number]))

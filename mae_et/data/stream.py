@@ -10,17 +10,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from .encoded import EncodedImage, UnreadableImageError
-from .images import ImageTable
+from .mixture import Mixture
 
 Transform = Callable[[EncodedImage, int, int], dict[str, Any]]
 """(image, its row, sample number) -> a sample's fields, drawing from the global generators."""
+
+
+class Images(Protocol):
+    """Images of random access."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> EncodedImage: ...
+    def name(self, index: int) -> str:
+        """The file of an image, or what else it is called."""
 
 
 class SampleStream(Dataset[dict[str, Any]]):
@@ -37,7 +46,7 @@ class SampleStream(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, images: ImageTable, transform: Transform, seed: int, *, shuffle: bool = True
+        self, images: Images, transform: Transform, seed: int, *, shuffle: bool = True
     ) -> None:
         self.images = images
         self.transform = transform
@@ -47,6 +56,10 @@ class SampleStream(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def batches(self, start: int, stop: int, **options: int) -> StepBatches:
+        """The chunks of the steps start … stop - 1; see `StepBatches`."""
+        return StepBatches(start, stop, **options)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         index = self.image_index(number)
@@ -70,6 +83,8 @@ class SampleStream(Dataset[dict[str, Any]]):
     def _order(self, epoch: int) -> Any:
         if self._epoch_order[0] != epoch:
             order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self))
+            if isinstance(self.images, Mixture):
+                order = self.images.rows_of(epoch, self.seed)[order]
             self._epoch_order = (epoch, order)
         return self._epoch_order[1]
 

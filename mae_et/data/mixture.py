@@ -1,0 +1,71 @@
+"""Several data sets as one: their rows one behind the other, drawn by weight."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from .encoded import EncodedImage
+from .images import ImageTable
+
+
+class Mixture:
+    """The images of several data sets.
+
+    Args:
+        tables: the data sets.
+        weights: of the tables' shares of the samples, in any unit; None for one per image, so that
+            an epoch shows every image once.
+    """
+
+    def __init__(
+        self, tables: Sequence[ImageTable], weights: Sequence[float] | None = None
+    ) -> None:
+        self.tables = tables
+        self.ends = list(accumulate(len(table) for table in tables))
+        self.counts = [len(table) for table in tables]
+        if weights is not None:
+            shares = np.cumsum(weights) / sum(weights)
+            self.counts = np.diff(np.rint(shares * len(self)), prepend=0).astype(int).tolist()
+
+    def __len__(self) -> int:
+        """Images of all tables, and samples of an epoch."""
+        return self.ends[-1]
+
+    def __getitem__(self, row: int) -> EncodedImage:
+        table, index = self._find(row)
+        return table[index]
+
+    def name(self, row: int) -> str:
+        """The file of a row, or its number in its data set."""
+        table, index = self._find(row)
+        return table.name(index)
+
+    def _find(self, row: int) -> tuple[ImageTable, int]:
+        number = bisect_right(self.ends, row)
+        return self.tables[number], row - self.ends[number] + len(self.tables[number])
+
+    def rows_of(self, epoch: int, seed: int) -> Any:
+        """(N,) the rows that an epoch shows, table by table.
+
+        Each table goes through its images in passes of its own: where a weight asks for more or
+        fewer than there are, all its images are shown equally often over the epochs.
+        """
+        rows = []
+        for number, (table, count, end) in enumerate(
+            zip(self.tables, self.counts, self.ends, strict=True)
+        ):
+            size = len(table)
+            first, last = epoch * count, (epoch + 1) * count
+            passes = [
+                np.random.default_rng([seed, 7, number, turn]).permutation(size)
+                for turn in range(first // size, -(-last // size))
+            ]
+            shown = np.concatenate([*passes, np.empty(0, int)])
+            start = first - first // size * size
+            rows.append(shown[start : start + count] + end - size)
+        return np.concatenate(rows)

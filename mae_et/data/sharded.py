@@ -1,0 +1,147 @@
+"""The images of a data set that is read as a stream, shard by shard."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+
+from ..cli import RunStoppedError
+from ..config import first_line
+from .counting import count_rows
+from .encoded import EncodedImage
+from .images import image_column, name_of, open_image
+from .shards import ShardPlan, Span
+
+log = logging.getLogger(__name__)
+
+MAX_LANES = 64
+MAX_HELD_OUT_SHARDS = 16
+
+
+class Cell(NamedTuple):
+    """An image as its shard holds it, and its name for messages."""
+
+    value: Any
+    name: str
+
+
+class ShardedImages:
+    """The images of a stream.
+
+    Args:
+        stream: has a column of images.
+        column: its name; None if it is the only one.
+        in_chans: channels that every image is converted to.
+        files: those of the shards, if known.
+        num_images: of an epoch, for shards whose rows can't be counted; None to count them.
+
+    Raises:
+        ValueError: there is no such column of images, or no number of images.
+    """
+
+    def __init__(
+        self,
+        stream: datasets.IterableDataset,
+        column: str | None,
+        in_chans: int,
+        files: Sequence[str] = (),
+        num_images: int | None = None,
+    ) -> None:
+        self.in_chans = in_chans
+        self.column = image_column(stream, column)
+        only = stream.select_columns([self.column])
+        self.rows = only.cast_column(self.column, datasets.Image(decode=False))
+        self.num_shards = stream.num_shards
+        self.lengths: list[int | None] = [None] * self.num_shards
+        if num_images is None and len(files) == self.num_shards:
+            self.lengths = self._count(files)
+        self.left_out = [0] * self.num_shards
+        if None not in self.lengths:
+            num_images = sum(rows or 0 for rows in self.lengths)
+        splits = stream.info.splits or {}
+        if num_images is None and stream.split in splits:
+            num_images = splits[stream.split].num_examples
+        if num_images is None:
+            raise ValueError(
+                "data.num_images must be given for a stream whose images can't be counted before "
+                "(other than Parquet files and local tar files), got null"
+            )
+        self.num_images = num_images
+
+    def _count(self, files: Sequence[str]) -> list[int | None]:
+        try:
+            return count_rows(files)
+        except Exception as error:  # any of the libraries that read these files
+            raise ValueError(
+                f"data.path must hold readable files, got {first_line(error)}"
+            ) from error
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def read(self, span: Span) -> Iterator[Cell]:
+        """The images of a span.
+
+        Raises:
+            RunStoppedError: they can't be read, or are fewer than were counted.
+        """
+        shard = self.rows.shard(self.num_shards, span.shard).skip(span.first)
+        number = 0
+        try:
+            for row in islice(shard, span.number):
+                cell = row[self.column]
+                yield Cell(cell, name_of(cell, f"shard {span.shard} row {span.first + number}"))
+                number += 1
+        except Exception as error:  # of any file system, format or function of the user's
+            raise RunStoppedError(
+                f"shard {span.shard} of data.path can't be read after row {span.first + number} "
+                f"({first_line(error)}); --resume auto goes on from the last checkpoint"
+            ) from error
+        if span.number is not None and number < span.number:
+            raise RunStoppedError(
+                f"shard {span.shard} of data.path has {span.first + number} rows, fewer than were "
+                "counted when the run began; has it changed?"
+            )
+
+    def hold_out(self, number: int, seed: int) -> list[Cell]:
+        """Take the first rows of some shards, `number` in all, out of the stream."""
+        order = np.random.default_rng([seed, 1]).permutation(self.num_shards)
+        shards = order[:MAX_HELD_OUT_SHARDS].tolist()
+        cells: list[Cell] = []
+        for index, shard in enumerate(shards):
+            rows = -(-(number - len(cells)) // (len(shards) - index))
+            length = self.lengths[shard]
+            taken = list(islice(self.read(Span(shard=shard, first=0, number=None)), rows))
+            self.left_out[shard] = len(taken)
+            self.lengths[shard] = None if length is None else length - len(taken)
+            cells += taken
+        self.num_images -= len(cells)
+        return cells
+
+    def plan(self, batch_size: int, seed: int) -> ShardPlan:
+        """How the rows are dealt out to lanes, which divide the batch."""
+        most = min(batch_size, self.num_shards, MAX_LANES)
+        lanes = max(n for n in range(1, most + 1) if batch_size % n == 0)
+        return ShardPlan(self.lengths, self.left_out, lanes, seed)
+
+
+class HeldOutImages:
+    """Images of a stream that are kept in memory."""
+
+    def __init__(self, cells: Sequence[Cell], in_chans: int) -> None:
+        self.cells, self.in_chans = cells, in_chans
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __getitem__(self, index: int) -> EncodedImage:
+        return open_image(self.cells[index].value, self.in_chans, self.cells[index].name)
+
+    def name(self, index: int) -> str:
+        """The file of an image, or its row."""
+        return self.cells[index].name
