@@ -89,6 +89,25 @@ class SourceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReplayConfig:
+    """A size at which images are used again: see `DataConfig`.
+
+    Args:
+        size: input size of the stages, in pixels.
+        ratio: 1/ratio of a step's images come from the loader.
+        batches: how many batches of images are kept to draw the others from.
+    """
+
+    size: Size
+    ratio: int
+    batches: int
+
+    def __post_init__(self) -> None:
+        check(self.ratio > 1, "data.replay.ratio", self.ratio, "above 1")
+        check(self.batches > 0, "data.replay.batches", self.batches, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where images come from, and how they are cropped and normalised.
 
@@ -122,6 +141,9 @@ class DataConfig:
         downsample: where the images of a small stage shrink: device, by the exact low-frequency
             crop of a full-size image, or loader, whose workers then decode, resize and hand over
             no more than the stage needs (bicubic, antialiased, as EfficientTrain++ does).
+        replay: sizes at which a step takes only a part of its images from the loader and the
+            others, at random, from the latest ones of that size: a list of {size, ratio, batches}
+            (EfficientTrain++: ratio 4 and 1920 batches at 96, 2 and 256 at 160).
         mean: per channel, of values in [0, 1].
         std: per channel, of values in [0, 1].
         num_workers: loader processes per training process; 0 loads in the training process.
@@ -143,6 +165,7 @@ class DataConfig:
     first_color_jitter: float | None = None
     flip: bool = True
     downsample: Literal["device", "loader"] = "device"
+    replay: list[ReplayConfig] = field(default_factory=list)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     num_workers: int = 8

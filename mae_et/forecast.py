@@ -21,6 +21,7 @@ from .flops import build_on_meta, training_flops
 from .masking import num_visible_patches
 from .measure import StepTime
 from .model import MaskedAutoencoder
+from .sampling import replay_bytes, sample_clock
 
 MAE_EPOCHS = 1600
 """Of the MAE that runs are compared with: decoder 512 × 8, mask ratio 0.75, normalised pixels."""
@@ -46,6 +47,8 @@ class StagePlan:
     """Of an image, forward and backward."""
     cost: float
     """Share of the run's FLOPs."""
+    fresh: float
+    """Share of the images that come from the loader, not from the replay buffer."""
     hours: float | None = None
     time: float | None = None
     """Share of the run's hours."""
@@ -68,6 +71,8 @@ class Plan:
     epochs: float
     steps: int
     exaflops: float
+    replay_gib: float
+    """Memory of the largest replay buffer, over all processes."""
     budget: float
     """`optim.epochs`: passes at full size, that the run is compared with."""
     speedup: float
@@ -107,6 +112,10 @@ def make_plan(
     num_chunks = batch_size // processes // chunk_size
     flops = cache(partial(training_flops, model))
     total = sum(stage.num_steps * flops(stage.size) for stage in curriculum.stages)
+    ratios = {as_pair(part.size): part.ratio for part in config.data.replay}
+    buffers = [
+        replay_bytes(config, curriculum, span) for span in sample_clock(config, curriculum).replay
+    ]
     stages = []
     for size, group in groupby(curriculum.stages, key=lambda stage: stage.size):
         steps = sum(stage.num_steps for stage in group)
@@ -123,6 +132,7 @@ def make_plan(
             accumulation=num_chunks // joined,
             gflops=flops(size) / 1e9,
             cost=steps * flops(size) / total,
+            fresh=1 / ratios.get(as_pair(size), 1),
         )
         stages.append(stage)
 
@@ -149,6 +159,7 @@ def make_plan(
         epochs=curriculum.num_steps * batch_size / num_images,
         steps=curriculum.num_steps,
         exaflops=total * batch_size / 1e18,
+        replay_gib=max(buffers, default=0) / 2**30,
         budget=config.optim.epochs,
         speedup=full_size_steps(config, num_images) * flops(curriculum.full_size) / total,
         mae_size=mae_size,
@@ -177,7 +188,7 @@ def with_times(
                 stage,
                 hours=stage.steps * step.seconds / 3600,
                 time=stage.steps * step.seconds / total,
-                images_per_s=plan.batch_size / (step.seconds - step.waited),
+                images_per_s=stage.fresh * plan.batch_size / (step.seconds - step.waited),
                 waiting=step.waited / step.seconds,
                 limit="loader" if is_starved else "device",
             )

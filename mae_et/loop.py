@@ -167,10 +167,17 @@ def train(
     batch_size, num_steps = config.optim.batch_size, schedule.num_steps
     rank, world = accelerator.process_index, accelerator.num_processes
     workers, on_cuda = config.data.num_workers, accelerator.device.type == "cuda"
-    batches = train_images.batches(
-        start, num_steps, batch_size=batch_size, chunk_size=chunk_size, rank=rank, world=world
+    num_chunks = batch_size // world // chunk_size
+    loader = data.load_steps(
+        train_images,
+        start,
+        num_steps,
+        chunk_size=chunk_size,
+        rank=rank,
+        world=world,
+        num_workers=workers,
+        pin_memory=on_cuda,
     )
-    loader = data.make_loader(train_images, batches, workers, on_cuda)
     shard = data.shard(len(eval_images), chunk_size, rank, world)
     eval_loader = data.make_loader(eval_images, shard, workers, on_cuda)
 
@@ -186,7 +193,7 @@ def train(
     steps = range(start, start if is_over else num_steps)
     with bar, Interrupt(accelerator) as interrupt:
         for step in steps:
-            loss, gradient_norm = trainer.train_step(step, chunks, batches.chunks_per_step)
+            loss, gradient_norm = trainer.train_step(step, chunks, num_chunks)
             meter.add(loss, gradient_norm, batch_size)
             bar.update()
 

@@ -63,21 +63,24 @@ def _measure(
     """The mean over some steps of a stage; the first, in which workers start, is left out."""
     accelerator, batch_size = trainer.accelerator, trainer.optim_config.batch_size
     steps = range(stage.start, stage.stop)[: MOST + 2]
-    batches = images.batches(
+    world = accelerator.num_processes
+    num_chunks = batch_size // world // chunk_size
+    loader = data.load_steps(
+        images,
         steps.start,
         steps.stop,
-        batch_size=batch_size,
         chunk_size=chunk_size,
         rank=accelerator.process_index,
-        world=accelerator.num_processes,
+        world=world,
+        num_workers=num_workers,
+        pin_memory=accelerator.device.type == "cuda",
     )
-    loader = data.make_loader(images, batches, num_workers, accelerator.device.type == "cuda")
     meter = Meter(accelerator, trainer.optim_config.max_skipped_steps)
     chunks, upcoming = meter.timed(iter(loader)), iter(steps)
 
     def take(number: int) -> StepTime:
         for step in islice(upcoming, number):
-            loss, norm = trainer.train_step(step, chunks, batches.chunks_per_step)
+            loss, norm = trainer.train_step(step, chunks, num_chunks)
             meter.add(loss, norm, batch_size)
         seen = meter.read()
         seconds = seen["seconds"] / number

@@ -80,6 +80,8 @@ def describe(plan: Plan) -> str:
             f"{plan.hours:.3g} hours; speedup in time: {plan.time_speedup:.2f} against "
             f"{plan.budget:g} epochs at full size"
         )
+    if plan.replay_gib:
+        lines.append(f"replay buffers: {plan.replay_gib:.1f} GiB of memory over all processes")
     if plan.price is not None:
         lines.append(f"price: {plan.price:.2f}")
     return "\n".join([*lines, NOT_COUNTED])

@@ -40,6 +40,7 @@ from .plain import to_dict
 from .pretrained import load_initial_weights
 from .probe import probe_scores
 from .runfolder import RunFolder, describe_run
+from .sampling import check_replay, sample_clock
 from .timm_folder import export_encoder
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
     train_images, eval_images, curriculum = main_process_first(
         accelerator, lambda: load_images(config, model)
     )
+    check_replay(config, curriculum, chunk_size, accelerator.num_processes)
     probe_images = None
     if config.eval.knn_every is not None or config.eval.linear_every is not None:
         load_labelled = partial(
@@ -271,7 +273,8 @@ def load_images(
         epochs=config.optim.epochs, num_images=len(train), batch_size=batch_size
     )
     curriculum = build_curriculum(config, model, num_steps)
-    at_stage = partial(stage_size, curriculum, batch_size)
+    clock = sample_clock(config, curriculum)
+    at_stage = partial(stage_size, curriculum, clock)
     size_at = at_stage if source.downsample == "loader" else None
     augment = data.PretrainTransform(
         size,
@@ -282,25 +285,25 @@ def load_images(
         source.first_crop_scale,
         source.color_jitter,
         source.first_color_jitter,
-        partial(augment_progress, curriculum, batch_size),
+        partial(augment_progress, curriculum, clock),
     )
     still = data.SampleStream(held_out, data.EvalTransform(size, num_patches), seed, shuffle=False)
     still[0]  # if not a single image can be read, say so now
     if isinstance(train, data.ShardedImages):
         stream = data.StreamedSamples(
-            train, augment, seed, batch_size=batch_size, shuffle_buffer=source.shuffle_buffer
+            train, augment, seed, clock=clock, shuffle_buffer=source.shuffle_buffer
         )
         return stream, still, curriculum
-    return data.SampleStream(train, augment, seed), still, curriculum
+    return data.SampleStream(train, augment, seed, clock=clock), still, curriculum
 
 
-def stage_size(curriculum: Curriculum, batch_size: int, number: int) -> tuple[int, int]:
+def stage_size(curriculum: Curriculum, clock: data.SampleClock, number: int) -> tuple[int, int]:
     """(height, width) at which sample `number` is trained."""
-    return as_pair(curriculum.stage_at(number // batch_size).size)
+    return as_pair(curriculum.stage_at(clock.step_of(number)).size)
 
 
-def augment_progress(curriculum: Curriculum, batch_size: int, number: int) -> float:
+def augment_progress(curriculum: Curriculum, clock: data.SampleClock, number: int) -> float:
     """How far augmentation has got at sample `number`: 0 in the first stage, 1 in the last."""
     stages = curriculum.stages
-    index = stages.index(curriculum.stage_at(number // batch_size))
+    index = stages.index(curriculum.stage_at(clock.step_of(number)))
     return index / (len(stages) - 1) if len(stages) > 1 else 1.0

@@ -112,7 +112,12 @@ def ours(
 ) -> Callable[[Path, int, int], Iterable[dict[str, Any]]]:
     def load(folder: Path, number: int, workers: int) -> Iterable[dict[str, Any]]:
         batches = data.StepBatches(
-            0, number // BATCH_SIZE, batch_size=BATCH_SIZE, chunk_size=BATCH_SIZE, rank=0, world=1
+            0,
+            number // BATCH_SIZE,
+            clock=data.SampleClock(BATCH_SIZE),
+            chunk_size=BATCH_SIZE,
+            rank=0,
+            world=1,
         )
         stream = make_stream(folder, size)
         encoded.simplejpeg = decoder  # workers are forked with it

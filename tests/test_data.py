@@ -55,7 +55,8 @@ def test_samples_do_not_depend_on_workers_or_processes(
     images: dict[int, torch.Tensor] = {}
     noise: dict[int, torch.Tensor] = {}
     for rank in range(world):
-        batches = data.StepBatches(4, 7, batch_size=16, chunk_size=4, rank=rank, world=world)
+        clock = data.SampleClock(16)
+        batches = data.StepBatches(4, 7, clock=clock, chunk_size=4, rank=rank, world=world)
         loader = data.make_loader(stream, batches, workers, pin_memory=False)
         for numbers, chunk in zip(batches, loader, strict=True):
             images |= dict(zip(numbers, chunk["image"], strict=True))
@@ -69,7 +70,9 @@ def test_samples_do_not_depend_on_workers_or_processes(
 @pytest.mark.parametrize(("world", "chunk_size"), [(1, 4), (2, 4), (4, 2), (1, 12)])
 def test_a_step_takes_its_samples_over_all_processes(world: int, chunk_size: int) -> None:
     batches = [
-        data.StepBatches(5, 7, batch_size=24, chunk_size=chunk_size, rank=rank, world=world)
+        data.StepBatches(
+            5, 7, clock=data.SampleClock(24), chunk_size=chunk_size, rank=rank, world=world
+        )
         for rank in range(world)
     ]
     assert all(len(list(b)) == len(b) == 2 * b.chunks_per_step for b in batches)

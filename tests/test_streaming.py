@@ -82,7 +82,7 @@ def open_stream(path: str, **options: Any) -> tuple[data.StreamedSamples, list[i
     train, held_out = data.open_images(source, 3, seed=1)
     assert isinstance(train, data.ShardedImages)
     samples = data.StreamedSamples(
-        train, Numbered(), seed=1, batch_size=batch_size, shuffle_buffer=40
+        train, Numbered(), seed=1, clock=data.SampleClock(batch_size), shuffle_buffer=40
     )
     read = Numbered()
     return samples, [read(held_out[i], 0, 0)["image"] for i in range(len(held_out))]
@@ -94,9 +94,7 @@ def seen(
     """Sample number -> (image, noise) of some steps, over all processes."""
     found: dict[int, tuple[int, float]] = {}
     for rank in range(world):
-        batches = samples.batches(
-            start, stop, batch_size=12, chunk_size=chunk, rank=rank, world=world
-        )
+        batches = samples.batches(start, stop, chunk_size=chunk, rank=rank, world=world)
         loader: DataLoader[Any] = data.make_loader(samples, batches, workers, pin_memory=False)
         for batch in loader:
             rows = zip(
@@ -217,7 +215,7 @@ def test_unreadable_images_are_replaced(tmp_path: Path, chunk: int) -> None:
         {"image": cells}, features=datasets.Features({"image": datasets.Image()})
     ).to_parquet(tmp_path / "train.parquet")
     samples, _ = open_stream(f"parquet:{tmp_path}")
-    batches = samples.batches(0, 14, batch_size=12, chunk_size=chunk, rank=0, world=1)
+    batches = samples.batches(0, 14, chunk_size=chunk, rank=0, world=1)
     bad: set[str] = set()
     for batch in data.make_loader(samples, batches, 0, pin_memory=False):
         assert len(batch["image"]) == chunk

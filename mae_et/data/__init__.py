@@ -3,16 +3,18 @@
 - sources: a data set by name, and its splits; opening: those of a run
 - encoded, images: its images, decoded only as needed
 - transforms: an image -> a sample
+- clock: which samples a step takes; replay: a step's images, some of them used again
 - mixture: several data sets as one
 - stream: sample number -> sample, and which numbers a step has
 - counting, sharded, shards, lanes: the same for a data set that is itself a stream
 - loader: samples -> batches on the device
 """
 
+from .clock import ReplaySpan, SampleClock
 from .encoded import Box, EncodedImage, UnreadableImageError
 from .images import MODES, ImageTable
 from .lanes import StreamedSamples
-from .loader import collate, join, make_loader
+from .loader import collate, join, load_steps, make_loader
 from .opening import open_images
 from .sharded import ShardedImages
 from .sources import eval_split_name, load_splits, take_split, train_and_eval_splits
@@ -42,6 +44,8 @@ __all__ = [
     "ImageTable",
     "Images",
     "PretrainTransform",
+    "ReplaySpan",
+    "SampleClock",
     "SampleStream",
     "ShardedImages",
     "StepBatches",
@@ -54,6 +58,7 @@ __all__ = [
     "eval_split_name",
     "join",
     "load_splits",
+    "load_steps",
     "make_loader",
     "normalize",
     "open_images",

@@ -1,9 +1,8 @@
 """The samples of a stream: lanes are read ahead in threads, their images decoded by the workers.
 
-Step t of a run takes samples t·G … (t+1)·G - 1 for a global batch of G: of each of the L lanes
-the next G/L, lane after lane. A lane is read in blocks, which are shuffled. So what a step sees
-depends on the step alone, whatever the number of workers and processes, and after a restart; a
-process reads the lanes of its own share of the batch only.
+Of each of the lanes, a step takes the same number of samples, lane after lane. A lane is read in
+blocks, which are shuffled. So what a step sees depends on the step alone, whatever the number of
+workers and processes, and after a restart; a process reads the lanes of its own share only.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ..cli import RunStoppedError
+from .clock import SampleClock
 from .encoded import UnreadableImageError
 from .images import open_image
 from .sharded import Cell, ShardedImages
@@ -111,14 +111,13 @@ class Lane:
 class LaneBatches(StepBatches):
     """The items of each chunk, for one process, from one step to another."""
 
-    def __init__(self, *steps: int, samples: StreamedSamples, **batches: int) -> None:
-        super().__init__(*steps, **batches)
+    def __init__(self, *steps: int, samples: StreamedSamples, **batches: Any) -> None:
+        super().__init__(*steps, clock=samples.clock, **batches)
         self.samples = samples
 
     def __iter__(self) -> Iterator[list[Any]]:
         """Reads ahead in threads for as long as it lasts."""
         plan = self.samples.plan
-        per_lane = self.batch_size // plan.num_lanes
         block_size = max(MIN_CELLS, self.samples.shuffle_buffer // (2 * plan.num_lanes))
         pool = ThreadPoolExecutor(max_workers=min(16, plan.num_lanes))
         lanes = [
@@ -128,10 +127,12 @@ class LaneBatches(StepBatches):
         try:
             for numbers in super().__iter__():
                 chunk = []
+                samples = self.clock.samples(self.clock.step_of(numbers[0]))
+                per_lane = len(samples) // plan.num_lanes
                 for number in numbers:
-                    step, position = divmod(number, self.batch_size)
-                    lane = lanes[position // per_lane]
-                    chunk.append(Item(number, lane[step * per_lane + position % per_lane]))
+                    place, in_lane = divmod(number - samples.start, per_lane)
+                    lane = lanes[place]
+                    chunk.append(Item(number, lane[samples.start // plan.num_lanes + in_lane]))
                 spare = lane.block[: max(0, MIN_CELLS - len(chunk))]
                 yield chunk + [Item(None, cell) for cell in spare]
         finally:
@@ -148,7 +149,7 @@ class StreamedSamples(Dataset[dict[str, Any]]):
         images: of the stream.
         transform: makes the sample of an image.
         seed: of the order and of the transforms.
-        batch_size: images of a step, over all processes.
+        clock: says which samples a step takes.
         shuffle_buffer: images that are shuffled among each other, over all processes.
     """
 
@@ -158,12 +159,12 @@ class StreamedSamples(Dataset[dict[str, Any]]):
         transform: Transform,
         seed: int,
         *,
-        batch_size: int,
+        clock: SampleClock,
         shuffle_buffer: int,
     ) -> None:
         self.images, self.transform, self.seed = images, transform, seed
-        self.shuffle_buffer = shuffle_buffer
-        self.plan = images.plan(batch_size, seed)
+        self.clock, self.shuffle_buffer = clock, shuffle_buffer
+        self.plan = images.plan(clock.fewest, seed)
 
     def __len__(self) -> int:
         """Images of an epoch."""

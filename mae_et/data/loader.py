@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from ..interrupt import ignore_signals
 from .lanes import StreamedSamples
+from .replay import Replay, first_step
 from .stream import SampleStream, StepBatches
 
 
@@ -32,6 +33,31 @@ def make_loader(
         collate_fn=collate,
         prefetch_factor=2 if num_workers else None,
         worker_init_fn=ignore_signals,
+    )
+
+
+def load_steps(
+    stream: SampleStream | StreamedSamples,
+    start: int,
+    stop: int,
+    *,
+    chunk_size: int,
+    rank: int,
+    world: int,
+    num_workers: int,
+    pin_memory: bool,
+) -> Iterable[dict[str, Any]]:
+    """The chunks of the steps start … stop - 1 for one process, `chunk_size` images each."""
+    clock = stream.clock
+    batches = stream.batches(
+        first_step(clock, start), stop, chunk_size=chunk_size, rank=rank, world=world
+    )
+    loader = make_loader(stream, batches, num_workers, pin_memory)
+    if not clock.replay:
+        return loader
+    share = clock.batch_size // world
+    return Replay(
+        loader, clock, start, chunk_size=chunk_size, share=share, seed=stream.seed, rank=rank
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from .clock import SampleClock
 from .encoded import EncodedImage, UnreadableImageError
 from .mixture import Mixture
 
@@ -43,15 +44,23 @@ class SampleStream(Dataset[dict[str, Any]]):
         transform: makes the sample of an image.
         seed: of the order and of the transforms.
         shuffle: whether each epoch has its own order; else sample k is image k % images.
+        clock: says which samples a step takes; None if they are never used for training.
     """
 
     def __init__(
-        self, images: Images, transform: Transform, seed: int, *, shuffle: bool = True
+        self,
+        images: Images,
+        transform: Transform,
+        seed: int,
+        *,
+        shuffle: bool = True,
+        clock: SampleClock | None = None,
     ) -> None:
         self.images = images
         self.transform = transform
         self.seed = seed
         self.shuffle = shuffle
+        self.clock = clock or SampleClock(1)
         self._epoch_order: tuple[int, Any] = (-1, None)
 
     def __len__(self) -> int:
@@ -59,7 +68,7 @@ class SampleStream(Dataset[dict[str, Any]]):
 
     def batches(self, start: int, stop: int, **options: int) -> StepBatches:
         """The chunks of the steps start … stop - 1; see `StepBatches`."""
-        return StepBatches(start, stop, **options)
+        return StepBatches(start, stop, clock=self.clock, **options)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         index = self.image_index(number)
@@ -100,29 +109,35 @@ def seed_generators(*key: int) -> None:
 class StepBatches:
     """The sample numbers of each chunk, for one process, from one step to another.
 
-    Every step has the same number of chunks: the process's share of the global batch, cut into
-    chunks of `chunk_size`.
+    Every step has the same number of chunks: the process's share of its samples, cut into chunks
+    of `chunk_size`, or of the part of it that the clock leaves.
     """
 
     def __init__(
-        self, start: int, stop: int, *, batch_size: int, chunk_size: int, rank: int, world: int
+        self,
+        start: int,
+        stop: int,
+        *,
+        clock: SampleClock,
+        chunk_size: int,
+        rank: int,
+        world: int,
     ) -> None:
-        self.steps = range(start, stop)
-        self.batch_size, self.chunk_size = batch_size, chunk_size
-        self.rank, self.share = rank, batch_size // world
-
-    @property
-    def chunks_per_step(self) -> int:
-        return self.share // self.chunk_size
+        self.steps, self.clock = range(start, stop), clock
+        self.rank, self.world = rank, world
+        self.chunks_per_step = clock.batch_size // world // chunk_size
 
     def __len__(self) -> int:
         return len(self.steps) * self.chunks_per_step
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            first = step * self.batch_size + self.rank * self.share
-            for start in range(first, first + self.share, self.chunk_size):
-                yield list(range(start, start + self.chunk_size))
+            samples = self.clock.samples(step)
+            share = len(samples) // self.world
+            size = share // self.chunks_per_step
+            first = samples.start + self.rank * share
+            for start in range(first, first + share, size):
+                yield list(range(start, start + size))
 
 
 def split_batch(

@@ -1,0 +1,70 @@
+"""Which samples a step takes from the data: a pure function of the step."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaySpan:
+    """The steps ``start <= step < stop``, of one input size, that use images again.
+
+    The first step takes all of its images from the data, the others 1/ratio of them.
+    """
+
+    start: int
+    stop: int
+    ratio: int
+    batches: int
+    """What the buffer holds, in global batches."""
+
+
+class SampleClock:
+    """The samples of each step, one step's behind the other's.
+
+    Args:
+        batch_size: images of a step, over all processes.
+        replay: spans of steps that take fewer samples than that, in order.
+
+    Raises:
+        ValueError: a ratio does not divide the batch.
+    """
+
+    def __init__(self, batch_size: int, replay: Sequence[ReplaySpan] = ()) -> None:
+        self.batch_size, self.replay = batch_size, tuple(replay)
+        self._steps, self._samples, self._counts = [0], [0], [batch_size]
+        for span in replay:
+            if batch_size % span.ratio:
+                raise ValueError(
+                    f"data.replay.ratio must divide optim.batch_size {batch_size}, got {span.ratio}"
+                )
+            self._go_on_at(span.start + 1, batch_size // span.ratio)
+            self._go_on_at(span.stop, batch_size)
+
+    def _go_on_at(self, step: int, count: int) -> None:
+        steps, samples = step - self._steps[-1], self._samples[-1]
+        self._samples.append(samples + steps * self._counts[-1])
+        self._steps.append(step)
+        self._counts.append(count)
+
+    @property
+    def fewest(self) -> int:
+        """Samples of the step that takes the fewest; a divisor of those of every step's."""
+        return min(self._counts)
+
+    def samples(self, step: int) -> range:
+        """The samples that a step takes."""
+        part = bisect_right(self._steps, step) - 1
+        first = self._samples[part] + (step - self._steps[part]) * self._counts[part]
+        return range(first, first + self._counts[part])
+
+    def step_of(self, sample: int) -> int:
+        """The step that takes a sample."""
+        part = bisect_right(self._samples, sample) - 1
+        return self._steps[part] + (sample - self._samples[part]) // self._counts[part]
+
+    def span_at(self, step: int) -> ReplaySpan | None:
+        """The span of replay that a step is in."""
+        return next((span for span in self.replay if span.start <= step < span.stop), None)

@@ -1,0 +1,125 @@
+"""A replay buffer for hosts whose loader can't keep up with small stages (EfficientTrain++).
+
+A step takes a part of its images fresh from the loader and draws the rest, with replacement, from
+those of the steps before that the process has seen last at this input size, as they came (cropped,
+flipped, uint8), with new masks. Nothing of it is saved: a resumed run loads what the buffer held
+once more, since the steps before tell which samples that were.
+
+Source: EfficientTrain++, https://arxiv.org/abs/2405.08768, Section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .clock import ReplaySpan, SampleClock
+
+
+class Buffer:
+    """The last `capacity` images, first in, first out: (capacity, C, h, w) uint8."""
+
+    def __init__(self, capacity: int, num_added: int = 0) -> None:
+        self.capacity = capacity
+        self.images: Tensor | None = None
+        self.num_added = num_added
+
+    def add(self, images: Tensor) -> None:
+        """Add images (n, C, h, w); the oldest make room."""
+        if self.images is None:
+            self.images = images.new_empty(self.capacity, *images.shape[1:])
+        places = torch.arange(self.num_added, self.num_added + len(images)) % self.capacity
+        self.images[places] = images
+        self.num_added += len(images)
+
+    def draw(self, number: int, rng: np.random.Generator) -> Tensor:
+        """(number, C, h, w): images of the buffer, drawn with replacement."""
+        assert self.images is not None
+        rows = rng.integers(min(self.num_added, self.capacity), size=number)
+        return self.images[torch.from_numpy(rows)]
+
+
+class Replay:
+    """Chunks filled up with images of the buffer, for one process, from one step to another.
+
+    Args:
+        chunks: of the samples that are taken from the data, from `first_step(clock, start)` on.
+        clock: says which steps use images again.
+        start: the step whose chunks come first.
+        chunk_size: images of a filled chunk.
+        share: images of a step in this process.
+        seed: of the run.
+        rank: of this process.
+    """
+
+    def __init__(
+        self,
+        chunks: Iterable[dict[str, Any]],
+        clock: SampleClock,
+        start: int,
+        *,
+        chunk_size: int,
+        share: int,
+        seed: int,
+        rank: int,
+    ) -> None:
+        self.chunks, self.clock, self.start = chunks, clock, start
+        self.chunk_size, self.share = chunk_size, share
+        self.seed, self.rank = seed, rank
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        span, buffer = None, Buffer(0)
+        chunks, per_step = iter(self.chunks), self.share // self.chunk_size
+        for step in count(first_step(self.clock, self.start)):
+            current = self.clock.span_at(step)
+            if current != span:
+                span = current
+                buffer = self._buffer(span, step) if span else Buffer(0)
+            fresh = []
+            for place, chunk in enumerate(islice(chunks, per_step)):
+                fresh.append(chunk["image"])
+                if step >= self.start:
+                    yield self._filled(chunk, buffer, (self.seed, 8, step, self.rank, place))
+            if not fresh:
+                return
+            for images in fresh if span else ():
+                buffer.add(images)
+
+    def _buffer(self, span: ReplaySpan, step: int) -> Buffer:
+        """An empty buffer, as full as that of an uninterrupted run by its count."""
+        first, now = (self.clock.samples(number).start for number in (span.start, step))
+        num_added = (now - first) * self.share // self.clock.batch_size
+        return Buffer(span.batches * self.share, num_added)
+
+    def _filled(
+        self, chunk: dict[str, Any], buffer: Buffer, key: tuple[int, ...]
+    ) -> dict[str, Any]:
+        missing = self.chunk_size - len(chunk["image"])
+        if missing == 0:
+            return chunk
+        rng = np.random.default_rng(key)
+        masks = rng.random((missing, chunk["noise"].shape[1]), dtype=np.float32)
+        filled = {
+            "image": torch.cat([chunk["image"], buffer.draw(missing, rng)]),
+            "noise": torch.cat([chunk["noise"], torch.from_numpy(masks)]),
+        }
+        if chunk["image"].is_pinned():
+            filled = {name: tensor.pin_memory() for name, tensor in filled.items()}
+        return {**chunk, **filled}
+
+
+def first_step(clock: SampleClock, start: int) -> int:
+    """The step from which on samples have to be loaded for the buffer to be full at `start`."""
+    span = clock.span_at(start)
+    if span is None:
+        return start
+    step, missing = start, span.batches * clock.batch_size
+    while step > span.start and missing > 0:
+        step -= 1
+        missing -= len(clock.samples(step))
+    return step

@@ -1,0 +1,69 @@
+"""Which samples the steps of a run take from its data, and which images they use again."""
+
+from __future__ import annotations
+
+import os
+from itertools import groupby
+
+import psutil
+
+from .config import PretrainConfig, check
+from .curriculum import Curriculum, as_pair
+from .data import ReplaySpan, SampleClock
+
+
+def sample_clock(config: PretrainConfig, curriculum: Curriculum) -> SampleClock:
+    """Which samples a step takes: all of its batch, or fewer at the sizes of `data.replay`.
+
+    Raises:
+        ValueError: a size has no stage, or a ratio does not divide the batch.
+    """
+    wanted = {as_pair(part.size): part for part in config.data.replay}
+    sizes = [stage.size for stage in curriculum.stages]
+    for pair, part in wanted.items():
+        allowed = f"that of a stage ({', '.join(map(str, dict.fromkeys(sizes)))})"
+        check(pair in map(as_pair, sizes), "data.replay.size", part.size, allowed)
+    spans = []
+    for pair, group in groupby(curriculum.stages, key=lambda stage: as_pair(stage.size)):
+        stages = list(group)
+        if pair in wanted:
+            start, stop, part = stages[0].start, stages[-1].stop, wanted[pair]
+            batches = min(part.batches, stop - start)  # more will not come
+            spans.append(ReplaySpan(start=start, stop=stop, ratio=part.ratio, batches=batches))
+    return SampleClock(config.optim.batch_size, spans)
+
+
+def check_replay(
+    config: PretrainConfig, curriculum: Curriculum, chunk_size: int, world: int
+) -> None:
+    """Check that micro-batches can be parted, and that this machine has memory for the buffers.
+
+    Args:
+        config: the run.
+        curriculum: its stages.
+        chunk_size: images that a process handles at a time at full size.
+        world: processes.
+
+    Raises:
+        ValueError: they can't, or it has not.
+    """
+    for span in sample_clock(config, curriculum).replay:
+        allowed = f"a divisor of the {chunk_size} images of a micro-batch (optim.micro_batch_size)"
+        check(chunk_size % span.ratio == 0, "data.replay.ratio", span.ratio, allowed)
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) / world
+        needed = here * replay_bytes(config, curriculum, span)
+        free = psutil.virtual_memory().available
+        allowed = (
+            f"few enough for the {free / 2**30:.1f} GiB that are free on this machine (they need "
+            f"{needed / 2**30:.1f})"
+        )
+        check(needed < free, "data.replay.batches", span.batches, allowed)
+
+
+def replay_bytes(config: PretrainConfig, curriculum: Curriculum, span: ReplaySpan) -> int:
+    """Memory of the buffers of all processes together."""
+    is_small = config.data.downsample == "loader"
+    size = curriculum.stage_at(span.start).size if is_small else curriculum.full_size
+    height, width = as_pair(size)
+    images = span.batches * config.optim.batch_size
+    return images * config.model.in_chans * height * width
