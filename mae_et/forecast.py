@@ -47,7 +47,7 @@ class StagePlan:
     """Of an image, forward and backward."""
     cost: float
     """Share of the run's FLOPs."""
-    fresh: float
+    fresh: float = 1.0
     """Share of the images that come from the loader, not from the replay buffer."""
     hours: float | None = None
     time: float | None = None
@@ -71,7 +71,7 @@ class Plan:
     epochs: float
     steps: int
     exaflops: float
-    replay_gib: float
+    replay_gib: float = 0.0
     """Memory of the largest replay buffer, over all processes."""
     budget: float
     """`optim.epochs`: passes at full size, that the run is compared with."""
