@@ -1,8 +1,8 @@
 """The samples of a stream: lanes are read ahead in threads, their images decoded by the workers.
 
-Of each of the lanes, a step takes the same number of samples, lane after lane. A lane is read in
-blocks, which are shuffled. So what a step sees depends on the step alone, whatever the number of
-workers and processes, and after a restart; a process reads the lanes of its own share only.
+Sample k is of lane k % L of L lanes. A process takes its share of a step's samples lane by lane,
+and so reads only some of them. A lane is read in blocks, which are shuffled. What a step sees
+depends on the step alone, whatever the number of workers and processes, and after a restart.
 """
 
 from __future__ import annotations
@@ -128,12 +128,11 @@ class LaneBatches(StepBatches):
             for numbers in super().__iter__():
                 chunk = []
                 samples = self.clock.samples(self.clock.step_of(numbers[0]))
-                per_lane = len(samples) // plan.num_lanes
-                for number in numbers:
-                    place, in_lane = divmod(number - samples.start, per_lane)
-                    lane = lanes[place]
-                    chunk.append(Item(number, lane[samples.start // plan.num_lanes + in_lane]))
-                spare = lane.block[: max(0, MIN_CELLS - len(chunk))]
+                by_lane = [n for lane in range(len(lanes)) for n in samples[lane :: len(lanes)]]
+                for position in range(numbers[0] - samples.start, numbers[-1] + 1 - samples.start):
+                    in_lane, place = divmod(by_lane[position], len(lanes))
+                    chunk.append(Item(by_lane[position], lanes[place][in_lane]))
+                spare = lanes[place].block[: max(0, MIN_CELLS - len(chunk))]
                 yield chunk + [Item(None, cell) for cell in spare]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
