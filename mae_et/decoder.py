@@ -76,7 +76,8 @@ class CrossBlock(nn.Module):
         """(N, M, E) and (N, T + K, E) -> (N, M, E)."""
         attended, _ = self.attn(self.norm1(queries), context, context, need_weights=False)
         queries = queries + attended
-        return queries + self.mlp(self.norm2(queries))
+        decoded: Tensor = queries + self.mlp(self.norm2(queries))
+        return decoded
 
 
 def create_decoder(

@@ -147,6 +147,13 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     """
     pretrained = read_pretrained(Path(path))
     check_architecture(pretrained, _as_pretrained(model, model.state_dict()), path)
+    predicted = pretrained.weights.get("decoder_pred.bias")
+    if predicted is not None and len(predicted) != model.target.num_values:
+        raise ValueError(
+            f"checkpoint {path} predicts {len(predicted)} values of a patch, and model.target "
+            f"{model.target_name} has {model.target.num_values}; give the target it was trained "
+            "for, or its encoder alone, such as RUN/encoder"
+        )
     prefix = 0 if model.encoder.no_embed_class else model.num_prefix_tokens
     tables = {
         "encoder.pos_embed": pretrained.resampled("encoder.pos_embed", model.full_grid, prefix),

@@ -1,4 +1,4 @@
-"""Every pretraining recipe, shrunken: it starts, goes through its stages and hands on an encoder."""
+"""Every pretraining recipe, shrunken: it goes through its stages and hands on an encoder."""
 
 from __future__ import annotations
 
