@@ -21,10 +21,13 @@ from torch.nn import functional as F
 EPSILON = 1e-6
 """Added to a patch's variance, as in the reference implementation of MAE."""
 
-HOG_EPSILON = 1e-4
-"""Gradients well below this (per pixel, of normalised images) count as none. One grey level between
-neighbours is 0.02; the rounding of the low-frequency crop, which must not become a direction, is
-1e-6."""
+ROUNDING = 1e-4
+"""Differences of normalised pixels below this are none: what the low-frequency crop leaves of equal
+pixels is 1e-5, one grey level is 0.02. Else even areas would get histograms of length one and random
+direction, and vertical edges, whose angle parts two bins, would fall to either at random."""
+
+HOG_EPSILON = 1e-5
+"""Joins the norm of a histogram, as in scikit-image."""
 
 Gradient = Literal["sobel", "central"]
 
@@ -60,19 +63,19 @@ def hog(
     bins: int = 9,
     cell: int = 8,
     gradient: Gradient = "sobel",
-    epsilon: float = HOG_EPSILON,
 ) -> Tensor:
     """Histograms of oriented gradients: (N, C, H, W) -> (N, C · bins, H / cell, W / cell).
 
     Each pixel of a channel votes with the length of its gradient for the orientation of it, without
     sign: bin k has the angles [k, k + 1) · 180° / bins from the column axis to the row axis. A
-    cell's histogram is the mean over its pixels, divided by its L2 norm.
+    cell's histogram is the mean over its pixels, divided by its L2 norm, sqrt(sum of squares +
+    epsilon²).
 
     Source: MaskFeat (CVPR 2022, https://arxiv.org/abs/2112.09133), Section 3.1, and its released
     code, which FastMIM (https://arxiv.org/abs/2212.06593) took over: 9 bins, cells of 8 pixels,
     Sobel gradients with mirrored borders, no smooth votes, no blocks of cells, and normalised
-    images as they enter the network. (There, bins are counted from the row axis and the epsilon is
-    1e-12.) With central differences it is `skimage.feature.hog` of one channel, with blocks of one
+    images as they enter the network. (There, bins are counted from the row axis, the epsilon is
+    1e-12, and rounding counts.) With central differences it is `skimage.feature.hog` of one channel, with blocks of one
     cell and block_norm "L2".
 
     Args:
@@ -80,7 +83,6 @@ def hog(
         bins: orientations in 180°.
         cell: pixels; divides H and W.
         gradient: sobel (3 × 3) or central differences, both as the change over two pixels.
-        epsilon: joins the norm, sqrt(sum of squares + epsilon²).
     """
     padded = F.pad(images.float(), (1, 1, 1, 1), mode="reflect")
     dx = padded[..., 2:] - padded[..., :-2]
@@ -90,6 +92,7 @@ def hog(
         dy = (dy[..., :-2] + 2 * dy[..., 1:-1] + dy[..., 2:]) / 4
     else:
         dx, dy = dx[..., 1:-1, :], dy[..., 1:-1]
+    dx, dy = F.hardshrink(dx, ROUNDING), F.hardshrink(dy, ROUNDING)
     votes = torch.hypot(dx, dy)
     orientations = (torch.atan2(dy, dx) * (bins / math.pi)).floor().long() % bins
 
@@ -98,8 +101,8 @@ def hog(
     sums = votes.new_zeros(*votes.shape[:-1], bins)
     sums.scatter_add_(-1, rearrange(orientations, cells, h=cell, w=cell), votes)
     histograms = sums / cell**2
-    histograms = histograms / (histograms.square().sum(-1, keepdim=True) + epsilon**2).sqrt()
-    return rearrange(histograms, "n c r s b -> n (c b) r s")
+    norms = (histograms.square().sum(-1, keepdim=True) + HOG_EPSILON**2).sqrt()
+    return rearrange(histograms / norms, "n c r s b -> n (c b) r s")
 
 
 class Target(NamedTuple):
