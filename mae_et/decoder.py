@@ -5,6 +5,9 @@
 - Cross-attention, as in CrossMAE (Fu et al. 2024, https://arxiv.org/abs/2401.14391): masked patches
   ask the visible ones and not each other, so none depends on which others are decoded.
 
+Either may decode a part of the masked patches. The rest is not scored at all: PR-MIM (Li et al.
+2024, https://arxiv.org/abs/2411.15746) finds that this costs accuracy the more are left out.
+
 Shape legend: N images, T prefix tokens, K visible patches, M decoded masked ones, E width.
 """
 
