@@ -19,9 +19,9 @@ from mae_et.checkpoint import new_folder
 from mae_et.config import first_line
 from mae_et.curriculum import Size, as_pair
 from mae_et.data import MODES
-from mae_et.model import create_vit
 from mae_et.pretrained import read_pretrained
 from mae_et.timm_folder import handed_on, save_timm_folder
+from mae_et.vit import create_vit
 
 from .backbone import create_model
 from .config import DataConfig, ModelConfig

@@ -28,6 +28,21 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
+class HogConfig:
+    """Histograms of oriented gradients; see `mae_et.targets.hog`.
+
+    Args:
+        bins: orientations in 180 degrees.
+        cell: pixels; divides the patch size.
+        gradient: sobel (as in MaskFeat) or central differences (as in the first paper on HOG).
+    """
+
+    bins: int = 9
+    cell: int = 8
+    gradient: Literal["sobel", "central"] = "sobel"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The encoder by its timm name, and the decoder.
 
@@ -40,8 +55,15 @@ class ModelConfig:
         decoder_dim: width of the decoder.
         decoder_depth: blocks of the decoder.
         decoder_num_heads: attention heads of the decoder.
+        decoder: what masked patches attend to in the decoder, all patches (self, as in MAE) or the
+            visible ones alone (cross, as in CrossMAE).
+        decode_ratio: share of the masked patches, in (0, 1], that a training step decodes and
+            scores, drawn at random; evaluations decode all. CrossMAE counts it of all patches: its
+            prediction ratio is decode_ratio times mask_ratio.
         mask_ratio: share of masked patches, in (0, 1).
-        target: what is predicted, pixels or pixels normalised per patch.
+        target: what is predicted, pixels, pixels normalised per patch, or histograms of oriented
+            gradients (hog).
+        hog: options of the target hog.
         positions: fixed sin-cos tables (as in MAE) or learned ones.
     """
 
@@ -53,8 +75,11 @@ class ModelConfig:
     decoder_dim: int = 512
     decoder_depth: int = 8
     decoder_num_heads: int = 16
+    decoder: Literal["self", "cross"] = "self"
+    decode_ratio: float = 1.0
     mask_ratio: float = 0.75
-    target: Literal["norm_pixel", "pixel"] = "norm_pixel"
+    target: Literal["norm_pixel", "pixel", "hog"] = "norm_pixel"
+    hog: HogConfig = field(default_factory=HogConfig)
     positions: Literal["sincos", "learned"] = "sincos"
 
     def __post_init__(self) -> None:

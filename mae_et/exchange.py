@@ -29,8 +29,8 @@ from timm.layers import Attention, Mlp, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from .decoder import SelfDecoder
 from .model import MaskedAutoencoder
-from .targets import TARGETS
 from .vit_mae import Renaming, rename
 
 PIL_BICUBIC = 3
@@ -67,19 +67,25 @@ def to_vit_mae(model: MaskedAutoencoder) -> Converted:
     Raises:
         ValueError: transformers can't express the model; the message says what.
     """
-    targets = {TARGETS["pixel"]: False, TARGETS["norm_pixel"]: True}
-    if model.compute_target not in targets:
-        raise ValueError("transformers' ViTMAE has the targets pixel and norm_pixel only")
+    if model.target_name == "hog":
+        raise ValueError(
+            "transformers' ViTMAE predicts pixels (model.target pixel or norm_pixel), got a model "
+            "of target hog; its encoder can be exported to timm or onnx"
+        )
+    if not isinstance(model.decoder_blocks, SelfDecoder):
+        raise ValueError(
+            "transformers' ViTMAE decodes by self-attention (model.decoder self), got a model that "
+            "decodes by cross-attention; its encoder can be exported to timm or onnx"
+        )
     _check_plain(model.encoder)
-    heads = [block.attn.num_heads for block in model.decoder_blocks if isinstance(block, Block)]
     config = {
         **_vit_config(model.encoder, model.modules()),
         "decoder_hidden_size": model.decoder_embed.out_features,
-        "decoder_num_hidden_layers": len(heads),
-        "decoder_num_attention_heads": heads[0] if heads else 1,
+        "decoder_num_hidden_layers": len(model.decoder_blocks),
+        "decoder_num_attention_heads": model.decoder_blocks.num_heads,
         "decoder_intermediate_size": 4 * model.decoder_embed.out_features,
         "mask_ratio": model.mask_ratio,
-        "norm_pix_loss": targets[model.compute_target],
+        "norm_pix_loss": model.target_name == "norm_pixel",
     }
     if not isinstance(model.encoder.norm, nn.LayerNorm):
         raise ValueError("transformers' ViTMAE can't do without a norm behind the encoder")

@@ -4,45 +4,48 @@ Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022
 (https://arxiv.org/abs/2111.06377). Encoder, decoder and target live at the current input size,
 which a curriculum changes with `set_input_size`.
 
-Shape legend: N images of H × W, L patches, K of them visible, T prefix tokens (class, registers),
-D encoder width, E decoder width, P values of a patch. Tokens need no un-shuffling in the decoder:
-attention is blind to their order, and positions are added by index.
+Shape legend: N images of H × W, L patches, K of them visible, M masked ones decoded, T prefix
+tokens (class, registers), D encoder width, E decoder width, P values of a patch or its target.
+Tokens need no un-shuffling in the decoder: attention is blind to their order, and positions are
+added by index.
 """
 
 from __future__ import annotations
 
-import difflib
+import math
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-import timm
 import torch
-from einops import rearrange, repeat
-from timm.layers import PatchEmbed
-from timm.models.vision_transformer import Block, VisionTransformer
+from einops import rearrange
 from torch import Tensor, nn
 
 from .curriculum import Size, as_pair, as_size
+from .decoder import DecoderKind, LayerNorm, create_decoder
 from .masking import PatchMask, mask_patches, num_visible_patches, take_patches
 from .pos_embed import Grid, resample_table, sincos_table
-from .targets import TARGETS
+from .targets import create_target
+from .vit import create_vit
 
 
 class MAEOutput(NamedTuple):
     """What a forward pass gives."""
 
     loss: Tensor
-    """(): mean squared error over the masked patches."""
+    """(): mean squared error over the masked patches that were decoded."""
     mask: Tensor
     """(N, L) bool, True where masked."""
     shuffled: Tensor
-    """(N, L, P): predicted targets of all patches, in the order in which they were decoded."""
+    """(N, R, P): predicted targets of R patches, in the order in which they were decoded."""
     order: Tensor
-    """(N, L): the index of each patch in that order."""
+    """(N, R): the index of each of them."""
 
     @property
     def prediction(self) -> Tensor:
-        """(N, L, P): predicted targets of all patches, in the order of the grid."""
-        return take_patches(self.shuffled, self.order.argsort(dim=1))
+        """(N, L, P): predicted targets in the order of the grid, NaN of patches not decoded."""
+        num_values = self.shuffled.shape[-1]
+        prediction = self.shuffled.new_full((*self.mask.shape, num_values), math.nan)
+        return prediction.scatter(1, self.order[..., None].expand_as(self.shuffled), self.shuffled)
 
 
 class MaskedAutoencoder(nn.Module):
@@ -58,8 +61,13 @@ class MaskedAutoencoder(nn.Module):
         decoder_dim: E.
         decoder_depth: blocks of the decoder.
         decoder_num_heads: attention heads of the decoder.
+        decoder: "self", attention over all tokens as in MAE, or "cross", from the masked patches
+            to the visible ones; see `mae_et.decoder`.
+        decode_ratio: share of the masked patches, in (0, 1], that training decodes and scores. In
+            evaluation mode all of them are, so that losses compare.
         mask_ratio: share of masked patches, in (0, 1).
-        target: "norm_pixel" or "pixel".
+        target: "norm_pixel", "pixel" or "hog".
+        hog: options of `mae_et.targets.hog`, for that target.
         positions: "sincos" (fixed, as in MAE) or "learned", for encoder and decoder. The tables
             of the full grid are the only source; other sizes resample them.
 
@@ -82,18 +90,16 @@ class MaskedAutoencoder(nn.Module):
         decoder_dim: int = 512,
         decoder_depth: int = 8,
         decoder_num_heads: int = 16,
+        decoder: DecoderKind = "self",
+        decode_ratio: float = 1.0,
         mask_ratio: float = 0.75,
-        target: Literal["norm_pixel", "pixel"] = "norm_pixel",
+        target: Literal["norm_pixel", "pixel", "hog"] = "norm_pixel",
+        hog: Mapping[str, Any] | None = None,
         positions: Literal["sincos", "learned"] = "sincos",
     ) -> None:
         super().__init__()
-        if decoder_num_heads < 1 or decoder_dim % decoder_num_heads:
-            raise ValueError(
-                f"model.decoder_num_heads must divide model.decoder_dim {decoder_dim}, "
-                f"got {decoder_num_heads}"
-            )
-        if target not in TARGETS:
-            raise ValueError(f"model.target must be one of {', '.join(TARGETS)}, got {target!r}")
+        if not 0 < decode_ratio <= 1:
+            raise ValueError(f"model.decode_ratio must be in (0, 1], got {decode_ratio}")
         if positions not in ("sincos", "learned"):
             raise ValueError(f"model.positions must be 'sincos' or 'learned', got {positions!r}")
         self.encoder = create_vit(
@@ -112,24 +118,22 @@ class MaskedAutoencoder(nn.Module):
         self.full_grid: Grid = patch_embed.grid_size
         self.in_chans = in_chans
         self.num_prefix_tokens: int = self.encoder.num_prefix_tokens
-        self.mask_ratio = mask_ratio
-        self.compute_target = TARGETS[target]
+        self.mask_ratio, self.decode_ratio = mask_ratio, decode_ratio
+        self.target_name = target
+        self.target = create_target(
+            target, patch_size=self.patch_size, in_chans=in_chans, **(hog or {})
+        )
         self.learned_positions = positions == "learned"
 
         num_tokens = self.num_prefix_tokens + patch_embed.num_patches
         self.decoder_embed = nn.Linear(self.encoder.embed_dim, decoder_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_dim))
         self.decoder_pos_embed = nn.Parameter(torch.zeros(1, num_tokens, decoder_dim))
-        self.decoder_blocks = nn.Sequential(
-            *(
-                Block(decoder_dim, decoder_num_heads, qkv_bias=True, norm_layer=_LayerNorm)
-                for _ in range(decoder_depth)
-            )
+        self.decoder_blocks = create_decoder(
+            decoder, dim=decoder_dim, depth=decoder_depth, num_heads=decoder_num_heads
         )
-        self.decoder_norm = _LayerNorm(decoder_dim)
-        self.decoder_pred = nn.Linear(
-            decoder_dim, self.patch_size[0] * self.patch_size[1] * in_chans
-        )
+        self.decoder_norm = LayerNorm(decoder_dim)
+        self.decoder_pred = nn.Linear(decoder_dim, self.target.num_values)
 
         self._init_weights()
         self.register_buffer("encoder_positions", torch.empty(0), persistent=False)
@@ -226,12 +230,19 @@ class MaskedAutoencoder(nn.Module):
         """K at the current input size."""
         return num_visible_patches(self.num_patches, self.mask_ratio)
 
+    @property
+    def num_decoded(self) -> int:
+        """M at the current input size, and in the current mode."""
+        num_masked = self.num_patches - self.num_visible
+        return max(1, round(num_masked * self.decode_ratio)) if self.training else num_masked
+
     def forward(self, images: Tensor, noise: Tensor | None = None) -> MAEOutput:
         """Mask, encode, decode and score a batch.
 
         Args:
             images: (N, C, H, W), normalised, of the current input size.
-            noise: (N, L); the patches with the smallest noise stay visible. Drawn if None.
+            noise: (N, L); the patches with the smallest noise stay visible, and of the masked ones
+                those with the smallest are decoded. Drawn if None.
 
         Raises:
             ValueError: the images are not of the current input size.
@@ -250,12 +261,15 @@ class MaskedAutoencoder(nn.Module):
         latent = self.encode(
             take_patches(patches, patch_mask.visible), patch_mask, encoder_positions
         )
-        shuffled = self.decode(latent, patch_mask, decoder_positions)  # visible, then masked
+        decoded = patch_mask.masked[:, : self.num_decoded]
+        shuffled = self.decode(latent, patch_mask.visible, decoded, decoder_positions)
+        order = torch.cat([patch_mask.visible, decoded], dim=1)[:, -shuffled.shape[1] :]
 
-        target = self.compute_target(take_patches(patches, patch_mask.masked).float())
-        predicted = shuffled[:, self.num_visible :].float()
+        features = self.target.features(images)
+        values = patches if features is images else self.patchify(features)
+        target = self.target.normalize(take_patches(values, decoded).float())
+        predicted = shuffled[:, -self.num_decoded :].float()
         loss = (predicted - target).square().mean()
-        order = torch.cat([patch_mask.visible, patch_mask.masked], dim=1)
         return MAEOutput(loss, patch_mask.mask, shuffled, order)
 
     def encode(self, visible: Tensor, patch_mask: PatchMask, positions: Tensor) -> Tensor:
@@ -281,35 +295,46 @@ class MaskedAutoencoder(nn.Module):
         latent: Tensor = encoder.norm(encoder.blocks(tokens))
         return latent
 
-    def decode(self, latent: Tensor, patch_mask: PatchMask, positions: Tensor) -> Tensor:
-        """Tokens (N, T + K, D) -> predictions (N, L, P): visible patches, then masked ones."""
+    def decode(self, latent: Tensor, visible: Tensor, decoded: Tensor, positions: Tensor) -> Tensor:
+        """Predict the targets of masked patches, and of visible ones where they come for free.
+
+        Args:
+            latent: (N, T + K, D).
+            visible: (N, K) indices.
+            decoded: (N, M) indices of masked patches.
+            positions: (1, T + L, E).
+
+        Returns:
+            (N, K + M, P), visible patches first; (N, M, P) by cross-attention.
+        """
         num_images, num_prefix = len(latent), self.num_prefix_tokens
-        tokens = self.decoder_embed(latent)  # (N, T + K, E)
-        mask_tokens = repeat(
-            self.mask_token.to(tokens.dtype),
-            "1 1 e -> n m e",
-            n=num_images,
-            m=patch_mask.masked.shape[1],
-        )
-        tokens = torch.cat([tokens, mask_tokens], dim=1)
+        positions = positions.expand(num_images, -1, -1)
+        prefix_positions, patch_positions = positions[:, :num_prefix], positions[:, num_prefix:]
+        context = torch.cat([prefix_positions, take_patches(patch_positions, visible)], dim=1)
+        context = context + self.decoder_embed(latent)
+        queries = self.mask_token + take_patches(patch_positions, decoded)
 
-        order = torch.cat([patch_mask.visible, patch_mask.masked], dim=1)
-        patch_positions = positions[:, num_prefix:].expand(num_images, -1, -1)
-        prefix_positions = positions[:, :num_prefix].expand(num_images, -1, -1)
-        tokens = tokens + torch.cat([prefix_positions, take_patches(patch_positions, order)], dim=1)
-
-        tokens = self.decoder_norm(self.decoder_blocks(tokens))
-        predictions: Tensor = self.decoder_pred(tokens[:, num_prefix:])
+        tokens = self.decoder_norm(self.decoder_blocks(context, queries))
+        num_patches = visible.shape[1] + decoded.shape[1]
+        predictions: Tensor = self.decoder_pred(tokens[:, -num_patches:])  # no prefix tokens
         return predictions
 
     def patchify(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, L, P), each patch in the order (row, column, channel)."""
-        height, width = self.patch_size
-        return rearrange(images, "n c (r h) (s w) -> n (r s) (h w c)", h=height, w=width)
+        """(N, F, h, w) -> (N, L, P), each patch in the order (row, column, feature).
 
-    def unpatchify(self, patches: Tensor) -> Tensor:
-        """(N, L, P) -> (N, C, H, W), the inverse of `patchify` at the current input size."""
-        height, width = self.patch_size
+        Args:
+            images: or maps of features, of the current grid's h × w.
+        """
+        rows, columns = self.grid
+        return rearrange(images, "n c (r h) (s w) -> n (r s) (h w c)", r=rows, s=columns)
+
+    def unpatchify(self, patches: Tensor, patch_size: tuple[int, int] | None = None) -> Tensor:
+        """(N, L, P) -> (N, F, h, w), the inverse of `patchify` at the current input size.
+
+        Args:
+            patch_size: (height, width) of a patch in the map; that of the images if None.
+        """
+        height, width = patch_size or self.patch_size
         return rearrange(
             patches,
             "n (r s) (h w c) -> n c (r h) (s w)",
@@ -322,73 +347,3 @@ class MaskedAutoencoder(nn.Module):
 def _update_positions_after_loading(model: MaskedAutoencoder, _: object) -> None:
     """A hook; no method, since a method's copies would go on to update the original."""
     model._update_positions()
-
-
-class _LayerNorm(nn.LayerNorm):
-    """Layer norm with the epsilon of MAE's decoder (and of timm's encoders)."""
-
-    def __init__(self, dim: int, **kwargs: Any) -> None:
-        super().__init__(dim, eps=1e-6, **kwargs)
-
-
-def create_vit(
-    name: str,
-    *,
-    image_size: Size,
-    patch_size: Size | None,
-    in_chans: int,
-    encoder_args: dict[str, Any] | None = None,
-    **arguments: Any,
-) -> VisionTransformer:
-    """A timm VisionTransformer with absolute positions.
-
-    Args:
-        name: of the timm model.
-        image_size: pixels or (height, width), multiples of the patch size.
-        patch_size: pixels or (height, width); None for the model's own.
-        in_chans: image channels.
-        encoder_args: the user's further arguments of the timm model.
-        arguments: ours.
-
-    Raises:
-        ValueError: timm does not know the name, does not accept the arguments, or the model is no
-            VisionTransformer with absolute positions.
-    """
-    if not timm.is_model(name):
-        similar = ", ".join(difflib.get_close_matches(name, timm.list_models("*vit_*"), n=3))
-        raise ValueError(
-            f"model.encoder must be the name of a timm VisionTransformer, got {name!r}"
-            + (f"; nearest: {similar}" if similar else "")
-        )
-    arguments = {"img_size": as_pair(image_size), "in_chans": in_chans, **arguments}
-    taken = {"patch_size", "patch_drop_rate", *arguments} & (encoder_args or {}).keys()
-    if taken:
-        raise ValueError(
-            f"model.encoder_args must not have {', '.join(sorted(taken))}, which "
-            "model.image_size, model.patch_size, model.in_chans and the method itself set"
-        )
-    arguments |= encoder_args or {}
-    if patch_size is not None:
-        arguments["patch_size"] = as_pair(patch_size)
-    try:
-        encoder = timm.create_model(name, pretrained=False, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError) as error:
-        raise ValueError(
-            f"model.encoder must be a timm VisionTransformer with absolute positions that accepts "
-            f"{arguments}, got {name!r}: {error}"
-        ) from error
-    if type(encoder) is not VisionTransformer or type(encoder.patch_embed) is not PatchEmbed:
-        raise ValueError(
-            f"model.encoder must be a plain timm VisionTransformer with absolute positions, got "
-            f"{name!r} ({type(encoder).__name__}); allowed: vit_*, deit_* and flexivit_* models"
-        )
-    if encoder.attn_pool is not None:
-        raise ValueError(f"model.encoder must not pool by attention, got {name!r}")
-    if encoder.pos_embed is None:
-        raise ValueError(f"model.encoder must have absolute positions, got {name!r} without any")
-    for side, patch in zip(as_pair(image_size), encoder.patch_embed.patch_size, strict=True):
-        if side % patch:
-            raise ValueError(
-                f"model.image_size must be a multiple of the patch size {patch}, got {image_size}"
-            )
-    return encoder

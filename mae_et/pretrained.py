@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from timm.models.vision_transformer import Block
 from torch import Tensor
 
 from .curriculum import Size, as_pair, as_size
@@ -123,12 +122,11 @@ def _grid(image_size: Size, patch_size: Size) -> Grid:
 
 
 def _as_pretrained(model: MaskedAutoencoder, weights: dict[str, Tensor]) -> Pretrained:
-    decoder = [block for block in model.decoder_blocks if isinstance(block, Block)]
     return Pretrained(
         weights=weights,
         grid=model.full_grid,
         num_heads=model.encoder.blocks[0].attn.num_heads,
-        decoder_num_heads=decoder[0].attn.num_heads if decoder else None,
+        decoder_num_heads=model.decoder_blocks.num_heads if len(model.decoder_blocks) else None,
     )
 
 
@@ -149,6 +147,13 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     """
     pretrained = read_pretrained(Path(path))
     check_architecture(pretrained, _as_pretrained(model, model.state_dict()), path)
+    predicted = pretrained.weights.get("decoder_pred.bias")
+    if predicted is not None and len(predicted) != model.target.num_values:
+        raise ValueError(
+            f"checkpoint {path} predicts {len(predicted)} values of a patch, and model.target "
+            f"{model.target_name} has {model.target.num_values}; give the target it was trained "
+            "for, or its encoder alone, such as RUN/encoder"
+        )
     prefix = 0 if model.encoder.no_embed_class else model.num_prefix_tokens
     tables = {
         "encoder.pos_embed": pretrained.resampled("encoder.pos_embed", model.full_grid, prefix),
@@ -192,6 +197,7 @@ LABELS = {
     "decoder_dim": "decoder width {}",
     "decoder_depth": "{} decoder blocks",
     "decoder_num_heads": "{} decoder attention heads",
+    "decoder": "{}-attention in the decoder",
 }
 """Options of `model`, and how to speak of them."""
 
@@ -211,8 +217,11 @@ def _architecture(pretrained: Pretrained) -> dict[str, Any]:
         found["decoder_dim"] = weights["decoder_embed.weight"].shape[0]
         found["decoder_depth"] = num_blocks(weights, "decoder_blocks")
         found["decoder_num_heads"] = pretrained.decoder_num_heads
+        if found["decoder_depth"]:
+            is_cross = "decoder_blocks.0.attn.in_proj_weight" in weights
+            found["decoder"] = "cross" if is_cross else "self"
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _argument(value: Any) -> str:
-    return str(value) if isinstance(value, int) else f"'{list(value)}'"
+    return str(value) if isinstance(value, int | str) else f"'{list(value)}'"

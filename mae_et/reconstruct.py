@@ -1,7 +1,8 @@
 """Pictures of what a masked autoencoder sees and reconstructs at each input size of its run.
 
 Reconstructions of normalised pixels are shown with the mean and variance of the true patches, which
-the model never sees: a visual aid, no measure of quality.
+the model never sees: a visual aid, no measure of quality. Histograms of oriented gradients are
+drawn as a star of strokes per cell, along the edges.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from . import data
@@ -21,13 +23,15 @@ from .curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
 from .lowfreq import Nyquist, low_frequency_crop
 from .model import MaskedAutoencoder
 from .runfolder import read_config, read_metrics
-from .targets import norm_pixel, unnormalize
+from .targets import unnormalize
 from .weights import load_mae_checkpoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GREY = 0.5
+GLYPH = 9
+"""Pixels of a drawn cell; odd, so that all strokes meet in one."""
 
 
 class Reconstruction(NamedTuple):
@@ -37,7 +41,9 @@ class Reconstruction(NamedTuple):
     masked: Tensor
     """Masked patches are NaN."""
     reconstructed: Tensor
-    """Visible patches as they are, masked ones as predicted."""
+    """Visible patches as they are, masked ones as predicted; the features of a target hog."""
+    target: Tensor
+    """Likewise, all patches as they are."""
 
 
 @torch.no_grad()
@@ -61,14 +67,32 @@ def reconstruct(
     cropped = low_frequency_crop(images, as_pair(size), nyquist)
     output = model(cropped, noise[:, : model.num_patches])
     patches, prediction = model.patchify(cropped), output.prediction.float()
-    if model.compute_target is norm_pixel:
+    if model.target_name == "norm_pixel":
         prediction = unnormalize(prediction, patches)
-    mask = output.mask[..., None]
+    mask, features = output.mask[..., None], model.target.features(cropped)
+    mixed = torch.where(mask, prediction, model.patchify(features))
     return Reconstruction(
         cropped,
         model.unpatchify(patches.masked_fill(mask, math.nan)),
-        model.unpatchify(torch.where(mask, prediction, patches)),
+        model.unpatchify(mixed, model.target.patch_size),
+        features,
     )
+
+
+def glyphs(histograms: Tensor, in_chans: int) -> Tensor:
+    """Draw histograms of oriented gradients: (N, C · bins, h, w) -> (N, 1, h · G, w · G).
+
+    A cell of G × G pixels has a stroke across each orientation, as bright as the channels' mean.
+    """
+    means = rearrange(histograms, "n (c b) h w -> n c b h w", c=in_chans).mean(1).clamp(min=0)
+    bins = means.shape[1]
+    angles = (torch.arange(bins) + 0.5) * math.pi / bins  # of the gradients; y grows downwards
+    offsets = torch.arange(GLYPH) - (GLYPH - 1) / 2
+    normal_x, normal_y = angles.cos()[:, None, None], angles.sin()[:, None, None]
+    distances = (normal_x * offsets + normal_y * offsets[:, None]).abs()
+    strokes = (1 - distances).clamp(min=0)  # (bins, G, G)
+    picture = torch.einsum("nbhw,byx->nhywx", means, strokes.to(means))
+    return rearrange(picture, "n h y w x -> n 1 (h y) (w x)").clamp(max=1)
 
 
 def draw(
@@ -171,11 +195,16 @@ def main(arguments: Sequence[str]) -> None:
     nyquist = config.get("curriculum", {}).get("nyquist", "paper")
     columns = []
     for size in options.sizes or _sizes(model, metrics):
-        pictures = reconstruct(model, normalized, size, noise, nyquist)
-        names = (f"low freq. {size}", f"masked {size}", f"reconstr. {size}")
+        low_frequency, masked, *maps = reconstruct(model, normalized, size, noise, nyquist)
         columns += [
-            (name, picture * std + mean) for name, picture in zip(names, pictures, strict=True)
+            (f"low freq. {size}", low_frequency * std + mean),
+            (f"masked {size}", masked * std + mean),
         ]
+        if model.target_name == "hog":
+            reconstructed, target = (glyphs(histograms, model.in_chans) for histograms in maps)
+            columns += [(f"reconstr. {size}", reconstructed), (f"HOG {size}", target)]
+        else:
+            columns.append((f"reconstr. {size}", maps[0] * std + mean))
     figure = draw(images / 255, columns, metrics)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)

@@ -76,6 +76,18 @@ def assert_same(model: MaskedAutoencoder, other: MaskedAutoencoder) -> None:
 # --- the masked autoencoder
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "hog"}, r"predicts pixels \(model\.target pixel or norm_pixel\), got .* hog"),
+        ({"decoder": "cross"}, r"self-attention \(model\.decoder self\), got .* cross-attention"),
+    ],
+)
+def test_what_transformers_mae_lacks(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_vit_mae(make_mae(**options))
+
+
 @pytest.mark.parametrize("target", ["pixel", "norm_pixel"])
 @pytest.mark.parametrize("in_chans", [1, 3])
 def test_mae_in_transformers_and_back(tmp_path: Path, target: str, in_chans: int) -> None:
@@ -410,6 +422,10 @@ def test_start_from_folders(tmp_path: Path, kind: str) -> None:
             {"decoder_dim": 32, "decoder_depth": 1, "decoder_num_heads": 8},
             "give --model.decoder_dim 16 --model.decoder_depth 2 --model.decoder_num_heads 4",
         ),
+        (
+            {"decoder": "cross"},
+            "(self-attention in the decoder for cross); give --model.decoder self",
+        ),
     ],
 )
 def test_what_another_architecture_needs(
@@ -419,6 +435,15 @@ def test_what_another_architecture_needs(
     with pytest.raises(ValueError, match="of another architecture") as error:
         load_initial_weights(make_mae(**changes), tmp_path)
     assert options in str(error.value)
+
+
+def test_weights_for_another_target(tmp_path: Path) -> None:
+    save_transformers(to_vit_mae(make_mae()), image_processor(**PROCESSOR), tmp_path)
+    histograms = make_mae(target="hog", hog={"cell": 4})
+    with pytest.raises(
+        ValueError, match=r"predicts 192 values of a patch, and model\.target hog has 108; give"
+    ):
+        load_initial_weights(histograms, tmp_path)
 
 
 def test_a_folder_of_another_model(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = ("lowfreq", "masking", "pos_embed", "targets", "curriculum", "checks")
+LEAVES = ("lowfreq", "masking", "pos_embed", "targets", "decoder", "curriculum", "checks")
 
 
 @cache
@@ -41,7 +41,7 @@ def test_the_parser_sees_the_imports():
     assert {"mae_et.masking", "mae_et.pos_embed"} <= imported("mae_et.model")
     assert "mae_et.pretrain" in imported("mae_et.__main__")  # inside a function
     assert "mae_et.data" in imported("mae_et.pretrain")  # from . import data
-    assert "mae_et.model" in imported("finetune.classifier")
+    assert "mae_et.vit" in imported("finetune.classifier")
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
@@ -63,7 +63,8 @@ def test_config_imports_only_the_curriculum():
 
 
 def test_model_imports_only_leaves():
-    assert imported("mae_et.model") <= {f"mae_et.{leaf}" for leaf in LEAVES}
+    assert imported("mae_et.model") <= {f"mae_et.{name}" for name in (*LEAVES, "vit")}
+    assert imported("mae_et.vit") == {"mae_et.curriculum"}
 
 
 def test_pretraining_never_imports_finetuning():

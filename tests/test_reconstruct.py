@@ -11,7 +11,8 @@ from PIL import Image
 
 from mae_et import MaskedAutoencoder, low_frequency_crop
 from mae_et.__main__ import main
-from mae_et.reconstruct import reconstruct
+from mae_et.reconstruct import GLYPH, glyphs, reconstruct
+from mae_et.targets import hog
 
 from .conftest import tiny
 
@@ -45,6 +46,48 @@ def test_visible_patches_stay_and_masked_ones_are_predicted(target: str) -> None
             -1, keepdim=True
         )
     torch.testing.assert_close(patches[output.mask], expected[output.mask])
+
+
+def test_histograms_are_drawn_along_edges() -> None:
+    """A vertical edge is a horizontal gradient (bin 0 or 8), and a bright vertical stroke."""
+    histograms = torch.zeros(1, 2 * 9, 1, 2)
+    histograms[:, [0, 9, 8, 17], 0, 0] = 0.5  # two channels
+    histograms[:, 4, 0, 1] = 1.0  # a vertical gradient, in one of them
+    picture = glyphs(histograms, in_chans=2)
+    assert picture.shape == (1, 1, GLYPH, 2 * GLYPH)
+    left, right = picture[0, 0].split(GLYPH, dim=1)
+    middle = GLYPH // 2
+    assert (left[:, middle] > 0.3).all()
+    assert left[middle, [0, 1, -2, -1]].max() == 0
+    torch.testing.assert_close(right[middle], torch.full((GLYPH,), 0.5))
+    assert right[[0, 1, -2, -1], middle].max() == 0
+
+
+@pytest.mark.parametrize("decoder", ["self", "cross"])
+def test_reconstructed_histograms(decoder: str) -> None:
+    torch.manual_seed(0)
+    model = MaskedAutoencoder(
+        "vit_tiny_patch16_224",
+        encoder_args={"embed_dim": 16, "depth": 1, "num_heads": 2},
+        image_size=(16, 24),
+        patch_size=(4, 8),
+        decoder_dim=16,
+        decoder_depth=1,
+        decoder_num_heads=2,
+        decoder=decoder,  # type: ignore[arg-type]
+        target="hog",
+        hog={"cell": 2, "bins": 6},
+    ).eval()
+    images, noise = torch.randn(2, 3, 16, 24), torch.rand(2, 12)
+    pictures = reconstruct(model, images, (12, 16), noise)
+    cropped = low_frequency_crop(images, (12, 16))
+    assert torch.equal(pictures.target, hog(cropped, bins=6, cell=2))
+    assert pictures.reconstructed.shape == (2, 18, 6, 8)
+    mask = model(cropped, noise[:, :6]).mask
+    hidden = mask.reshape(2, 1, 3, 2).repeat_interleave(2, 2).repeat_interleave(4, 3)
+    same = (pictures.reconstructed == pictures.target).all(1, keepdim=True)
+    assert torch.equal(same, ~hidden)
+    assert pictures.reconstructed.isfinite().all()
 
 
 @pytest.mark.parametrize("checkpoint", ["run", "step"])

@@ -1,0 +1,106 @@
+"""Time a training step with each decoder, and what the HOG target adds to it.
+
+    python scripts/bench_decoders.py [--encoder vit_small_patch16_224] [--out decoders.json]
+
+A step is forward and backward of one batch, without loader and optimizer. The variants are
+alternated in one process; medians, and the median of the ratios to MAE's decoder, are printed.
+Absolute times of a shared machine mean little: quote the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from _runs import facts
+
+from mae_et import MaskedAutoencoder
+from mae_et.targets import hog
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "self 512 x 8 (MAE)": {},
+    "self, half decoded": {"decode_ratio": 0.5},
+    "self, quarter decoded": {"decode_ratio": 0.25},
+    "cross": {"decoder": "cross"},
+    "cross, half decoded": {"decoder": "cross", "decode_ratio": 0.5},
+    "cross, quarter decoded": {"decoder": "cross", "decode_ratio": 0.25},
+    "self 512 x 1": {"decoder_depth": 1},
+    "self 512 x 8, HOG": {"target": "hog"},
+}
+BASELINE = next(iter(VARIANTS))
+
+
+def alternated(
+    functions: dict[str, Callable[[], object]], rounds: int, device: str
+) -> dict[str, list[float]]:
+    """Seconds of each function in each round, after one round to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(rounds + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if number:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--encoder", default="vit_small_patch16_224")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224, 96])
+    parser.add_argument("--batch", type=int, default=8, help="images at 224; as many pixels below")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help="the numbers as JSON")
+    options = parser.parse_args()
+
+    def step(model: MaskedAutoencoder, images: torch.Tensor) -> None:
+        model.zero_grad()
+        model(images).loss.backward()
+
+    models = {
+        name: MaskedAutoencoder(options.encoder, **arguments).to(options.device)
+        for name, arguments in VARIANTS.items()
+    }
+    rows = []
+    for size in options.sizes:
+        batch = options.batch * 224**2 // size**2
+        images = torch.randn(batch, 3, size, size, device=options.device)
+        steps: dict[str, Callable[[], object]] = {"HOG alone": lambda x=images: hog(x)}
+        for name, model in models.items():
+            model.set_input_size(size)
+            steps[name] = lambda m=model, x=images: step(m, x)
+        times = alternated(steps, options.rounds, options.device)
+        for name, seconds in times.items():
+            ratios = [t / base for t, base in zip(seconds, times[BASELINE], strict=True)]
+            rows.append(
+                {
+                    "size": size,
+                    "variant": name,
+                    "ms_per_image": 1e3 * statistics.median(seconds) / batch,
+                    "ratio": statistics.median(ratios),
+                }
+            )
+    setting = {**facts(), "device": options.device, "threads": torch.get_num_threads()}
+    setting |= {"encoder": options.encoder, "batch": options.batch, "rounds": options.rounds}
+    if options.out:
+        options.out.write_text(json.dumps({**setting, "steps": rows}, indent=2) + "\n")
+    print(setting)
+    print(f"{'size':>4}  {'decoder':<24} {'ms/image':>9} {'of MAE':>7}")
+    for row in rows:
+        print(
+            f"{row['size']:>4}  {row['variant']:<24} {row['ms_per_image']:>9.2f} "
+            f"{row['ratio']:>7.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Every pretraining recipe, shrunken: it goes through its stages and hands on an encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+
+from mae_et.__main__ import main
+from mae_et.cli import recipe_names
+from mae_et.runfolder import read_config, read_metrics
+
+SHRUNK = [
+    "--model.encoder_args={embed_dim: 16, depth: 1, num_heads: 2}",
+    "--model.decoder_dim=16",
+    "--model.decoder_num_heads=2",
+    "--data.eval_images=4",
+    "--data.num_workers=0",
+    "--optim.epochs=1",
+    "--optim.warmup_epochs=0.25",
+    "--optim.batch_size=8",
+    "--optim.micro_batch_size=4",
+    "--run.mixed_precision=no",
+    "--run.log_every=1",
+    "--run.eval_every=null",
+    "--run.tracker=none",
+    "--run.progress=false",
+]
+"""A small model on 80 images; input sizes, patches, target and decoder depth are the recipe's."""
+
+SIZES = {
+    "et": {160: 6, 192: 2, 224: 2},
+    "et_vit_h_14": {154: 6, 196: 2, 224: 2},
+    "fastmim_vit_b_16": {128: 10},
+    "fastmim_p_vit_b_16": {128: 3, 160: 4, 192: 3},
+    "mae_vit_b_16": {224: 10},
+    "efficient_vit_b_16": {224: 10},
+}
+"""Input size -> steps of ten."""
+
+
+@pytest.mark.parametrize("name", sorted(set(recipe_names("mae_et")) - {"demo"}))
+def test_recipe_runs_through_its_stages(clothes: str, tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    arguments = [f"--data.path={clothes}", f"--run.output_dir={run}", *SHRUNK]
+    assert main(["pretrain", f"--config={name}", *arguments]) == 0
+    sizes = [line["size"] for line in read_metrics(run) if "loss" in line]
+    assert {size: sizes.count(size) for size in sizes} == SIZES.get(name, SIZES["et"])
+    full_size = read_config(run)["model"]["image_size"]
+    assert sizes[-1] == full_size
+    encoder = timm.create_model(f"local-dir:{run / 'encoder'}", pretrained=True)
+    assert encoder.patch_embed.img_size == (full_size, full_size)
