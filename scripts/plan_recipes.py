@@ -17,7 +17,9 @@ from mae_et.pretrain import build_curriculum
 PUBLISHED = {
     "et_vit_b_16": ("speedup", 1.54),
     "et_vit_l_16": ("speedup", 1.53),
-    "etpp_vit_b_16": ("mae_speedup", 3.98),  # with a HOG target
+    "etpp_vit_b_16_hog": ("mae_speedup", 3.98),
+    "fastmim_vit_b_16": ("mae_speedup", 5),  # about; its encoder sees masked patches too
+    "efficient_vit_b_16": ("mae_speedup", 82),
 }
 """Recipe -> what its paper compares with, and by how much it is faster in computation."""
 
@@ -30,7 +32,8 @@ def plan_recipe(name: str) -> Plan:
     config, _ = parse(parser, PretrainConfig, ["--config", name], "mae_et")
     steps = full_size_steps(config, IMAGENET_IMAGES)
     model = build_on_meta(config.model)
-    return make_plan(config, model, build_curriculum(config, model, steps), IMAGENET_IMAGES)
+    curriculum = build_curriculum(config, model, steps)
+    return make_plan(config, model, curriculum, IMAGENET_IMAGES, mae_size=224)
 
 
 def main() -> None:
