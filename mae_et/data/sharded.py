@@ -13,8 +13,7 @@ import numpy as np
 from ..cli import RunStoppedError
 from ..config import first_line
 from .counting import count_rows
-from .encoded import EncodedImage
-from .images import image_column, name_of, open_image
+from .images import AnyImage, image_column, name_of, open_image, undecoded
 from .shards import ShardPlan, Span
 
 log = logging.getLogger(__name__)
@@ -54,8 +53,7 @@ class ShardedImages:
     ) -> None:
         self.in_chans = in_chans
         self.column = image_column(stream, column)
-        only = stream.select_columns([self.column])
-        self.rows = only.cast_column(self.column, datasets.Image(decode=False))
+        self.rows = undecoded(stream, self.column)
         self.num_shards = stream.num_shards
         self.lengths: list[int | None] = [None] * self.num_shards
         if num_images is None and len(files) == self.num_shards:
@@ -139,7 +137,7 @@ class HeldOutImages:
     def __len__(self) -> int:
         return len(self.cells)
 
-    def __getitem__(self, index: int) -> EncodedImage:
+    def __getitem__(self, index: int) -> AnyImage:
         return open_image(self.cells[index].value, self.in_chans, self.cells[index].name)
 
     def name(self, index: int) -> str:
