@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,22 @@ def test_npy_members_of_webdataset_shards(tmp_path: Path) -> None:
         assert isinstance(image, data.ArrayImage)
         assert image.pixels.dtype == np.uint16
         np.testing.assert_array_equal(image.pixels, pixels(number=number))
+
+
+def test_streamed_arrays(tmp_path: Path) -> None:
+    """Each goes to a worker alone, without the batch of rows that it was read in."""
+    feature = datasets.Array3D((CHANNELS, 20, 30), "uint16")
+    rows = {"x": [pixels(number=number) for number in range(20)]}
+    table = datasets.Dataset.from_dict(rows, features=datasets.Features({"x": feature}))
+    table.to_parquet(tmp_path / "a.parquet")
+    stream = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "a.parquet"), split="train", streaming=True
+    )
+    cells = data.ShardedImages(stream, None, CHANNELS, num_images=20).hold_out(3, seed=0)
+    assert len(pickle.dumps(cells)) < 4 * pixels().nbytes
+    for number, cell in enumerate(cells):
+        assert cell.name == f"shard 0 row {number}"
+        np.testing.assert_array_equal(opened(cell.value).pixels, pixels(number=number))
 
 
 def test_one_unit_for_all_types() -> None:

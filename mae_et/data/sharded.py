@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from ..cli import RunStoppedError
 from ..config import first_line
@@ -93,6 +94,8 @@ class ShardedImages:
         try:
             for row in islice(shard, span.number):
                 cell = row[self.column]
+                if isinstance(cell, pa.ChunkedArray):
+                    cell = cell.take([0])  # alone: a slice is held and sent with its whole batch
                 yield Cell(cell, name_of(cell, f"shard {span.shard} row {span.first + number}"))
                 number += 1
         except Exception as error:  # of any file system, format or function of the user's
