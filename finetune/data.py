@@ -17,7 +17,6 @@ from mae_et.data import (
     ArrayImage,
     ImageTable,
     SampleStream,
-    UnreadableImageError,
     eval_split_name,
     load_splits,
     take_split,
@@ -123,14 +122,12 @@ def for_timm(image: AnyImage, *, is_picture: bool = False) -> Image.Image | Tens
     Raises:
         UnreadableImageError: it has to be one, but its numbers have no largest value.
     """
-    whole = image.decode()
-    if isinstance(whole, Image.Image):
-        return whole
+    if not isinstance(image, ArrayImage):
+        return image.decode()
     if not is_picture:
-        return whole.float() / 255
-    if isinstance(image, ArrayImage) and image.pixels.dtype.kind != "u":
-        raise UnreadableImageError(image.name, "augment.randaug must be null for such numbers")
-    picture: Image.Image = to_pil_image(whole.clamp(0, 255).byte())
+        return image.decode().float() / 255
+    image.check_bounded("augment.randaug")
+    picture: Image.Image = to_pil_image(image.decode().clamp(0, 255).byte())
     return picture
 
 

@@ -413,8 +413,8 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         check_channels(self.model.in_chans, self.data.mean, self.data.std)
         jitter = self.data.color_jitter
-        allowed = "null for model.in_chans 4"
-        check(jitter is None or self.model.in_chans != 4, "data.color_jitter", jitter, allowed)
+        allowed = f"null for model.in_chans {self.model.in_chans}"
+        check(jitter is None or self.model.in_chans in (1, 3), "data.color_jitter", jitter, allowed)
 
 
 def check_path(path: str | None) -> None:

@@ -290,6 +290,20 @@ def test_from_statistics_to_a_classifier(
     assert np.mean(right) == best > 0.8
 
 
+def test_colours_vary_alike_in_8_and_in_16_bits() -> None:
+    """And floats, which have no white, are told so."""
+    grey = pixels("uint8", channels=1)
+    transform = data.PretrainTransform((15, 24), 4, (1.0, 1.0), color_jitter=0.4)
+    found = []
+    for array in (grey, grey * np.uint16(257)):
+        torch.manual_seed(3)
+        found.append(transform(opened(array, 1), 0, 0)["image"].float())
+    assert (found[0] - found[1]).abs().max() < 6  # rounded after each of four changes
+    assert found[0].std() > 20
+    with pytest.raises(data.UnreadableImageError, match="color_jitter must be null for float32"):
+        transform(opened(pixels("float32", channels=1), 1), 0, 0)
+
+
 def test_deep_and_shallow_images_in_one_batch(tmp_path: Path) -> None:
     """The same grey values as PNG of 8 and of 16 bits make the same samples."""
     grey = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)

@@ -71,6 +71,16 @@ class ArrayImage:
         height, width = self.pixels.shape[1:]
         return height, width
 
+    def check_bounded(self, field: str) -> None:
+        """
+        Raises:
+            UnreadableImageError: the numbers have no largest value, which `field` needs.
+        """
+        if self.pixels.dtype.kind != "u":
+            raise UnreadableImageError(
+                self.name, f"{field} must be null for {self.pixels.dtype}, which has no white"
+            )
+
     def decode(self) -> Tensor:
         """(C, H, W): the whole image, uint8 or float32."""
         return _in_units(self.pixels)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop, v2
 
+from .arrays import ArrayImage
 from .encoded import Box
 from .images import AnyImage
 
@@ -78,7 +79,11 @@ class PretrainTransform:
         pixels = image.crop(box, size)
         jitter = _between(self.first_color_jitter, self.color_jitter, progress)
         if jitter:
-            pixels = v2.ColorJitter(jitter, jitter, jitter, jitter / 4)(pixels)
+            if isinstance(image, ArrayImage):
+                image.check_bounded("data.color_jitter")
+            change = v2.ColorJitter(jitter, jitter, jitter, jitter / 4)
+            is_float = pixels.is_floating_point()  # then white is 1 to torchvision
+            pixels = change(pixels / 255) * 255 if is_float else change(pixels)
         return {"noise": noise, "image": pixels.flip(-1) if is_flipped else pixels}
 
 
