@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from mae_et.checkpoint import new_folder
 from mae_et.config import first_line
 from mae_et.curriculum import Size, as_pair
-from mae_et.data import MODES
 from mae_et.pretrained import read_pretrained
 from mae_et.timm_folder import handed_on, save_timm_folder
 from mae_et.vit import create_vit
@@ -170,7 +169,7 @@ def load_classifier(
         architecture, names = str(config["architecture"]), list(config.get("label_names", []))
         preprocessing = config["pretrained_cfg"]
         arguments = dict(config["model_args"])
-        in_chans = preprocessing["input_size"][0]
+        in_chans, _, _ = preprocessing["input_size"]
     except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(
             f"--checkpoint must be a fine-tuning run or a classifier's folder, got {path} "
@@ -182,8 +181,6 @@ def load_classifier(
             f"{len(names)} names for {config.get('num_classes')} classes; an encoder has to be "
             "fine-tuned first"
         )
-    if in_chans not in MODES:
-        raise ValueError(f"--checkpoint must take images of 1, 3 or 4 channels, got {in_chans}")
     if (":" in architecture) != (encoder is not None):
         raise ValueError(
             f"--encoder must be {architecture if ':' in architecture else 'left out'} for "

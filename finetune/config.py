@@ -32,7 +32,8 @@ class ModelConfig:
         encoder_args: further arguments of the model (embed_dim, depth, num_heads, …).
         image_size: pixels, one number or [height, width]; positions are resampled to it.
         patch_size: pixels; null for the encoder's own.
-        in_chans: image channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        in_chans: image channels; 1 (grey), 3 (RGB) or 4 (RGBA) for pictures, any number for arrays
+            and TIFF files.
         global_pool: what a VisionTransformer classifies, the average of the patches or the class
             token; null for the model's own way.
         drop_path: stochastic depth of the last block, in [0, 1); earlier ones have less.
@@ -117,11 +118,15 @@ class DataConfig:
         labels_per_class: train on this many images of each class only; null for all.
         label_fraction: train on this share of each class only, in (0, 1]; null for all.
         label_seed: chooses those images; the same ones for every recipe and every run.seed.
-        mean: per channel, of values in [0, 1].
-        std: per channel, of values in [0, 1].
+        mean: per channel, of values in [0, 1]: unsigned numbers are divided by the largest of their
+            type (255, 65535). Other numbers are taken as they are. `mae_et stats` prints it.
+        std: per channel, likewise.
         eval_crop: share of the resized image's side that is evaluated, in (0, 1].
         num_workers: loader processes per training process; 0 loads in the training process.
-        max_bad_share: share of the data set's files that may be unreadable, in [0, 1].
+        bad_images: what is done about an image that can't be decoded: replace, by another one, or
+            raise, which stops the run after the step.
+        max_bad_share: share of the data set's images that may be unreadable, in [0, 1], before the
+            run stops at the next log step.
     """
 
     path: str | None = None
@@ -136,6 +141,7 @@ class DataConfig:
     std: tuple[float, ...] = IMAGENET_STD
     eval_crop: float = 0.875
     num_workers: int = 8
+    bad_images: Literal["replace", "raise"] = "replace"
     max_bad_share: float = 0.01
 
     def __post_init__(self) -> None:
@@ -318,10 +324,10 @@ class FinetuneConfig:
         )
         check_channels(self.model.in_chans, self.data.mean, self.data.std)
         check(
-            self.model.in_chans != 4 or self.augment.randaug is None,
+            self.model.in_chans in (1, 3) or self.augment.randaug is None,
             "augment.randaug",
             self.augment.randaug,
-            "null for model.in_chans 4, which its operations do not support",
+            f"null for model.in_chans {self.model.in_chans}: its operations take grey or RGB",
         )
         policy = self.augment.randaug
         check(

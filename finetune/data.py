@@ -8,10 +8,13 @@ from typing import Any
 
 from PIL import Image, ImageOps
 from timm.data import create_transform
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from mae_et.curriculum import Curriculum, as_pair
 from mae_et.data import (
-    EncodedImage,
+    AnyImage,
+    ArrayImage,
     ImageTable,
     SampleStream,
     eval_split_name,
@@ -96,15 +99,36 @@ class TrainTransform:
         self.labels = labels
         self.schedule = schedule
         self.batch_size = config.optim.batch_size
+        self.has_randaug = config.augment.randaug is not None
         self.by_stage = [
             _augmentation(config.model, config.data, config.augment, policy)
             for policy in randaug_policies(config, len(schedule.stages))
         ]
 
-    def __call__(self, image: EncodedImage, index: int, number: int) -> dict[str, Any]:
+    def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
         stage = self.schedule.stage_at(number // self.batch_size)
         transform = self.by_stage[self.schedule.stages.index(stage)]
-        return {"image": transform(image.decode()), "label": int(self.labels[index])}
+        pixels = transform(for_timm(image, is_picture=self.has_randaug))
+        return {"image": pixels, "label": int(self.labels[index])}
+
+
+def for_timm(image: AnyImage, *, is_picture: bool = False) -> Image.Image | Tensor:
+    """An image as timm's transforms take it: a picture, or of an array (C, H, W) float32.
+
+    Args:
+        image: any.
+        is_picture: whether it has to be a picture, as for RandAug: then arrays keep 8 bits.
+
+    Raises:
+        UnreadableImageError: it has to be one, but its numbers have no largest value.
+    """
+    if not isinstance(image, ArrayImage):
+        return image.decode()
+    if not is_picture:
+        return image.decode().float() / 255
+    image.check_bounded("augment.randaug")
+    picture: Image.Image = to_pil_image(image.decode().clamp(0, 255).byte())
+    return picture
 
 
 def randaug_policies(config: FinetuneConfig, num_stages: int) -> list[str | None]:
@@ -166,7 +190,7 @@ class EvalTransform:
             crop_pct=source.eval_crop,
         )
 
-    def __call__(self, image: EncodedImage, index: int, number: int) -> dict[str, Any]:
+    def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
         label = int(self.labels[index])
-        pixels = self.transform(image.decode())
+        pixels = self.transform(for_timm(image))
         return {"image": pixels, "label": label, "is_own": index == number}

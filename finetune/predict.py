@@ -22,6 +22,7 @@ from mae_et.config import check
 from mae_et.data import ImageTable, UnreadableImageError, load_splits, take_split
 
 from .classifier import load_classifier
+from .data import for_timm
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -90,7 +91,7 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         try:
-            image, error = self.table[row].decode(), ""
+            image, error = for_timm(self.table[row]), ""
         except UnreadableImageError as unreadable:
             image, error = self.table.blank(), str(unreadable)
         return {"image": self.transform(image), "file": self.table.name(row), "error": error}

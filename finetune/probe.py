@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mae_et.config import allowed_bad_share
 from mae_et.features import Features, ProbeImages
 from mae_et.launch import main_process_first, make_accelerator
 from mae_et.plain import to_dict
@@ -98,7 +99,7 @@ def cached_features(
         test=evaluation_stream(config, splits.held_out),
         chunk_size=config.optim.micro_batch_size or min(config.optim.batch_size, 256),
         num_workers=config.data.num_workers,
-        max_bad_share=config.data.max_bad_share,
+        max_bad_share=allowed_bad_share(config.data),
     ).features(accelerator, forward)
     if computed is not None:
         _write(file, key, *computed)

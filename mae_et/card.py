@@ -86,8 +86,8 @@ def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> st
         f"# {name.rpartition('/')[2]}",
         (SCRATCH if is_scratch else KINDS[model.kind]).format(architecture=model.architecture),
         f"```python\n{LOADING[library, model.kind].format(**names)}\n```",
-        f"Images: {height} × {width} pixels, {channels} channel{'s' if channels > 1 else ''} "
-        f'(`image.convert("{IMAGE_MODES.get(channels, "?")}")`), values in 0 … 1 normalised with '
+        f"Images: {height} × {width} pixels, {channels} channel{'s' if channels > 1 else ''}"
+        f"{_conversion(channels)}, normalised with "
         f"mean {_numbers(model.mean)} and standard deviation {_numbers(model.std)}.",
         *_about_transformers(model, library),
         *_classes(model.class_names),
@@ -95,6 +95,12 @@ def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> st
         f"Made with {', '.join(_versions(library))}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _conversion(channels: int) -> str:
+    if channels not in IMAGE_MODES:
+        return ", unsigned numbers divided by the largest of their type, others as they are"
+    return f' (`image.convert("{IMAGE_MODES[channels]}")`), values in 0 … 1'
 
 
 def _numbers(values: Iterable[float]) -> str:

@@ -51,7 +51,8 @@ class ModelConfig:
         encoder_args: further arguments of the timm model (embed_dim, depth, num_heads, …).
         image_size: full size in pixels, one number or [height, width].
         patch_size: pixels; null for the encoder's own.
-        in_chans: image channels; 1 (grey), 3 (RGB) or 4 (RGBA) for image files.
+        in_chans: image channels; 1 (grey), 3 (RGB) or 4 (RGBA) for pictures, any number for arrays
+            and TIFF files.
         decoder_dim: width of the decoder.
         decoder_depth: blocks of the decoder.
         decoder_num_heads: attention heads of the decoder.
@@ -169,10 +170,14 @@ class DataConfig:
         replay: sizes at which a step takes only a part of its images from the loader and the
             others, at random, from the latest ones of that size: a list of {size, ratio, batches}
             (EfficientTrain++: ratio 4 and 1920 batches at 96, 2 and 256 at 160).
-        mean: per channel, of values in [0, 1].
-        std: per channel, of values in [0, 1].
+        mean: per channel, of values in [0, 1]: unsigned numbers are divided by the largest of their
+            type (255, 65535). Other numbers are taken as they are. `mae_et stats` prints it.
+        std: per channel, likewise.
         num_workers: loader processes per training process; 0 loads in the training process.
-        max_bad_share: share of the data set's files that may be unreadable, in [0, 1].
+        bad_images: what is done about an image that can't be decoded: replace, by another one, or
+            raise, which stops the run after the step.
+        max_bad_share: share of the data set's images that may be unreadable, in [0, 1], before the
+            run stops at the next log step.
     """
 
     path: str | None = None
@@ -194,6 +199,7 @@ class DataConfig:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     num_workers: int = 8
+    bad_images: Literal["replace", "raise"] = "replace"
     max_bad_share: float = 0.01
 
     def __post_init__(self) -> None:
@@ -407,8 +413,8 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         check_channels(self.model.in_chans, self.data.mean, self.data.std)
         jitter = self.data.color_jitter
-        allowed = "null for model.in_chans 4"
-        check(jitter is None or self.model.in_chans != 4, "data.color_jitter", jitter, allowed)
+        allowed = f"null for model.in_chans {self.model.in_chans}"
+        check(jitter is None or self.model.in_chans in (1, 3), "data.color_jitter", jitter, allowed)
 
 
 def check_path(path: str | None) -> None:
@@ -422,9 +428,14 @@ def check_source(num_workers: int, max_bad_share: float) -> None:
     check(0 <= max_bad_share <= 1, "data.max_bad_share", max_bad_share, "in [0, 1]")
 
 
+def allowed_bad_share(source: Any) -> float:
+    """The share of a source's images that may be unreadable."""
+    return 0.0 if source.bad_images == "raise" else source.max_bad_share
+
+
 def check_channels(in_chans: int, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Image files have 1, 3 or 4 channels, with a mean and a deviation for each."""
-    check(in_chans in (1, 3, 4), "model.in_chans", in_chans, "1, 3 or 4 for image files")
+    """Images have at least one channel, with a mean and a deviation for each."""
+    check(in_chans > 0, "model.in_chans", in_chans, "above 0")
     check(all(map(math.isfinite, mean)), "data.mean", mean, "finite")
     check(all(0 < value < math.inf for value in std), "data.std", std, "above 0 and finite")
     for name, value in (("mean", mean), ("std", std)):

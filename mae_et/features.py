@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import data
 from .cli import RunStoppedError
-from .config import DataConfig, EvalConfig
+from .config import DataConfig, EvalConfig, allowed_bad_share
 from .labels import LabelledImages, check_every_class
 
 
@@ -101,8 +101,8 @@ def compute_features(
     broadcast_object_list(unreadable)
     if unreadable[0] > max_bad_share * len(images):
         raise RunStoppedError(
-            f"{unreadable[0]} of {len(images)} images to probe are unreadable, and "
-            f"data.max_bad_share allows {max_bad_share:.2%}"
+            f"{unreadable[0]} of {len(images)} images to probe are unreadable, and data.bad_images "
+            f"and data.max_bad_share allow {max_bad_share:.2%}"
         )
     return readable
 
@@ -153,13 +153,13 @@ class ProbeImages:
 
 
 class LabelledCrop:
-    """The centre of the image as "image" (C, H, W) uint8, its "label", and whether it "is_own"."""
+    """The centre of the image as "image" (C, H, W), its "label", and whether it "is_own"."""
 
     def __init__(self, size: tuple[int, int], labels: Any) -> None:
         self.crop = data.centre_crop(size)
         self.labels = labels
 
-    def __call__(self, image: data.EncodedImage, index: int, number: int) -> dict[str, Any]:
+    def __call__(self, image: data.AnyImage, index: int, number: int) -> dict[str, Any]:
         label = int(self.labels[index])
         return {"image": self.crop(image.decode()), "label": label, "is_own": index == number}
 
@@ -216,5 +216,5 @@ def load_probe_images(
         test=test_stream,
         chunk_size=chunk_size,
         num_workers=source.num_workers,
-        max_bad_share=source.max_bad_share,
+        max_bad_share=allowed_bad_share(source),
     )

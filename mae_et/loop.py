@@ -20,21 +20,12 @@ from .config import OptimConfig, RunConfig
 from .curriculum import Curriculum
 from .interrupt import Interrupt
 from .launch import start_trackers
-from .meter import Meter, UnreadableImages, describe
+from .meter import BadImages, Meter, SourceConfig, describe
 from .optim import learning_rate, set_learning_rate, step_if_finite
 from .runfolder import RunFolder
 
 Chunks = Iterator[dict[str, Any]]
 """Batches of samples as the loader hands them over."""
-
-
-class SourceConfig(Protocol):
-    """What the loop needs to know of the data."""
-
-    @property
-    def num_workers(self) -> int: ...
-    @property
-    def max_bad_share(self) -> float: ...
 
 
 class TrainingConfig(Protocol):
@@ -182,10 +173,8 @@ def train(
     eval_loader = data.make_loader(eval_images, shard, workers, on_cuda)
 
     meter = Meter(accelerator, config.optim.max_skipped_steps)
-    unreadable = UnreadableImages(
-        len(train_images) + len(eval_images), config.data.max_bad_share, run
-    )
-    chunks = unreadable.noted(meter.timed(iter(loader)))
+    bad_images = BadImages(len(train_images) + len(eval_images), config.data, run)
+    chunks = bad_images.noted(meter.timed(iter(loader)))
     is_shown = config.run.progress and accelerator.is_main_process
     bar = tqdm(total=num_steps, initial=start, disable=not is_shown)
 
@@ -198,12 +187,13 @@ def train(
             bar.update()
 
             done = step + 1
+            if config.data.bad_images == "raise":
+                bad_images.check()
             stage = schedule.stage_at(step)
             if done % config.run.log_every == 0 or done == stage.stop:
                 epoch = done * batch_size / len(train_images)
                 metrics = {"epoch": epoch, "size": stage.size, "lr": trainer.learning_rate(step)}
-                metrics |= meter.read()
-                unreadable.check()
+                metrics |= meter.read() | {"bad_images": bad_images.check()}
                 run.write_metrics(metrics, done)
                 trainer.on_window(metrics)
                 bar.set_postfix_str(describe(metrics))
@@ -215,7 +205,8 @@ def train(
                 with meter.excluded():
                     scores = trainer.probe(done)
                     if is_evaluation:
-                        scores |= trainer.evaluate(unreadable.noted(iter(eval_loader)))
+                        scores |= trainer.evaluate(bad_images.noted(iter(eval_loader)))
+                    bad_images.check()
                     if scores:
                         run.write_metrics(scores, done)
                     if is_evaluation:
@@ -231,7 +222,7 @@ def train(
             if is_over:
                 break
 
-    trainer.finish(run, unreadable.noted(iter(eval_loader)))
+    trainer.finish(run, bad_images.noted(iter(eval_loader)))
 
 
 def interrupted(done: int, is_saved: bool) -> RunInterruptedError:

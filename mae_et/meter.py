@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -14,6 +14,17 @@ from torch import Tensor
 
 from .cli import RunStoppedError
 from .runfolder import RunFolder
+
+
+class SourceConfig(Protocol):
+    """What a run needs to know of its data."""
+
+    @property
+    def num_workers(self) -> int: ...
+    @property
+    def bad_images(self) -> str: ...
+    @property
+    def max_bad_share(self) -> float: ...
 
 
 class Meter:
@@ -126,50 +137,69 @@ class StageWait:
 def describe(metrics: Mapping[str, Any]) -> str:
     """The metrics of a window for the progress bar."""
     skipped = f", {metrics['skipped_steps']} steps skipped" if metrics["skipped_steps"] else ""
+    bad = f", {metrics['bad_images']} bad images" if metrics["bad_images"] else ""
     return (
         f"size {metrics['size']}, loss {metrics['loss']:.4f}, lr {metrics['lr']:.2e}, "
         f"{metrics['images_per_s']:.0f} images/s, {metrics['data_wait']:.0%} waiting for data"
         + skipped
+        + bad
     )
 
 
-class UnreadableImages:
-    """Writes down the images that could not be decoded, and stops the run if there are too many.
+class BadImages:
+    """Lists the images that could not be decoded, and stops the run if there are too many.
+
+    A resumed run goes on with the list that it has. Repaired images are taken off it by hand.
 
     Args:
         num_images: of the data set.
-        max_share: of them that may be unreadable.
-        run: gets the list.
+        source: says how many may be unreadable.
+        run: has the list.
     """
 
-    def __init__(self, num_images: int, max_share: float, run: RunFolder) -> None:
+    def __init__(self, num_images: int, source: SourceConfig, run: RunFolder) -> None:
         self.num_images = num_images
-        self.max_share = max_share
+        self.is_strict = source.bad_images == "raise"
+        self.max_share = source.max_bad_share
         self.run = run
-        self.found: set[str] = set()
+        self.listed = run.read_bad_images()
+        self._noted: dict[str, str] = {}
 
     def noted(self, chunks: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The chunks; each unreadable image that one of them names is written down once."""
+        """The chunks, whose unreadable images are noted for the next `check`."""
         for chunk in chunks:
-            new = sorted(set(chunk["unreadable"]) - self.found)
-            if new:
-                self.found.update(new)
-                self.run.write_unreadable(new)
+            for name, reason in chunk["unreadable"]:
+                if self.is_strict or name not in self.listed:
+                    self._noted.setdefault(name, reason)
             yield chunk
 
-    def check(self) -> None:
-        """Compare what all processes have found with the limit; each of them comes here at once.
+    def check(self) -> int:
+        """List what all processes have noted, each image once; each of them comes here at once.
+
+        Returns:
+            The images on the list.
 
         Raises:
-            RunStoppedError: more than `max_share` of the data set is unreadable.
+            RunStoppedError: too many of the data set are unreadable.
         """
-        accelerator = self.run.accelerator
-        count = torch.tensor(len(self.found), device=accelerator.device)
-        if accelerator.reduce(count, "sum").item() == 0:
-            return
-        found = sorted(set(gather_object(list(self.found))))
-        if len(found) > self.max_share * self.num_images:
-            raise RunStoppedError(
-                f"{len(found)} of {self.num_images} images are unreadable, and "
-                f"data.max_bad_share allows {self.max_share:.2%}; one of them: {found[0]}"
-            )
+        accelerator, noted = self.run.accelerator, self._noted
+        if accelerator.num_processes > 1:
+            count = torch.tensor(len(noted), device=accelerator.device)
+            if accelerator.reduce(count, "sum").item():
+                noted = dict(sorted(gather_object(list(noted.items()))))
+        new = {name: reason for name, reason in noted.items() if name not in self.listed}
+        self._noted = {}
+        self.listed |= new
+        self.run.write_bad_images(new)
+        number = len(self.listed)
+        if self.is_strict and noted:
+            allowed, (name, reason) = "data.bad_images is raise", next(iter(noted.items()))
+        elif not self.is_strict and number > self.max_share * self.num_images:
+            allowed = f"data.max_bad_share allows {self.max_share:.2%}"
+            name, reason = next(iter(self.listed.items()))
+        else:
+            return number
+        raise RunStoppedError(
+            f"{number} of {self.num_images} images are unreadable, and {allowed}; "
+            f"one of them: {name}: {reason}"
+        )

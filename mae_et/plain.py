@@ -13,6 +13,7 @@ FREE_ON_RESUME = frozenset(
         "eval.linear_every",
         "eval.images",
         "run.patience",
+        "data.bad_images",
         "data.max_bad_share",
         "optim.max_skipped_steps",
         "optim.micro_batch_size",

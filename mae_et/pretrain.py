@@ -144,7 +144,7 @@ class Pretrainer(Trainer):
         )
 
     def loss(self, images: Tensor, noise: Tensor, size: Size) -> Tensor:
-        """(): the loss of uint8 images (N, C, H, W), cropped to the input size if still larger.
+        """(): the loss of images (N, C, H, W) as loaded, cropped to the input size if still larger.
 
         The noise (N, L) is that of the full grid; a smaller grid uses the first values.
         """
@@ -153,7 +153,7 @@ class Pretrainer(Trainer):
         return loss
 
     def crop(self, images: Tensor, size: Size) -> Tensor:
-        """uint8 at full size, or already at the stage's -> normalised float32 at the stage's.
+        """Images as loaded, at full size or the stage's -> normalised float32 at the stage's.
 
         Normalising is affine and cropping keeps constants, so the order does not matter; cropped
         images are fewer pixels to normalise.
@@ -222,7 +222,7 @@ class Pretrainer(Trainer):
         return scores[0]
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, D): the mean patch token of full-size uint8 images (N, C, H, W)."""
+        """(N, D): the mean patch token of full-size images (N, C, H, W) as loaded."""
         with self.accelerator.autocast():
             tokens = self.unwrapped.encoder.forward_features(
                 data.normalize(images.float(), self.mean, self.std)

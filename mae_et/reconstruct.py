@@ -3,6 +3,9 @@
 Reconstructions of normalised pixels are shown with the mean and variance of the true patches, which
 the model never sees: a visual aid, no measure of quality. Histograms of oriented gradients are
 drawn as a star of strokes per cell, along the edges.
+
+Three channels are shown, or one. What is not of 8 bits is shown from two deviations below the mean
+of the channel to two above.
 """
 
 from __future__ import annotations
@@ -170,6 +173,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=str, default="reconstructions.png", help="the picture")
     parser.add_argument("--sizes", type=list[int], help="input sizes; those of the run by default")
     parser.add_argument("--num_images", type=int, default=6)
+    parser.add_argument(
+        "--channels", type=list[int], help="one, or three as RGB, from 0; the first by default"
+    )
     parser.add_argument("--seed", type=int, default=0, help="chooses images and masks")
     options = parser.parse_args(list(arguments))
     out, kinds = Path(options.out), (".png", ".jpg", ".pdf", ".svg")
@@ -184,6 +190,13 @@ def main(arguments: Sequence[str]) -> None:
 
     checkpoint = Path(options.checkpoint)
     model = load_mae_checkpoint(checkpoint).eval()
+    channels = options.channels or ([0] if model.in_chans < 3 else [0, 1, 2])
+    check(
+        len(channels) in (1, 3) and all(0 <= channel < model.in_chans for channel in channels),
+        "--channels",
+        channels,
+        f"one or three channels, from 0 to {model.in_chans - 1}",
+    )
     run = checkpoint.parent.parent if checkpoint.name.startswith("step_") else checkpoint
     config = read_config(run) if run.is_dir() else {}
     source, metrics = config.get("data", {}), read_metrics(run) if run.is_dir() else []
@@ -192,20 +205,25 @@ def main(arguments: Sequence[str]) -> None:
     mean = data.channel_statistics(source.get("mean", IMAGENET_MEAN))
     std = data.channel_statistics(source.get("std", IMAGENET_STD))
     normalized = data.normalize(images, mean, std)
+    scale, shift = (1 / 4, 1 / 2) if images.is_floating_point() else (std, mean)
+
+    def shown(pictures: Tensor) -> Tensor:
+        return (pictures * scale + shift)[:, channels]
+
     nyquist = config.get("curriculum", {}).get("nyquist", "paper")
     columns = []
     for size in options.sizes or _sizes(model, metrics):
         low_frequency, masked, *maps = reconstruct(model, normalized, size, noise, nyquist)
         columns += [
-            (f"low freq. {size}", low_frequency * std + mean),
-            (f"masked {size}", masked * std + mean),
+            (f"low freq. {size}", shown(low_frequency)),
+            (f"masked {size}", shown(masked)),
         ]
         if model.target_name == "hog":
             reconstructed, target = (glyphs(histograms, model.in_chans) for histograms in maps)
             columns += [(f"reconstr. {size}", reconstructed), (f"HOG {size}", target)]
         else:
-            columns.append((f"reconstr. {size}", maps[0] * std + mean))
-    figure = draw(images / 255, columns, metrics)
+            columns.append((f"reconstr. {size}", shown(maps[0])))
+    figure = draw(shown(normalized), columns, metrics)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
     print(f"picture: {options.out}")
@@ -214,7 +232,7 @@ def main(arguments: Sequence[str]) -> None:
 def _load(
     model: MaskedAutoencoder, source: dict[str, Any], run_seed: int, options: Any
 ) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) uint8 and noise (N, L): of the run's held-out images, or of a split."""
+    """Images (N, C, H, W) and noise (N, L): of the run's held-out images, or of a split."""
     known = {"eval_images": options.num_images, **source}
     known = {name: known[name] for name in known.keys() & DataConfig.__annotations__.keys()}
     known["sources"] = [SourceConfig(**part) for part in known.get("sources", ())]

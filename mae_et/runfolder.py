@@ -2,7 +2,7 @@
 
 RUN/config.yaml        the resolved configuration
 RUN/metrics.jsonl      a line per log step and per evaluation
-RUN/unreadable.txt     images that could not be decoded
+RUN/bad_images.txt     images that could not be decoded: name, tab, reason
 RUN/checkpoints/       see `mae_et.checkpoint`
 """
 
@@ -14,7 +14,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -96,7 +96,7 @@ class RunFolder:
                 unfinished.rename(self.path / "config.yaml")
 
     def _check_new(self) -> None:
-        names = ("config.yaml", "metrics.jsonl", "checkpoints")
+        names = ("config.yaml", "metrics.jsonl", "bad_images.txt", "checkpoints")
         if any((self.path / name).exists() for name in names):
             raise ValueError(
                 f"run.output_dir must be new, got {self.path}, which holds a run; "
@@ -141,9 +141,21 @@ class RunFolder:
                 log.warning("tracker %s failed (%s); the run goes on without", tracker.name, error)
                 self.trackers.remove(tracker)
 
-    def write_unreadable(self, lines: Iterable[str]) -> None:
-        """Append the names of unreadable images (from any process)."""
-        self._append("unreadable.txt", "".join(f"{line}\n" for line in lines))
+    def write_bad_images(self, reasons: Mapping[str, str]) -> None:
+        """Append names of unreadable images, and why."""
+        if self.accelerator.is_main_process and reasons:
+            lines = (f"{name}\t{reason}\n" for name, reason in reasons.items())
+            self._append("bad_images.txt", "".join(lines))
+
+    def read_bad_images(self) -> dict[str, str]:
+        """The names of unreadable images, and why; the same in every process."""
+        file, lines = self.path / "bad_images.txt", list[str]()
+        if self.accelerator.is_main_process and file.exists():
+            lines = file.read_text().splitlines()
+        shared = [lines]
+        broadcast_object_list(shared)
+        parts = (line.partition("\t") for line in shared[0])
+        return {name: reason for name, _, reason in parts}
 
     def _append(self, name: str, text: str) -> None:
         """Append to a file; if it can't be done (a full disk), it is tried again the next time."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 
 from . import data
 from .cli import LineParser
@@ -14,25 +15,29 @@ from .config import check
 
 
 def channel_mean_and_std(images: data.ImageTable, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """(C,), (C,): over the pixels of whole images, values in [0, 1], every image weighing the same.
+    """(C,), (C,): over the pixels of whole images, every image weighing the same.
+
+    In the unit of `data.mean`: unsigned numbers are divided by the largest of their type.
 
     Images that can't be decoded are left out.
 
     Raises:
         ValueError: none can be decoded.
     """
-    moments = []
+    means, variances = [], []
     for row in rows:
         try:
-            pixels = np.asarray(images[row].decode(), dtype=np.float64) / 255
+            pixels = v2.functional.to_image(images[row].decode())  # (C, H, W)
         except data.UnreadableImageError:
             continue
-        flat = torch.from_numpy(pixels).reshape(pixels.shape[0] * pixels.shape[1], -1)
-        moments.append(torch.stack([flat.mean(0), flat.square().mean(0)]))
-    if not moments:
+        flat = pixels.flatten(1).double() / 255
+        means.append(flat.mean(1))
+        variances.append(flat.var(1, correction=0))
+    if not means:
         raise ValueError(f"data.path must hold images, got {len(rows)} of which none is readable")
-    mean, square = torch.stack(moments).mean(0)
-    return mean, (square - mean.square()).clamp(min=0).sqrt()
+    mean = torch.stack(means)
+    variance = torch.stack(variances).mean(0) + mean.var(0, correction=0)
+    return mean.mean(0), variance.sqrt()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -45,11 +50,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data.path", type=str, required=True, help="images, as for pretrain")
     parser.add_argument("--data.split", type=str, default="train")
     parser.add_argument("--data.image_column", type=str, help="found if it is the only one")
-    parser.add_argument("--in_chans", type=int, default=3, help="1, 3 or 4")
+    parser.add_argument("--in_chans", type=int, default=3, help="channels")
     parser.add_argument("--num_images", type=int, default=2000, help="chosen at random")
     parser.add_argument("--seed", type=int, default=0, help="chooses the images")
     options = parser.parse_args(list(arguments))
-    check(options.in_chans in (1, 3, 4), "--in_chans", options.in_chans, "1, 3 or 4")
+    check(options.in_chans > 0, "--in_chans", options.in_chans, "above 0")
     check(options.num_images > 0, "--num_images", options.num_images, "above 0")
     check(options.seed >= 0, "--seed", options.seed, "at least 0")
     splits = data.load_splits(options["data.path"])
@@ -59,4 +64,4 @@ def main(arguments: Sequence[str]) -> None:
     rows = np.sort(order[: options.num_images]).tolist()
     mean, std = channel_mean_and_std(images, rows)
     for name, values in (("mean", mean), ("std", std)):
-        print(f"--data.{name} '[{', '.join(f'{value:.4f}' for value in values.tolist())}]'")
+        print(f"--data.{name} '[{', '.join(f'{value:.5g}' for value in values.tolist())}]'")

@@ -17,7 +17,6 @@ from mae_et import data
 from mae_et.cli import config_parser, parse, recipe_names
 from mae_et.config import PretrainConfig
 from mae_et.labels import LabelledImages
-from mae_et.meter import UnreadableImages
 
 
 def table(images: list[Image.Image], in_chans: int = 3) -> data.ImageTable:
@@ -199,14 +198,6 @@ def test_held_out_images_come_from_the_training_split_if_there_is_no_other(
     assert rows[0] == rows[2]
 
 
-class _Run:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write_unreadable(self, lines: list[str]) -> None:
-        self.lines += lines
-
-
 def damaged_folder(source: Path, target: Path, number: int) -> Path:
     files = sorted(source.rglob("*.png"))
     for index, file in enumerate(files):
@@ -214,19 +205,6 @@ def damaged_folder(source: Path, target: Path, number: int) -> Path:
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(b"no image at all" if index < number else file.read_bytes())
     return target
-
-
-def test_an_unreadable_image_is_replaced_and_named(image_folder: Path, tmp_path: Path) -> None:
-    folder = damaged_folder(image_folder, tmp_path / "damaged", 3)
-    images = data.ImageTable(data.load_splits(f"imagefolder:{folder}")["train"], None, 1)
-    stream = data.SampleStream(images, data.PretrainTransform((16, 16), 16), seed=0)
-    run = _Run()
-    unreadable = UnreadableImages(len(images), max_share=0.05, run=run)  # type: ignore[arg-type]
-    samples = [stream[number] for number in range(160)]
-    assert all(sample["image"].shape == (1, 16, 16) for sample in samples)
-    list(unreadable.noted(iter([data.collate(samples)])))
-    assert len(run.lines) == 3
-    assert all("class_0" in line and line.endswith(".png: no image") for line in run.lines)
 
 
 def test_unreadable_bytes_in_a_table_are_named_once() -> None:

@@ -1,7 +1,7 @@
 """The data path, one module a step: source -> images -> sample stream -> loader -> device.
 
 - sources: a data set by name, and its splits; opening: those of a run
-- encoded, images: its images, decoded only as needed
+- encoded, arrays, images: its images, decoded only as needed
 - transforms: an image -> a sample
 - clock: which samples a step takes; replay: a step's images, some of them used again
 - mixture: several data sets as one
@@ -10,9 +10,10 @@
 - loader: samples -> batches on the device
 """
 
+from .arrays import ArrayImage
 from .clock import ReplaySpan, SampleClock
-from .encoded import Box, EncodedImage, UnreadableImageError
-from .images import MODES, ImageTable
+from .encoded import MODES, Box, EncodedImage, UnreadableImageError
+from .images import AnyImage, ImageTable, open_image
 from .lanes import StreamedSamples
 from .loader import collate, join, load_steps, make_loader
 from .opening import open_images
@@ -38,6 +39,8 @@ from .transforms import (
 
 __all__ = [
     "MODES",
+    "AnyImage",
+    "ArrayImage",
     "Box",
     "EncodedImage",
     "EvalTransform",
@@ -61,6 +64,7 @@ __all__ = [
     "load_steps",
     "make_loader",
     "normalize",
+    "open_image",
     "open_images",
     "random_box",
     "seed_generators",

@@ -32,12 +32,22 @@ except ImportError:
 JPEG_FACTORS = (8, 4, 2)
 """The other scales of libjpeg (7/8, 3/4, …) have no SIMD code and take longer than full size."""
 
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Channels -> the Pillow mode that every picture is converted to."""
+
 COLOR_SPACES = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGBA"}
 """Pillow's modes -> libjpeg-turbo's names."""
 
 
 class UnreadableImageError(ValueError):
-    """An image that can't be decoded; the message names it."""
+    """An image that can't be decoded: its name, and the reason in one line."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, " ".join(reason.split())
+        super().__init__(name, reason)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
 
 
 class Box(NamedTuple):
@@ -97,12 +107,13 @@ class EncodedImage:
         name: for messages.
 
     Raises:
-        UnreadableImageError: the bytes are no image.
+        UnreadableImageError: the bytes are no image, or one of more than twice Pillow's limit of
+            89 million pixels (a decompression bomb; up to there Pillow only warns).
     """
 
     def __init__(self, encoded: bytes, mode: str, name: str) -> None:
         self.encoded, self.mode, self.name = encoded, mode, name
-        with self._reading():
+        with reading(self.name):
             header = self._open()
             exif = header.getexif().get(int(ExifTags.Base.Orientation), 1)
         self._stored_mode, self._is_jpeg = header.mode, header.format in ("JPEG", "MPO")
@@ -121,7 +132,7 @@ class EncodedImage:
         Raises:
             UnreadableImageError: it can't be decoded.
         """
-        with self._reading():
+        with reading(self.name):
             return _convert(ImageOps.exif_transpose(self._open()), self.mode)
 
     def crop(self, box: Box, size: tuple[int, int]) -> Tensor:
@@ -135,7 +146,7 @@ class EncodedImage:
         """
         stored = self._orientation.stored(box, self._stored_height, self._stored_width)
         target = size[::-1] if self._orientation.transpose else size
-        with self._reading():
+        with reading(self.name):
             region = self._decode_region(stored, self._factor(stored, target))
         pixels = torch.from_numpy(region).permute(2, 0, 1)  # (C, h, w)
         if pixels.shape[-2:] != target:
@@ -174,13 +185,20 @@ class EncodedImage:
     def _open(self) -> Image.Image:
         return Image.open(io.BytesIO(self.encoded))
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-            reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
-            raise UnreadableImageError(f"{self.name}: {reason}") from error
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """
+    Raises:
+        UnreadableImageError: for any error of reading the image of that name.
+    """
+    try:
+        yield
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise UnreadableImageError(name, reason or type(error).__name__) from error
 
 
 def _scaled(start: int, length: int, factor: int, limit: int) -> slice:

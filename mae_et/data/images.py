@@ -7,36 +7,40 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import torch
 from PIL import Image
+from torch import Tensor
 
-from .encoded import EncodedImage, UnreadableImageError
+from .arrays import NPY_MAGIC, ArrayImage, read_deep, read_npy
+from .encoded import MODES, EncodedImage, UnreadableImageError, reading
 
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Channels -> the Pillow mode that every image is converted to."""
+AnyImage = EncodedImage | ArrayImage
 
 
 class ImageTable:
     """The images of a data set, read one by one.
 
     Args:
-        dataset: has a column of images.
-        column: its name; None if it is the only one.
-        in_chans: channels that every image is converted to: 1, 3 or 4.
+        dataset: has a column of images; see `image_column`.
+        column: its name; None to find it.
+        in_chans: channels. Pictures of any mode are converted to 1, 3 or 4; an array, and a TIFF
+            file that Pillow can't read, must have as many.
 
     Raises:
-        ValueError: there is no such column of images.
+        ValueError: there is no such column.
     """
 
     def __init__(self, dataset: datasets.Dataset, column: str | None, in_chans: int) -> None:
         self.column = image_column(dataset, column)
-        only = dataset.select_columns([self.column])
-        self.rows = only.cast_column(self.column, datasets.Image(decode=False))
+        self.rows = undecoded(dataset, self.column)
         self.in_chans = in_chans
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> EncodedImage:
+    def __getitem__(self, index: int) -> AnyImage:
         """The image of a row.
 
         Raises:
@@ -45,8 +49,10 @@ class ImageTable:
         cell = self.rows[index][self.column]
         return open_image(cell, self.in_chans, self._name(cell, index))
 
-    def blank(self) -> Image.Image:
+    def blank(self) -> Image.Image | Tensor:
         """An image in the place of one that can't be decoded."""
+        if self.in_chans not in MODES:
+            return torch.zeros(self.in_chans, 32, 32)
         return Image.new(MODES[self.in_chans], (32, 32))
 
     def name(self, index: int) -> str:
@@ -57,48 +63,114 @@ class ImageTable:
         return name_of(cell, f"{self.rows.split} row {index}")
 
 
-def image_column(dataset: datasets.Dataset | datasets.IterableDataset, column: str | None) -> str:
-    """The name of a data set's column of images.
+def image_column(dataset: Any, column: str | None) -> str:
+    """The name of the column of images of a data set or stream.
+
+    It is of `datasets.Image`; or, if there is none or it is asked for, of arrays
+    (`datasets.Array2D`, `Array3D`, nested lists of numbers) or of files as bytes.
 
     Raises:
         ValueError: there is no such column, or none is asked for and there are several.
     """
     features = dataset.features or {}
-    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    found = column or (images[0] if len(images) == 1 else "")
-    if found not in images:
+    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    arrays = [name for name, kind in features.items() if _is_array(kind)]
+    only = images or arrays
+    found = column or (only[0] if len(only) == 1 else "")
+    if found not in images + arrays:
         raise ValueError(
-            f"data.image_column must be a column of `datasets.Image` "
-            f"({', '.join(images) or 'there is none'}; all columns: "
+            f"data.image_column must be a column of images or arrays "
+            f"({', '.join(images + arrays) or 'there is none'}; all columns: "
             f"{', '.join(features) or 'unknown, give the data set its features'}), got {column!r}"
         )
     return found
 
 
-def open_image(cell: Any, in_chans: int, name: str) -> EncodedImage:
-    """The image of a cell that has not been decoded.
-
-    Args:
-        cell: a dict of "bytes" or "path"; an image of Pillow, which user code may give.
-        in_chans: channels that it is converted to: 1, 3 or 4.
-        name: for messages.
-
-    Raises:
-        UnreadableImageError: it is none.
-    """
-    if cell is None:
-        raise UnreadableImageError(f"{name}: no image")
-    if isinstance(cell, Image.Image):
-        buffer = io.BytesIO()
-        cell.save(buffer, "PNG", compress_level=0)
-        cell = {"bytes": buffer.getvalue()}
-    try:
-        encoded = cell["bytes"] or Path(cell["path"]).read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(f"{name}: {error}") from error
-    return EncodedImage(encoded, MODES[in_chans], name)
+def undecoded(dataset: Any, column: str) -> Any:
+    """The column of images of a data set or stream alone, its cells as `open_image` takes them."""
+    only = dataset.select_columns([column])
+    if isinstance(only.features[column], datasets.Image):
+        return only.cast_column(column, datasets.Image(decode=False))
+    return only.with_format("arrow")  # arrays as Python lists would take a hundred times as long
 
 
 def name_of(cell: Any, otherwise: str) -> str:
     """The file of a cell, or what else it is called."""
     return (isinstance(cell, dict) and cell["path"]) or otherwise
+
+
+def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
+    """The image of a cell.
+
+    Args:
+        cell: bytes or path as `datasets.Image(decode=False)` gives them; one row of an Arrow column
+            of arrays or bytes; or an array, or an image of Pillow, which user code may give.
+        in_chans: see `ImageTable`.
+        name: for messages.
+
+    Raises:
+        UnreadableImageError: it is none.
+    """
+    if isinstance(cell, pa.ChunkedArray):
+        row = cell.chunk(0)
+        cell = row[0].as_py() if _is_bytes(row.type) else _to_numpy(row, name)
+    if isinstance(cell, Image.Image):
+        buffer = io.BytesIO()
+        with reading(name):
+            cell.save(buffer, "PNG", compress_level=0)
+        cell = {"bytes": buffer.getvalue()}
+    if isinstance(cell, dict):
+        try:
+            cell = cell["bytes"] or (cell["path"] and Path(cell["path"]).read_bytes())
+        except OSError as error:
+            raise UnreadableImageError(name, str(error.strerror or error)) from error
+    if cell is None:
+        raise UnreadableImageError(name, "no image")
+    if isinstance(cell, np.ndarray):
+        return ArrayImage(cell, in_chans, name)
+    if cell.startswith(NPY_MAGIC):
+        return ArrayImage(read_npy(cell, name), in_chans, name)
+    deep = read_deep(cell, in_chans, name)
+    if deep is not None:
+        return ArrayImage(deep, in_chans, name)
+    if in_chans not in MODES:
+        raise UnreadableImageError(name, f"a picture, which can't have {in_chans} channels")
+    return EncodedImage(cell, MODES[in_chans], name)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return kind in (pa.binary(), pa.large_binary())
+
+
+def _is_array(kind: Any) -> bool:
+    """Whether a feature is of arrays, or of bytes."""
+    if isinstance(kind, datasets.Array2D | datasets.Array3D):
+        return True
+    depth = 0
+    while isinstance(kind, datasets.List | datasets.LargeList):
+        kind, depth = kind.feature, depth + 1
+    if not isinstance(kind, datasets.Value):
+        return False
+    is_number = pa.types.is_primitive(kind.pa_type)
+    return (is_number and depth in (2, 3)) or (_is_bytes(kind.pa_type) and depth == 0)
+
+
+def _to_numpy(row: pa.Array, name: str) -> Any:
+    """One row of nested lists as an array of its type; None for null.
+
+    Raises:
+        UnreadableImageError: the lists are not a rectangle.
+    """
+    values = row.storage if isinstance(row, pa.ExtensionArray) else row
+    if values.null_count:
+        return None
+    shape = []
+    while pa.types.is_nested(values.type):
+        lengths = values.value_lengths().unique().to_pylist()
+        if len(lengths) != 1 or lengths == [None]:
+            raise UnreadableImageError(name, "an array of rows of several lengths")
+        shape += lengths
+        values = values.flatten()
+    if values.null_count:
+        raise UnreadableImageError(name, "missing values")
+    return values.to_numpy(zero_copy_only=False).reshape(shape)

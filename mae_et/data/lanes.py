@@ -193,14 +193,15 @@ class StreamedSamples(Dataset[dict[str, Any]]):
 
     def _sample(self, items: Sequence[Item], number: int) -> dict[str, Any]:
         """A sample of the first of the items that can be read."""
-        unreadable = []
+        unreadable: list[tuple[str, str]] = []
         for item in items:
             seed_generators(self.seed, number)
             try:
                 image = open_image(item.cell.value, self.images.in_chans, item.cell.name)
                 sample = self.transform(image, number, number)
             except UnreadableImageError as error:
-                unreadable.append(str(error))
+                unreadable.append((error.name, error.reason))
             else:
                 return {**sample, "unreadable": unreadable}
-        raise RunStoppedError(f"data.path must hold images, got a chunk without; {unreadable[0]}")
+        first = ": ".join(unreadable[0])
+        raise RunStoppedError(f"data.path must hold images, got a chunk without; first: {first}")

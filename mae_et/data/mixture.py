@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .encoded import EncodedImage
-from .images import ImageTable
+from .images import AnyImage, ImageTable
 
 
 class Mixture:
@@ -36,7 +35,7 @@ class Mixture:
         """Images of all tables, and samples of an epoch."""
         return self.ends[-1]
 
-    def __getitem__(self, row: int) -> EncodedImage:
+    def __getitem__(self, row: int) -> AnyImage:
         table, index = self._find(row)
         return table[index]
 

@@ -1,8 +1,8 @@
 """A replay buffer for hosts whose loader can't keep up with small stages (EfficientTrain++).
 
 A step takes a part of its images fresh from the loader and draws the rest, with replacement, from
-those of the steps before that the process has seen last at this input size, as they came (cropped,
-flipped, uint8), with new masks. Nothing of it is saved: a resumed run loads what the buffer held
+those of the steps before that the process has seen last at this input size, as they came (cropped
+and flipped), with new masks. Nothing of it is saved: a resumed run loads what the buffer held
 once more, since the steps before tell which samples that were.
 
 Source: EfficientTrain++, https://arxiv.org/abs/2405.08768, Section 5.
@@ -22,7 +22,7 @@ from .clock import ReplaySpan, SampleClock
 
 
 class Buffer:
-    """The last `capacity` images, first in, first out: (capacity, C, h, w) uint8."""
+    """The last `capacity` images, first in, first out: (capacity, C, h, w)."""
 
     def __init__(self, capacity: int, num_added: int = 0) -> None:
         self.capacity = capacity
@@ -33,8 +33,10 @@ class Buffer:
         """Add images (n, C, h, w); the oldest make room."""
         if self.images is None:
             self.images = images.new_empty(self.capacity, *images.shape[1:])
+        if images.is_floating_point():  # an image of 8 bits has the same unit
+            self.images = self.images.float()
         places = torch.arange(self.num_added, self.num_added + len(images)) % self.capacity
-        self.images[places] = images
+        self.images[places] = images.to(self.images.dtype)
         self.num_added += len(images)
 
     def draw(self, number: int, rng: np.random.Generator) -> Tensor:

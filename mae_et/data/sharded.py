@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from ..cli import RunStoppedError
 from ..config import first_line
 from .counting import count_rows
-from .encoded import EncodedImage
-from .images import image_column, name_of, open_image
+from .images import AnyImage, image_column, name_of, open_image, undecoded
 from .shards import ShardPlan, Span
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,7 @@ class ShardedImages:
     ) -> None:
         self.in_chans = in_chans
         self.column = image_column(stream, column)
-        only = stream.select_columns([self.column])
-        self.rows = only.cast_column(self.column, datasets.Image(decode=False))
+        self.rows = undecoded(stream, self.column)
         self.num_shards = stream.num_shards
         self.lengths: list[int | None] = [None] * self.num_shards
         if num_images is None and len(files) == self.num_shards:
@@ -95,6 +94,8 @@ class ShardedImages:
         try:
             for row in islice(shard, span.number):
                 cell = row[self.column]
+                if isinstance(cell, pa.ChunkedArray):
+                    cell = cell.take([0])  # alone: a slice is held and sent with its whole batch
                 yield Cell(cell, name_of(cell, f"shard {span.shard} row {span.first + number}"))
                 number += 1
         except Exception as error:  # of any file system, format or function of the user's
@@ -139,7 +140,7 @@ class HeldOutImages:
     def __len__(self) -> int:
         return len(self.cells)
 
-    def __getitem__(self, index: int) -> EncodedImage:
+    def __getitem__(self, index: int) -> AnyImage:
         return open_image(self.cells[index].value, self.in_chans, self.cells[index].name)
 
     def name(self, index: int) -> str:

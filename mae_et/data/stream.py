@@ -17,10 +17,13 @@ import torch
 from torch.utils.data import Dataset
 
 from .clock import SampleClock
-from .encoded import EncodedImage, UnreadableImageError
+from .encoded import UnreadableImageError
+from .images import AnyImage
 from .mixture import Mixture
 
-Transform = Callable[[EncodedImage, int, int], dict[str, Any]]
+MAX_TRIES = 1000
+
+Transform = Callable[[AnyImage, int, int], dict[str, Any]]
 """(image, its row, sample number) -> a sample's fields, drawing from the global generators."""
 
 
@@ -28,7 +31,7 @@ class Images(Protocol):
     """Images of random access."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> EncodedImage: ...
+    def __getitem__(self, index: int) -> AnyImage: ...
     def name(self, index: int) -> str:
         """The file of an image, or what else it is called."""
 
@@ -36,8 +39,8 @@ class Images(Protocol):
 class SampleStream(Dataset[dict[str, Any]]):
     """Sample number -> sample, for the whole run.
 
-    An unreadable image is replaced by the data set's next readable one, and named in the sample's
-    "unreadable" field.
+    An unreadable image is replaced by another one of the epoch, which seed, sample number and try
+    decide. The sample's "unreadable" field has the (name, reason) of each that was tried.
 
     Args:
         images: the images of an epoch.
@@ -72,17 +75,21 @@ class SampleStream(Dataset[dict[str, Any]]):
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         index = self.image_index(number)
-        unreadable = []
-        for offset in range(min(len(self), 1000)):
-            candidate = (index + offset) % len(self)
+        unreadable: dict[str, str] = {}
+        for attempt in range(MAX_TRIES):
             seed_generators(self.seed, number)
             try:
-                sample = self.transform(self.images[candidate], candidate, number)
+                sample = self.transform(self.images[index], index, number)
             except UnreadableImageError as error:
-                unreadable.append(str(error))
+                unreadable[error.name] = error.reason
+                # not the next one, which would be shown as often as a row of bad ones is long
+                other = np.random.default_rng([self.seed, 5, number, attempt])
+                first = number - number % len(self)
+                index = self.image_index(first + int(other.integers(len(self))))
             else:
-                return {**sample, "unreadable": unreadable}
-        raise ValueError(f"data.path must hold images, got none readable; first: {unreadable[0]}")
+                return {**sample, "unreadable": list(unreadable.items())}
+        example = ": ".join(next(iter(unreadable.items())))
+        raise ValueError(f"data.path must hold images, got none readable; first: {example}")
 
     def image_index(self, number: int) -> int:
         """The data set's row that sample `number` shows."""

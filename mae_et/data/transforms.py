@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop, v2
 
-from .encoded import Box, EncodedImage
+from .arrays import ArrayImage
+from .encoded import Box
+from .images import AnyImage
 
 ASPECT_RATIOS = [3 / 4, 4 / 3]
 
@@ -25,7 +27,7 @@ class PretrainTransform:
 
     Augmentation may go from weak to strong, as EfficientTrain's does in supervised training.
 
-    Gives "image" (C, h, w) uint8, and "noise" (L,) for the full grid. A smaller grid of l patches
+    Gives "image" (C, h, w), and "noise" (L,) for the full grid. A smaller grid of l patches
     uses the first l values, so masks too depend on the sample number alone.
 
     Args:
@@ -64,7 +66,7 @@ class PretrainTransform:
         )
         self.progress_at = progress_at
 
-    def __call__(self, image: EncodedImage, index: int, number: int) -> dict[str, Any]:
+    def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
         noise = torch.rand(self.num_patches)
         progress = 1.0 if self.progress_at is None else self.progress_at(number)
         least, most = (
@@ -77,7 +79,11 @@ class PretrainTransform:
         pixels = image.crop(box, size)
         jitter = _between(self.first_color_jitter, self.color_jitter, progress)
         if jitter:
-            pixels = v2.ColorJitter(jitter, jitter, jitter, jitter / 4)(pixels)
+            if isinstance(image, ArrayImage):
+                image.check_bounded("data.color_jitter")
+            change = v2.ColorJitter(jitter, jitter, jitter, jitter / 4)
+            is_float = pixels.is_floating_point()  # then white is 1 to torchvision
+            pixels = change(pixels / 255) * 255 if is_float else change(pixels)
         return {"noise": noise, "image": pixels.flip(-1) if is_flipped else pixels}
 
 
@@ -99,18 +105,18 @@ def random_box(height: int, width: int, scale: tuple[float, float]) -> Box:
 
 
 class EvalTransform:
-    """The centre of the image at full size, (C, H, W) uint8, with noise as in training."""
+    """The centre of the image at full size, (C, H, W), with noise as in training."""
 
     def __init__(self, size: tuple[int, int], num_patches: int) -> None:
         self.num_patches = num_patches
         self.crop = centre_crop(size)
 
-    def __call__(self, image: EncodedImage, index: int, number: int) -> dict[str, Any]:
+    def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
         return {"noise": torch.rand(self.num_patches), "image": self.crop(image.decode())}
 
 
 def centre_crop(size: tuple[int, int]) -> v2.Compose:
-    """The centre of a Pillow image as (C, height, width) uint8."""
+    """The centre of an image as `decode` gives it, (C, height, width) of the same type."""
     return v2.Compose(
         [
             v2.Resize(max(size), interpolation=v2.InterpolationMode.BICUBIC),
