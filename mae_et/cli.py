@@ -27,6 +27,10 @@ class RunStoppedError(RuntimeError):
     """A run that cannot go on, for a reason that the user has to act on. One line."""
 
 
+class ProcessStoppedError(RunStoppedError):
+    """The same, where only one of the processes knows of it."""
+
+
 class RunInterruptedError(RuntimeError):
     """A run that was asked to stop, and that `--resume auto` goes on with. One line."""
 
@@ -149,7 +153,9 @@ def run_command(command: Callable[[], object]) -> int:
     except (ValueError, RunStoppedError) as error:
         if os.environ.get("MAE_ET_TRACEBACK"):
             raise
-        _print_once(f"error: {error}")
+        _print_once(
+            f"error: {_own_message(error)}", everywhere=isinstance(error, ProcessStoppedError)
+        )
         return 3 if isinstance(error, RunStoppedError) else 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -165,8 +171,14 @@ def run_command(command: Callable[[], object]) -> int:
     return 0
 
 
-def _print_once(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # every process finds the same
+def _own_message(error: Exception) -> str:
+    """What an error says, without the traceback that it brings along from a loader's worker."""
+    text = str(error).strip()
+    return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
+
+
+def _print_once(line: str, *, everywhere: bool = False) -> None:
+    if everywhere or os.environ.get("RANK", "0") == "0":  # else every process finds the same
         print(re.sub(r"\s+", " ", line).strip(), file=sys.stderr)
 
 

@@ -298,6 +298,34 @@ def test_two_processes_resume_a_stream_in_the_middle_of_an_epoch(
     assert_same_weights(tmp_path / "half", again)
 
 
+def failing_rows(shards: list[int]) -> Iterator[dict[str, Any]]:
+    for row in numbered_rows(shards):
+        yield row
+        if shards == [FAILING_SHARD] and row["picture"].getpixel((0, 0)) % 20 == 15:
+            raise ConnectionError("the server has gone away")
+
+
+FAILING_SHARD = 0
+"""It is in the second of two lanes in the first epoch."""
+
+
+def failing_stream() -> datasets.IterableDataset:
+    return datasets.IterableDataset.from_generator(
+        failing_rows,
+        gen_kwargs={"shards": [0, 1]},
+        features=datasets.Features({"picture": datasets.Image()}),
+    )
+
+
+@pytest.mark.slow
+def test_what_only_the_second_process_finds_is_said(tmp_path: Path) -> None:
+    path, options = "python:tests.test_streaming:failing_stream", {"data.num_images": 40}
+    run = launch_two(["mae_et", "pretrain", *tiny(path, tmp_path / "run", **options)])
+    assert run.returncode != 0
+    said = f"error: shard {FAILING_SHARD} of data.path can't be read after row 16 (the server has"
+    assert said in run.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
-from ..cli import RunStoppedError
+from ..cli import ProcessStoppedError
 from .clock import SampleClock
 from .encoded import UnreadableImageError
 from .images import open_image
@@ -62,7 +62,7 @@ class Lane:
     def __getitem__(self, number: int) -> Cell:
         """
         Raises:
-            RunStoppedError: the lane can't be read, or has no images.
+            ProcessStoppedError: the lane can't be read, or has no images.
         """
         if self.next_block is None:
             self._seek(number)
@@ -95,7 +95,9 @@ class Lane:
                 order = np.random.default_rng(key).permutation(len(block))
                 yield [block[index] for index in order]
             if first == 0:
-                raise RunStoppedError("data.path must hold images in every shard, got none in some")
+                raise ProcessStoppedError(
+                    "data.path must hold images in every shard, got none in some"
+                )
             offset = 0
 
     def _read_epoch(self, epoch: int, offset: int) -> Iterator[Cell]:
@@ -204,4 +206,6 @@ class StreamedSamples(Dataset[dict[str, Any]]):
             else:
                 return {**sample, "unreadable": unreadable}
         first = ": ".join(unreadable[0])
-        raise RunStoppedError(f"data.path must hold images, got a chunk without; first: {first}")
+        raise ProcessStoppedError(
+            f"data.path must hold images, got a chunk without; first: {first}"
+        )

@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from ..cli import RunStoppedError
+from ..cli import ProcessStoppedError
 from ..config import first_line
 from .counting import count_rows
 from .images import AnyImage, image_column, name_of, open_image, undecoded
@@ -87,7 +87,7 @@ class ShardedImages:
         """The images of a span.
 
         Raises:
-            RunStoppedError: they can't be read, or are fewer than were counted.
+            ProcessStoppedError: they can't be read, or are fewer than were counted.
         """
         shard = self.rows.shard(self.num_shards, span.shard).skip(span.first)
         number = 0
@@ -99,12 +99,12 @@ class ShardedImages:
                 yield Cell(cell, name_of(cell, f"shard {span.shard} row {span.first + number}"))
                 number += 1
         except Exception as error:  # of any file system, format or function of the user's
-            raise RunStoppedError(
+            raise ProcessStoppedError(
                 f"shard {span.shard} of data.path can't be read after row {span.first + number} "
                 f"({first_line(error)}); --resume auto goes on from the last checkpoint"
             ) from error
         if span.number is not None and number < span.number:
-            raise RunStoppedError(
+            raise ProcessStoppedError(
                 f"shard {span.shard} of data.path has {span.first + number} rows, fewer than were "
                 "counted when the run began; has it changed?"
             )
