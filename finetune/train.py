@@ -34,7 +34,7 @@ from mae_et.runfolder import RunFolder, describe_run, top1_history
 
 from .classifier import build_classifier, parameter_groups, save_classifier, size_multiple
 from .config import FinetuneConfig
-from .data import LabelledSplits, evaluation_stream, load_labelled, training_stream
+from .data import LabelledSplits, erase, evaluation_stream, load_labelled, training_stream
 from .report import write_report
 from .resize import SizedModel
 from .targets import build_mixup, class_weights, mixes
@@ -129,6 +129,8 @@ class Finetuner(Trainer):
             for module in model.model.modules()
             if isinstance(module, nn.modules.batchnorm._BatchNorm)
             for values in (module.running_mean, module.running_var)
+        self.mean = data.channel_statistics(config.data.mean, accelerator.device)
+        self.std = data.channel_statistics(config.data.std, accelerator.device)
             if values is not None
         ]
         self.class_names = splits.class_names
@@ -163,7 +165,8 @@ class Finetuner(Trainer):
     def backward(self, step: int, chunks: Chunks, num_chunks: int) -> Tensor:
         """The gradients of a step at its stage's size, in as few micro-batches as fit.
 
-        What mixup and drop path draw depends on the step, the process and the micro-batch.
+        What mixup, drop path and the noise of erasing draw depends on the step, the process and the
+        micro-batch.
         """
         size = self.schedule.stage_at(step).size
         self.unwrapped.set_input_size(size)
@@ -177,9 +180,10 @@ class Finetuner(Trainer):
                 [next(chunks) for _ in range(chunks_per_forward)], self.accelerator.device
             )
             set_seed(int(next(seeds)))  # after loading, which draws too if there are no workers
-            images = low_frequency_crop(
-                micro_batch["image"], as_pair(size), self.config.curriculum.nyquist
-            )
+            images = data.normalize(micro_batch["image"], self.mean, self.std)
+            if "kept" in micro_batch:
+                images = erase(images, micro_batch["kept"])
+            images = low_frequency_crop(images, as_pair(size), self.config.curriculum.nyquist)
             return self.loss(images, micro_batch["label"])
 
         return accumulate_gradients(self.accelerator, self.model, num_micro_batches, next_loss)
@@ -205,12 +209,12 @@ class Finetuner(Trainer):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """(N, classes): the logits of full-size images, by the averaged weights if there are any.
+        """(N, classes): the logits of full-size uint8 images, by the averaged weights if any.
 
         Not through the wrapper of several processes: each has its own number of batches.
         """
         with self.accelerator.autocast():
-            logits: Tensor = self.classifier(images)
+            logits: Tensor = self.classifier(data.normalize(images, self.mean, self.std))
         return logits.float()
 
     @property
@@ -242,7 +246,7 @@ class Finetuner(Trainer):
         }
 
     def on_evaluation(self, run: RunFolder, scores: dict[str, float]) -> None:
-        """Keep the best classifier."""
+        """Keep the best classifier, of those that there was space for."""
         if not self.accelerator.is_main_process:
             return
         if scores["top1"] >= max(top1_history(run.path), default=0):
