@@ -150,6 +150,12 @@ def save_classifier(
         (unfinished / "config.json").write_text(json.dumps(config, indent=2))
 
 
+def saved_top1(folder: Path) -> float:
+    """The accuracy with which a classifier has been saved; 0 if there is none."""
+    file = folder / "config.json"
+    return float(json.loads(file.read_text())["metrics"]["top1"]) if file.exists() else 0.0
+
+
 def load_classifier(
     path: Path, encoder: str | None = None
 ) -> tuple[nn.Module, list[str], dict[str, Any]]:

@@ -118,6 +118,9 @@ class DataConfig:
         labels_per_class: train on this many images of each class only; null for all.
         label_fraction: train on this share of each class only, in (0, 1]; null for all.
         label_seed: chooses those images; the same ones for every recipe and every run.seed.
+        downsample: where the images of a small stage shrink: device, by the exact low-frequency
+            crop of a full-size image, or loader, whose random crops then have the stage's size, on
+            which RandAug and erasing act (bicubic, antialiased, as EfficientTrain++ does).
         mean: per channel, of values in [0, 1]: unsigned numbers are divided by the largest of their
             type (255, 65535). Other numbers are taken as they are. `mae_et stats` prints it.
         std: per channel, likewise.
@@ -137,6 +140,7 @@ class DataConfig:
     labels_per_class: int | None = None
     label_fraction: float | None = None
     label_seed: int = 0
+    downsample: Literal["device", "loader"] = "device"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     eval_crop: float = 0.875

@@ -1,4 +1,8 @@
-"""Labelled images: the streams of training and evaluation, and timm's transforms."""
+"""Labelled images: the streams of training and evaluation, and timm's transforms.
+
+Images of 8 bits are uint8 until they are on the device, which normalises them, and fills what is
+erased.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,22 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from PIL import Image, ImageOps
 from timm.data import create_transform
+from timm.data.random_erasing import RandomErasing
+from timm.data.transforms import MaybePILToTensor
 from torch import Tensor
+from torchvision.transforms import Compose
 from torchvision.transforms.functional import to_pil_image
 
-from mae_et.curriculum import Curriculum, as_pair
+from mae_et.curriculum import Curriculum, Size, as_pair
 from mae_et.data import (
     AnyImage,
     ArrayImage,
+    Box,
     ImageTable,
+    SampleClock,
     SampleStream,
     eval_split_name,
     load_splits,
@@ -23,7 +33,7 @@ from mae_et.data import (
 )
 from mae_et.labels import LabelledImages, check_every_class, choose_labels
 
-from .config import AugmentConfig, DataConfig, FinetuneConfig, ModelConfig
+from .config import DataConfig, FinetuneConfig, ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +93,16 @@ def _stream(
     config: FinetuneConfig, images: LabelledImages, transform: Any, *, shuffle: bool
 ) -> SampleStream:
     table = ImageTable(images.dataset, config.data.image_column, config.model.in_chans)
-    return SampleStream(table, transform, config.run.seed, shuffle=shuffle)
+    clock = SampleClock(config.optim.batch_size)
+    return SampleStream(table, transform, config.run.seed, shuffle=shuffle, clock=clock)
 
 
 class TrainTransform:
-    """timm's augmentation: "image" (C, H, W) float32 at full size, normalised, and "label" ().
+    """timm's augmentation: "image" (C, h, w), "label" (), and "kept" (1, h, w) if any erases.
 
-    The sample number gives the step, and the step's stage the magnitude of RandAug.
+    The sample number gives the step, and the step's stage the magnitude of RandAug; with
+    `data.downsample: loader` also the size, at which RandAug and erasing then act. Pixels that are
+    not "kept" are to be erased, see `erase`.
 
     Raises:
         ValueError: timm does not know the policy of RandAug.
@@ -99,36 +112,18 @@ class TrainTransform:
         self.labels = labels
         self.schedule = schedule
         self.batch_size = config.optim.batch_size
-        self.has_randaug = config.augment.randaug is not None
+        at_stage = config.data.downsample == "loader"
         self.by_stage = [
-            _augmentation(config.model, config.data, config.augment, policy)
-            for policy in randaug_policies(config, len(schedule.stages))
+            Augmentation(config, stage.size if at_stage else schedule.full_size, policy)
+            for stage, policy in zip(
+                schedule.stages, randaug_policies(config, len(schedule.stages)), strict=True
+            )
         ]
 
     def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
         stage = self.schedule.stage_at(number // self.batch_size)
-        transform = self.by_stage[self.schedule.stages.index(stage)]
-        pixels = transform(for_timm(image, is_picture=self.has_randaug))
-        return {"image": pixels, "label": int(self.labels[index])}
-
-
-def for_timm(image: AnyImage, *, is_picture: bool = False) -> Image.Image | Tensor:
-    """An image as timm's transforms take it: a picture, or of an array (C, H, W) float32.
-
-    Args:
-        image: any.
-        is_picture: whether it has to be a picture, as for RandAug: then arrays keep 8 bits.
-
-    Raises:
-        UnreadableImageError: it has to be one, but its numbers have no largest value.
-    """
-    if not isinstance(image, ArrayImage):
-        return image.decode()
-    if not is_picture:
-        return image.decode().float() / 255
-    image.check_bounded("augment.randaug")
-    picture: Image.Image = to_pil_image(image.decode().clamp(0, 255).byte())
-    return picture
+        augment = self.by_stage[self.schedule.stages.index(stage)]
+        return {**augment(image), "label": int(self.labels[index])}
 
 
 def randaug_policies(config: FinetuneConfig, num_stages: int) -> list[str | None]:
@@ -139,33 +134,67 @@ def randaug_policies(config: FinetuneConfig, num_stages: int) -> list[str | None
     return [re.sub(r"-m[\d.]+", f"-m{magnitude:g}", policy) for magnitude in magnitudes]
 
 
-def _augmentation(
-    model: ModelConfig, source: DataConfig, augment: AugmentConfig, randaug: str | None
-) -> Any:
-    try:
-        transform = create_transform(
-            input_size=(model.in_chans, *as_pair(model.image_size)),
-            is_training=True,
-            scale=augment.crop_scale,
-            hflip=augment.flip,
-            color_jitter=None,
-            auto_augment=randaug,
-            interpolation="bicubic",
-            mean=source.mean,
-            std=source.std,
-            re_prob=augment.erase,
-            re_mode="pixel",
-        )
-    except AssertionError as error:  # timm's answer to a policy that it does not know
-        raise ValueError(
-            "augment.randaug must be a policy of timm such as rand-m9-mstd0.5-inc1, "
-            f"got {randaug!r} ({error})"
-        ) from error
-    for part in transform.transforms:
-        for operation in getattr(part, "ops", []):
-            if operation.name.startswith("Posterize"):
-                operation.aug_fn = _posterize
-    return transform
+class Augmentation:
+    """timm's training transform at one size, on no more pixels than its random crop needs.
+
+    Args:
+        config: the run.
+        size: of the images.
+        randaug: timm's policy; None for none.
+
+    Raises:
+        ValueError: timm does not know the policy.
+    """
+
+    def __init__(self, config: FinetuneConfig, size: Size, randaug: str | None) -> None:
+        source, augment = config.data, config.augment
+        try:
+            transform = create_transform(
+                input_size=(config.model.in_chans, *as_pair(size)),
+                is_training=True,
+                use_prefetcher=True,
+                scale=augment.crop_scale,
+                hflip=augment.flip,
+                color_jitter=None,
+                auto_augment=randaug,
+                interpolation="bicubic",
+                mean=source.mean,
+                std=source.std,
+            )
+        except AssertionError as error:  # timm's answer to a policy that it does not know
+            raise ValueError(
+                "augment.randaug must be a policy of timm such as rand-m9-mstd0.5-inc1, "
+                f"got {randaug!r} ({error})"
+            ) from error
+        self.crop, *rest = transform.transforms
+        for part in rest:
+            for operation in getattr(part, "ops", []):
+                if operation.name.startswith("Posterize"):
+                    operation.aug_fn = _posterize
+        self.rest = Compose([*rest[:-1], MaybePILToTensor()])
+        self.has_randaug = randaug is not None
+        self.erasing = RandomErasing(augment.erase, device="cpu") if augment.erase else None
+
+    def __call__(self, image: AnyImage) -> dict[str, Tensor]:
+        header = torch.empty(1, *image.size, device="meta")
+        box = Box(*self.crop.get_params(header, self.crop.scale, self.crop.ratio))
+        pixels = image.crop(box, self.crop.size)
+        if self.has_randaug:  # which needs a picture
+            if isinstance(image, ArrayImage):
+                image.check_bounded("augment.randaug")
+            pixels = to_pil_image(pixels.clamp(0, 255).byte())
+        sample = {"image": self.rest(pixels)}
+        if self.erasing is not None:
+            sample["kept"] = self.erasing(torch.ones(1, *self.crop.size, dtype=torch.bool))
+        return sample
+
+
+def erase(images: Tensor, kept: Tensor) -> Tensor:
+    """Normalised (N, C, H, W), with normal noise for the pixels that are not kept (N, 1, H, W).
+
+    timm's random erasing in its mode "pixel"; the noise is drawn for the batch, on its device.
+    """
+    return torch.where(kept, images, torch.randn_like(images))
 
 
 def _posterize(image: Image.Image, num_bits: int, **_: Any) -> Image.Image:
@@ -173,24 +202,27 @@ def _posterize(image: Image.Image, num_bits: int, **_: Any) -> Image.Image:
     return ImageOps.posterize(image, max(num_bits, 1)) if num_bits < 8 else image
 
 
+def eval_transform(**preprocessing: Any) -> Compose:
+    """timm's transform for evaluation, without its end: pixels keep their type and range."""
+    transform = create_transform(**preprocessing, use_prefetcher=True, is_training=False)
+    return Compose([*transform.transforms[:-1], MaybePILToTensor()])
+
+
 class EvalTransform:
-    """The centre of an image: "image" (C, H, W) float32, normalised; "label" (); "is_own" ().
+    """The centre of an image: "image" (C, H, W), "label" (), and "is_own" ().
 
     An image that is in the place of an unreadable one is not the sample's own.
     """
 
     def __init__(self, model: ModelConfig, source: DataConfig, labels: Any) -> None:
         self.labels = labels
-        self.transform = create_transform(
+        self.transform = eval_transform(
             input_size=(model.in_chans, *as_pair(model.image_size)),
-            is_training=False,
             interpolation="bicubic",
-            mean=source.mean,
-            std=source.std,
             crop_pct=source.eval_crop,
         )
 
     def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
         label = int(self.labels[index])
-        pixels = self.transform(for_timm(image))
+        pixels = self.transform(image.decode())
         return {"image": pixels, "label": label, "is_own": index == number}

@@ -13,16 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data import create_transform
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from mae_et.cli import LineParser
 from mae_et.config import check
-from mae_et.data import ImageTable, UnreadableImageError, load_splits, take_split
+from mae_et.data import (
+    ImageTable,
+    UnreadableImageError,
+    channel_statistics,
+    load_splits,
+    normalize,
+    take_split,
+)
 
 from .classifier import load_classifier
-from .data import for_timm
+from .data import eval_transform
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -49,14 +55,15 @@ def main(arguments: Sequence[str]) -> None:
     model, class_names, preprocessing = load_classifier(Path(options.checkpoint), options.encoder)
     in_chans = preprocessing["input_size"][0]
     tables = load_tables(options.data, options.split, options.image_column, in_chans)
-    transform = create_transform(**preprocessing, is_training=False)
+    transform = eval_transform(**preprocessing)
     images: Dataset[dict[str, Any]] = ConcatDataset(
         [ImagesToClassify(table, transform) for table in tables]
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = DataLoader(images, options.batch_size, num_workers=options.num_workers)
+    mean, std = (channel_statistics(preprocessing[name], device) for name in ("mean", "std"))
     number, unreadable = write_csv(
-        Path(options.out), predictions(model.to(device), loader, device), class_names
+        Path(options.out), predictions(model.to(device), loader, mean, std), class_names
     )
     print(f"{number} images: {options.out}")
     for line in unreadable:
@@ -77,7 +84,7 @@ def load_tables(
 
 
 class ImagesToClassify(Dataset[dict[str, Any]]):
-    """The images of a table: "image" (C, H, W), "file", and "error" if any.
+    """The images of a table: "image" (C, H, W) uint8, "file", and "error" if any.
 
     An image that can't be decoded is black.
     """
@@ -91,7 +98,7 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         try:
-            image, error = for_timm(self.table[row]), ""
+            image, error = self.table[row].decode(), ""
         except UnreadableImageError as unreadable:
             image, error = self.table.blank(), str(unreadable)
         return {"image": self.transform(image), "file": self.table.name(row), "error": error}
@@ -99,12 +106,13 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
 
 @torch.inference_mode()
 def predictions(
-    model: nn.Module, loader: DataLoader[dict[str, Any]], device: torch.device
+    model: nn.Module, loader: DataLoader[dict[str, Any]], mean: Tensor, std: Tensor
 ) -> Iterator[tuple[str, str, list[float]]]:
-    """File, error and probabilities (classes) of each image."""
+    """File, error and probabilities (classes) of each image, normalised by statistics (C, 1, 1)."""
     model.eval()
     for batch in loader:
-        probabilities = model(batch["image"].to(device)).float().softmax(dim=1).tolist()
+        images = normalize(batch["image"].to(mean.device), mean, std)
+        probabilities = model(images).float().softmax(dim=1).tolist()
         yield from zip(batch["file"], batch["error"], probabilities, strict=True)
 
 

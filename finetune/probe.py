@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mae_et.config import allowed_bad_share
+from mae_et.data import channel_statistics, normalize
 from mae_et.features import Features, ProbeImages
 from mae_et.launch import main_process_first, make_accelerator
 from mae_et.plain import to_dict
@@ -87,11 +88,13 @@ def cached_features(
     if is_saved[0]:
         return saved
     encoder.to(accelerator.device).eval()
+    mean = channel_statistics(config.data.mean, accelerator.device)
+    std = channel_statistics(config.data.std, accelerator.device)
 
     @torch.no_grad()
     def forward(images: Tensor) -> Tensor:
         with accelerator.autocast():
-            features: Tensor = encoder(images)
+            features: Tensor = encoder(normalize(images, mean, std))
         return features
 
     computed = ProbeImages(

@@ -8,6 +8,7 @@ and its released code, for the order of cropping and mixing.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 
 from mae_et import data
 from mae_et.checkpoint import save_beside
-from mae_et.cli import Resume
+from mae_et.cli import Resume, RunStoppedError
 from mae_et.curriculum import Curriculum, as_pair, chunks_per_micro_batch, num_training_steps
 from mae_et.features import compute_outputs
 from mae_et.launch import main_process_first, make_accelerator
@@ -32,12 +33,20 @@ from mae_et.lowfreq import low_frequency_crop
 from mae_et.optim import accumulate_gradients, adamw
 from mae_et.runfolder import RunFolder, describe_run, top1_history
 
-from .classifier import build_classifier, parameter_groups, save_classifier, size_multiple
+from .classifier import (
+    build_classifier,
+    parameter_groups,
+    save_classifier,
+    saved_top1,
+    size_multiple,
+)
 from .config import FinetuneConfig
-from .data import LabelledSplits, evaluation_stream, load_labelled, training_stream
+from .data import LabelledSplits, erase, evaluation_stream, load_labelled, training_stream
 from .report import write_report
 from .resize import SizedModel
 from .targets import build_mixup, class_weights, mixes
+
+log = logging.getLogger(__name__)
 
 
 def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
@@ -120,6 +129,8 @@ class Finetuner(Trainer):
         super().__init__(config, accelerator, model, adamw(groups, config.optim.betas), schedule)
         self.config = config
         self.unwrapped = model
+        self.mean = data.channel_statistics(config.data.mean, accelerator.device)
+        self.std = data.channel_statistics(config.data.std, accelerator.device)
         self.average = None
         if config.optim.ema_decay is not None:
             self.average = ModelEmaV3(model.model, config.optim.ema_decay, use_warmup=True)
@@ -163,7 +174,8 @@ class Finetuner(Trainer):
     def backward(self, step: int, chunks: Chunks, num_chunks: int) -> Tensor:
         """The gradients of a step at its stage's size, in as few micro-batches as fit.
 
-        What mixup and drop path draw depends on the step, the process and the micro-batch.
+        What mixup, drop path and the noise of erasing draw depends on the step, the process and the
+        micro-batch.
         """
         size = self.schedule.stage_at(step).size
         self.unwrapped.set_input_size(size)
@@ -177,9 +189,10 @@ class Finetuner(Trainer):
                 [next(chunks) for _ in range(chunks_per_forward)], self.accelerator.device
             )
             set_seed(int(next(seeds)))  # after loading, which draws too if there are no workers
-            images = low_frequency_crop(
-                micro_batch["image"], as_pair(size), self.config.curriculum.nyquist
-            )
+            images = data.normalize(micro_batch["image"], self.mean, self.std)
+            if "kept" in micro_batch:
+                images = erase(images, micro_batch["kept"])
+            images = low_frequency_crop(images, as_pair(size), self.config.curriculum.nyquist)
             return self.loss(images, micro_batch["label"])
 
         return accumulate_gradients(self.accelerator, self.model, num_micro_batches, next_loss)
@@ -205,12 +218,12 @@ class Finetuner(Trainer):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """(N, classes): the logits of full-size images, by the averaged weights if there are any.
+        """(N, classes): the logits of full-size uint8 images, by the averaged weights if any.
 
         Not through the wrapper of several processes: each has its own number of batches.
         """
         with self.accelerator.autocast():
-            logits: Tensor = self.classifier(images)
+            logits: Tensor = self.classifier(data.normalize(images, self.mean, self.std))
         return logits.float()
 
     @property
@@ -242,11 +255,16 @@ class Finetuner(Trainer):
         }
 
     def on_evaluation(self, run: RunFolder, scores: dict[str, float]) -> None:
-        """Keep the best classifier."""
+        """Keep the best classifier, of those that there was space for."""
         if not self.accelerator.is_main_process:
             return
-        if scores["top1"] >= max(top1_history(run.path), default=0):
-            self.save(run.path / "best", scores)
+        best = run.path / "best"
+        to_beat = max(top1_history(run.path), default=0.0)
+        if scores["top1"] >= min(to_beat, saved_top1(best)):  # the best of all may be unsaved
+            try:
+                self.save(best, scores)
+            except RunStoppedError as error:
+                log.warning("%s; the one before stays, training goes on", error)
 
     def is_over(self, run: RunFolder) -> bool:
         """Whether the last `run.patience` evaluations brought nothing better."""
@@ -265,6 +283,8 @@ class Finetuner(Trainer):
         top1 = top1_history(run.path) or [math.nan]  # none: metrics are gone
         if accelerator.is_main_process:
             self.save(run.path / "last", {"top1": top1[-1]})
+            if not best.exists():  # there was never space for one
+                self.save(best, {"top1": top1[-1]})
         accelerator.wait_for_everyone()
         self.classifier.load_state_dict(load_file(best / "model.safetensors"))
         self.classifier.eval()
@@ -274,7 +294,8 @@ class Finetuner(Trainer):
             kept = fields["is_own"]
             files = [self.file_name(row) for row in kept.nonzero()[:, 0].tolist()]
             write_report(run.path, files, logits[kept], fields["label"][kept], self.class_names)
-            print(f"top-1 accuracy: best {max(top1):.2%}, last {top1[-1]:.2%}; classifier: {best}")
+            scores = f"best {saved_top1(best):.2%}, last {top1[-1]:.2%}"
+            print(f"top-1 accuracy: {scores}; classifier: {best}")
 
     def save(self, folder: Path, scores: dict[str, float]) -> None:
         """Write the classifier, with the names of its classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -20,9 +21,14 @@ from .config import OptimConfig, RunConfig
 from .curriculum import Curriculum
 from .interrupt import Interrupt
 from .launch import start_trackers
-from .meter import BadImages, Meter, SourceConfig, describe
+from .meter import BadImages, Meter, SourceConfig, StageWait, describe
 from .optim import learning_rate, set_learning_rate, step_if_finite
 from .runfolder import RunFolder
+
+log = logging.getLogger(__name__)
+
+MAX_WAIT = 0.3
+"""Share of a stage's time spent waiting for images above which the run advises a remedy."""
 
 Chunks = Iterator[dict[str, Any]]
 """Batches of samples as the loader hands them over."""
@@ -61,6 +67,8 @@ class Trainer(ABC):
         self.run_config, self.optim_config = config.run, config.optim
         self.accelerator = accelerator
         self.schedule = schedule
+        self.downsample = config.data.downsample
+        self.waiting, self.is_advised = StageWait(), False
         if config.run.compile:
             model.compile(dynamic=False)  # in place: the state dict keeps its keys
             torch._dynamo.config.recompile_limit = 64  # a graph per input size and batch shape
@@ -101,8 +109,21 @@ class Trainer(ABC):
     def evaluate(self, chunks: Chunks) -> dict[str, float]:
         """What the held-out images say, over all processes."""
 
-    def on_window(self, metrics: Mapping[str, Any]) -> None:  # noqa: B027
-        """Metrics of a window of steps have been written down; there may be nothing to do."""
+    def on_window(self, metrics: Mapping[str, Any]) -> None:
+        """Advise, once, to shrink images in the loader if a small stage waits for it."""
+        share = self.waiting.add(metrics)
+        is_small = metrics["size"] != self.schedule.full_size
+        if share <= MAX_WAIT or not is_small or self.downsample != "device" or self.is_advised:
+            return
+        self.is_advised = True
+        if self.accelerator.is_main_process:
+            log.warning(
+                "%.0f %% of the time at size %s went into waiting for images. With data.downsample "
+                "loader, workers decode and hand over no more than a small stage needs (a new run; "
+                "not the exact low-frequency crop). More data.num_workers may help as well",
+                100 * share,
+                metrics["size"],
+            )
 
     def is_evaluation_due(self, done: int) -> bool:
         """Whether to evaluate after `done` steps."""

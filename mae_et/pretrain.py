@@ -6,10 +6,8 @@ The loop around the steps is `mae_et.loop.train`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -33,7 +31,6 @@ from .flops import training_flops
 from .launch import main_process_first, make_accelerator
 from .loop import Chunks, Trainer, is_due, train
 from .lowfreq import low_frequency_crop
-from .meter import StageWait
 from .model import MaskedAutoencoder
 from .optim import accumulate_gradients, adamw
 from .plain import to_dict
@@ -44,9 +41,6 @@ from .sampling import check_replay, sample_clock
 from .timm_folder import export_encoder
 
 log = logging.getLogger(__name__)
-
-MAX_WAIT = 0.3
-"""Share of a stage's time spent waiting for images above which the run advises a remedy."""
 
 
 def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
@@ -123,7 +117,6 @@ class Pretrainer(Trainer):
         self.config = config
         self.unwrapped = model
         self.probe_images = probe_images
-        self.waiting, self.is_advised = StageWait(), False
         self.mean = data.channel_statistics(config.data.mean, accelerator.device)
         self.std = data.channel_statistics(config.data.std, accelerator.device)
 
@@ -160,22 +153,6 @@ class Pretrainer(Trainer):
         """
         cropped = low_frequency_crop(images.float(), as_pair(size), self.config.curriculum.nyquist)
         return data.normalize(cropped, self.mean, self.std)
-
-    def on_window(self, metrics: Mapping[str, Any]) -> None:
-        """Advise, once, to shrink images in the loader if a small stage waits for it."""
-        share, source = self.waiting.add(metrics), self.config.data
-        is_small = metrics["size"] != self.schedule.full_size
-        if share <= MAX_WAIT or not is_small or source.downsample != "device" or self.is_advised:
-            return
-        self.is_advised = True
-        if self.accelerator.is_main_process:
-            log.warning(
-                "%.0f %% of the time at size %s went into waiting for images. With data.downsample "
-                "loader, workers decode and hand over no more than a small stage needs (a new run; "
-                "not the exact low-frequency crop). More data.num_workers may help as well",
-                100 * share,
-                metrics["size"],
-            )
 
     @torch.no_grad()
     def evaluate(self, chunks: Chunks) -> dict[str, float]:

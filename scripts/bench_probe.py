@@ -20,8 +20,8 @@ from finetune.classifier import build_encoder
 from finetune.config import DataConfig, ModelConfig
 from finetune.data import EvalTransform
 from mae_et.config import ProbeConfig
-from mae_et.data import ImageTable, SampleStream, load_splits
-from mae_et.features import compute_features
+from mae_et.data import ImageTable, SampleStream, channel_statistics, load_splits, normalize
+from mae_et.features import Features, compute_features
 from mae_et.labels import LabelledImages
 from mae_et.probe import linear_accuracies
 
@@ -64,10 +64,13 @@ def main() -> None:
     )
     probe = ProbeConfig(linear_epochs=options.epochs, linear_warmup_epochs=1)
 
-    def extract() -> object:
-        return compute_features(accelerator, encoder, stream, 256, 0, 0.0)
+    mean, std = channel_statistics(source.mean), channel_statistics(source.std)
 
-    features = compute_features(accelerator, encoder, stream, 256, 0, 0.0)
+    def extract() -> Features | None:
+        forward = lambda images: encoder(normalize(images, mean, std))  # noqa: E731
+        return compute_features(accelerator, forward, stream, 256, 0, 0.0)
+
+    features = extract()
     assert features is not None  # one process, the main one
 
     def train() -> object:

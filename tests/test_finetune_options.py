@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import datasets
 import numpy as np
@@ -109,65 +107,6 @@ def test_stages_and_magnitudes_follow_the_step(
     assert [line["size"] for line in lines] == [20] * 6 + [24] * 2 + [28] * 2
     # 4 images of 28 × 28 have the pixels of 8 of 20 × 20 (within 5 %), 16 images make a step
     assert seen == [(8, 1, 20, 20)] * 12 + [(4, 1, 24, 24)] * 8 + [(4, 1, 28, 28)] * 8
-
-
-def test_magnitudes_of_randaug() -> None:
-    from finetune.config import (
-        AugmentConfig,
-        DataConfig,
-        FinetuneConfig,
-        FinetuneOptimConfig,
-        FinetuneRunConfig,
-        ModelConfig,
-        ProbeConfig,
-        SupervisedCurriculumConfig,
-    )
-    from finetune.data import TrainTransform, randaug_policies
-
-    config = FinetuneConfig(
-        checkpoint="none",
-        model=ModelConfig(),
-        curriculum=SupervisedCurriculumConfig(name="efficienttrain"),
-        data=DataConfig(path="disk:x"),
-        augment=AugmentConfig(),
-        optim=FinetuneOptimConfig(batch_size=10),
-        probe=ProbeConfig(),
-        run=FinetuneRunConfig(),
-    )
-    assert randaug_policies(config, 5) == [
-        f"rand-m{magnitude}-mstd0.5-inc1" for magnitude in (1, 3, 5, 7, 9)
-    ]
-    schedule = config.curriculum.build(full_size=224, multiple=16, num_steps=10)
-    transform = TrainTransform(config, np.zeros(1), schedule)
-    used = []
-    transform.by_stage = [lambda _, stage=stage: used.append(stage) for stage in range(5)]
-    for number in range(0, 100, 10):
-        transform(cast(Any, SimpleNamespace(decode=lambda: None)), 0, number)
-    assert used == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-
-    plus = SupervisedCurriculumConfig(name="efficienttrain_plus", sizes="deit")
-    assert randaug_policies(replace(config, curriculum=plus), 10) == [
-        f"rand-m{magnitude}-mstd0.5-inc1" for magnitude in range(10)
-    ]
-    assert plus.build(full_size=224, multiple=16, num_steps=100).num_steps == 235
-    own = replace(plus, sizes=[112, 160, 224])
-    assert randaug_policies(replace(config, curriculum=own), 3) == [
-        f"rand-m{magnitude}-mstd0.5-inc1" for magnitude in ("0", "4.5", "9")
-    ]
-
-
-@pytest.mark.parametrize("policy", ["rand-m10-n8-inc1", "rand-m1-n8"])
-def test_the_strongest_randaug_is_possible(policy: str) -> None:
-    """timm's Posterize would keep 0 bits at the ends of its scale, which Pillow refuses."""
-    from PIL import Image
-
-    from finetune.config import AugmentConfig, DataConfig, ModelConfig
-    from finetune.data import _augmentation
-
-    transform = _augmentation(ModelConfig(), DataConfig(path="disk:x"), AugmentConfig(), policy)
-    image = Image.new("RGB", (32, 32), (200, 100, 50))
-    for _ in range(30):
-        assert transform(image).shape == (3, 224, 224)
 
 
 def test_weights_of_classes(clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

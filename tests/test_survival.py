@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from finetune.__main__ import main as finetune_main
+from finetune.classifier import saved_top1
+from finetune.train import Finetuner
 from mae_et import interrupt
 from mae_et.__main__ import main
 from mae_et.loop import Trainer
@@ -181,6 +184,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+def fill(ballast: Path) -> None:
+    """Leave no space beside a file."""
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1024))
+
+
 def test_a_full_disk(
     clothes: str,
     finished: Path,
@@ -192,15 +202,10 @@ def test_a_full_disk(
     """Full from step 4 to 10, checkpoints and metrics; and again when the encoder is written."""
     run, ballast = small_disk / "run", small_disk / "ballast"
 
-    def fill() -> None:
-        with suppress(OSError), ballast.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(1024))
-
     def fill_metrics_page() -> None:
         file = run / "metrics.jsonl"
         file.write_text(file.read_text() + "\n" * (-file.stat().st_size % 4096))
-        fill()
+        fill(ballast)
 
     arguments = tiny(clothes, run)  # TensorBoard's own thread would complain of the disk
     with monkeypatch.context() as patch:
@@ -210,13 +215,50 @@ def test_a_full_disk(
     assert "metrics.jsonl can't be written" in caplog.text
 
     shutil.rmtree(run / "encoder")
-    fill()
+    fill(ballast)
     capsys.readouterr()
     assert main(["pretrain", *tiny(clothes, run), "--resume"]) == 3
     assert "encoder can't be written" in capsys.readouterr().err
     ballast.unlink()
     assert main(["pretrain", *tiny(clothes, run), "--resume"]) == 0
     assert (run / "encoder" / "model.safetensors").exists()
+
+
+def test_a_full_disk_in_fine_tuning(
+    clothes: str,
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Full from step 3 to 6: the classifiers of steps 4 and 6 can't be kept, that of 8 can."""
+    run, ballast = small_disk / "run", small_disk / "ballast"
+    top1, kept = iter([0.1, 0.2, 0.5, 0.3, 0.2]), []
+    evaluate = Finetuner.evaluate
+
+    def scripted(self: Finetuner, chunks: Any) -> dict[str, float]:
+        kept.append(saved_top1(run / "best"))
+        return {**evaluate(self, chunks), "top1": next(top1)}
+
+    monkeypatch.setattr(Finetuner, "evaluate", scripted)
+    arguments = tiny_finetune(clothes, run, run__eval_every=2, run__checkpoint_every="null")
+    with monkeypatch.context() as patch:
+        before_step(patch, {2: partial(fill, ballast), 6: ballast.unlink})
+        assert finetune_main(arguments) == 0
+    assert kept == [0, 0.1, 0.1, 0.1, 0.3]
+    assert saved_top1(run / "best") == 0.3
+    assert caplog.text.count("best can't be written") == 2
+    assert "best 30.00%, last 20.00%" in capsys.readouterr().out
+
+    shutil.rmtree(run / "last")
+    shutil.rmtree(run / "best")  # as if there never had been space
+    fill(ballast)
+    assert finetune_main([*arguments, "--resume"]) == 3
+    assert "last can't be written" in capsys.readouterr().err
+    ballast.unlink()
+    assert finetune_main([*arguments, "--resume"]) == 0
+    best, last = ((run / name / "model.safetensors").read_bytes() for name in ("best", "last"))
+    assert best == last
 
 
 @pytest.mark.slow
