@@ -32,7 +32,7 @@ def stream(clothes: str, **options: Any) -> data.SampleStream:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_a_chunk_has_the_size_of_its_stage(clothes: str, workers: int) -> None:
     """Steps 1 to 4 of 16 images: sizes 8, 12, 12 and 16, whatever the number of workers."""
-    small = stream(clothes, size_at=partial(stage_size, STAGES, 16))
+    small = stream(clothes, size_at=partial(stage_size, STAGES, data.SampleClock(16)))
     batches = data.StepBatches(1, 5, clock=data.SampleClock(16), chunk_size=8, rank=0, world=1)
     loader = data.make_loader(small, batches, workers, pin_memory=False)
     sizes = []

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mae_et import Curriculum
 from mae_et.__main__ import main
-from mae_et.data import EncodedImage, PretrainTransform, seed_generators, transforms
+from mae_et.data import EncodedImage, PretrainTransform, SampleClock, seed_generators, transforms
 from mae_et.pretrain import augment_progress
 
 from .conftest import assert_same_weights, tiny, weights
@@ -32,9 +32,11 @@ def sample(number: int, **options: Any) -> Tensor:
 
 def test_progress_is_that_of_the_stage() -> None:
     curriculum = Curriculum.efficienttrain(full_size=224, patch_size=16, num_steps=10)
-    found = [augment_progress(curriculum, 4, number) for number in range(0, 40, 8)]
+    found = [augment_progress(curriculum, SampleClock(4), number) for number in range(0, 40, 8)]
     assert found == [0, 0.25, 0.5, 0.75, 1]
-    assert augment_progress(Curriculum.constant(full_size=224, num_steps=10), 4, 0) == 1
+    assert (
+        augment_progress(Curriculum.constant(full_size=224, num_steps=10), SampleClock(4), 0) == 1
+    )
 
 
 def test_crop_scale_and_jitter_move_in_equal_steps(monkeypatch: pytest.MonkeyPatch) -> None:
