@@ -88,14 +88,7 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
     eval_images = evaluation_stream(config, splits.held_out)
     for stream in (train_images, eval_images):
         stream[0]  # if not a single image can be read, say so now
-    trainer = Finetuner(
-        config,
-        accelerator,
-        model,
-        schedule,
-        splits,
-        eval_images.images.name,
-    )
+    trainer = Finetuner(config, accelerator, model, schedule, splits, eval_images.images.name)
     with RunFolder(
         config.run.output_dir, describe_run(config, train_images, eval_images), resume, accelerator
     ) as run:

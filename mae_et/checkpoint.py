@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from .cli import RunStoppedError
 from .manifest import seal, sealed_step
+from .sharding import load_whole, whole
 
 log = logging.getLogger(__name__)
 
@@ -119,18 +120,18 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
 
 
 def save_unwrapped(accelerator: Accelerator) -> None:
-    """Have checkpoints hold the model without DDP's prefix, for any number of processes."""
+    """Have checkpoints hold the whole model under its own names, for any number of processes."""
 
     def unwrap(model: nn.Module) -> nn.Module:
         unwrapped: nn.Module = accelerator.unwrap_model(model, keep_torch_compile=False)
         return unwrapped
 
     def before_save(models: list[nn.Module], weights: list[dict[str, Tensor]], _: str) -> None:
-        weights[:] = [unwrap(model).state_dict() for model in models]
+        weights[:] = [whole(unwrap(model).state_dict()) for model in models]
 
     def before_load(models: list[nn.Module], folder: str) -> None:
         for model in models:
-            unwrap(model).load_state_dict(load_file(Path(folder) / "model.safetensors"))
+            load_whole(unwrap(model), load_file(Path(folder) / "model.safetensors"))
         models.clear()  # accelerate loads what is left
 
     accelerator.register_save_state_pre_hook(before_save)

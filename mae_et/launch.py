@@ -15,19 +15,25 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
     broadcast_object_list,
+    patch_environment,
 )
 
 from .cli import RunInterruptedError
 from .config import RunConfig
 from .plain import flatten, to_dict
+from .sharding import LAUNCH_FLAG, is_asked_for, launch_settings
 
 Result = TypeVar("Result")
 
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
-def make_accelerator(run: RunConfig) -> Accelerator:
+def make_accelerator(run: RunConfig, *, may_shard: bool = False) -> Accelerator:
     """The accelerator of this process.
+
+    Args:
+        run: the run.
+        may_shard: whether the launch configuration may ask for FSDP.
 
     Raises:
         ValueError: the precision, the tracker or the way of distributing is not to be had here.
@@ -43,22 +49,31 @@ def make_accelerator(run: RunConfig) -> Accelerator:
             f"run.tracker must be auto, none or an installed one "
             f"({', '.join(available) or 'none is'}), got {tracker!r}"
         )
-    accelerator = Accelerator(
-        mixed_precision=run.mixed_precision,
-        log_with=tracker,
-        project_dir=run.output_dir,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
-            # The first process may read a large data set for long while the others wait.
-            InitProcessGroupKwargs(timeout=timedelta(hours=2)),
-        ],
-    )
+    if is_asked_for():
+        if not may_shard:
+            raise ValueError("the launch configuration must not ask for FSDP but in pretraining")
+        launch_settings()  # its errors
+    with patch_environment(**{LAUNCH_FLAG: "false"}):  # see `mae_et.sharding`
+        accelerator = Accelerator(
+            mixed_precision=run.mixed_precision,
+            log_with=tracker,
+            project_dir=run.output_dir,
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(
+                    broadcast_buffers=False, gradient_as_bucket_view=True
+                ),
+                # The first process may read a large data set for long while the others wait.
+                InitProcessGroupKwargs(timeout=timedelta(hours=2)),
+            ],
+        )
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "fp16":
         raise ValueError("run.mixed_precision must be no or bf16 on a CPU, got 'fp16'")
-    if accelerator.distributed_type in SHARDED:
+    if accelerator.mixed_precision == "fp16" and is_asked_for():
+        raise ValueError("run.mixed_precision must be no or bf16 with FSDP, got 'fp16'")
+    if accelerator.distributed_type in REFUSED:
         raise ValueError(
-            "the launch configuration must not ask for FSDP, DeepSpeed or Megatron, got "
-            f"{accelerator.distributed_type.value}: encoders up to ViT-H fit one device"
+            f"the launch configuration must not ask for {accelerator.distributed_type.value}; to "
+            "share out a model that does not fit one device, pretrain with FSDP 2"
         )
     return accelerator
 

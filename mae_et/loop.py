@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +24,7 @@ from .launch import start_trackers
 from .meter import BadImages, Meter, SourceConfig, StageWait, describe
 from .optim import learning_rate, set_learning_rate, step_if_finite
 from .runfolder import RunFolder
+from .sharding import prepare
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Trainer(ABC):
         model: is prepared for the accelerator's device and processes.
         optimizer: of the model's parameters.
         schedule: the input size of each step, and the learning rate's progress.
+        blocks: of the model; see `sharding.prepare`.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Trainer(ABC):
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: Curriculum,
+        blocks: Sequence[nn.Module] = (),
     ) -> None:
         self.run_config, self.optim_config = config.run, config.optim
         self.accelerator = accelerator
@@ -75,7 +78,7 @@ class Trainer(ABC):
         save_unwrapped(accelerator)
         self.model: nn.Module
         self.optimizer: AcceleratedOptimizer
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model, self.optimizer = prepare(accelerator, model, optimizer, blocks)
 
     def train_step(self, step: int, chunks: Chunks, num_chunks: int) -> tuple[Tensor, Tensor]:
         """One optimizer step on the next `num_chunks` chunks.

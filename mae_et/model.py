@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from .curriculum import Size, as_pair, as_size
 from .decoder import DecoderKind, LayerNorm, create_decoder
@@ -160,12 +161,12 @@ class MaskedAutoencoder(nn.Module):
             table.data.copy_(sincos)
             table.requires_grad_(self.learned_positions)
 
-    def _tables(self) -> tuple[tuple[nn.Parameter, int], tuple[nn.Parameter, int]]:
+    def _tables(self) -> tuple[tuple[Tensor, int], tuple[Tensor, int]]:
         """The full-grid position tables of encoder and decoder, with their prefix rows."""
         encoder_prefix = 0 if self.encoder.no_embed_class else self.num_prefix_tokens
         return (
-            (self.encoder.pos_embed, encoder_prefix),
-            (self.decoder_pos_embed, self.num_prefix_tokens),
+            (_whole(self.encoder.pos_embed), encoder_prefix),
+            (_whole(self.decoder_pos_embed), self.num_prefix_tokens),
         )
 
     def set_input_size(self, size: Size) -> None:
@@ -342,6 +343,11 @@ class MaskedAutoencoder(nn.Module):
             h=height,
             w=width,
         )
+
+
+def _whole(table: Tensor) -> Tensor:
+    """All of a table of which this process may keep a part; see `mae_et.sharding`."""
+    return table.full_tensor() if isinstance(table, DTensor) else table
 
 
 def _update_positions_after_loading(model: MaskedAutoencoder, _: object) -> None:

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 def learning_rate(
@@ -85,6 +86,8 @@ def step_if_finite(
     accelerator.unscale_gradients(optimizer)
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if isinstance(norm, DTensor):  # of shards, see `mae_et.sharding`
+        norm = norm.full_tensor()
     if clip_grad is not None:
         nn.utils.clip_grads_with_norm_(parameters, clip_grad, norm)
     optimizer.optimizer.found_inf = (~norm.isfinite()).float()

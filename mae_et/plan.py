@@ -143,7 +143,7 @@ def _planned(config: PretrainConfig, options: Any) -> Plan:
 def _measured(config: PretrainConfig, options: Any) -> Plan | None:
     """The plan with times, in the main process."""
     config.data.check_given()
-    accelerator = make_accelerator(config.run)
+    accelerator = make_accelerator(config.run, may_shard=True)
     processes = accelerator.num_processes
     set_seed(config.run.seed)
     model = MaskedAutoencoder(**to_dict(config.model))

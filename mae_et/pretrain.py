@@ -13,19 +13,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 from timm.optim import param_groups_weight_decay
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import data
 from .checkpoint import latest_checkpoint, save_state_beside
 from .cli import Resume
 from .config import PretrainConfig
-from .curriculum import (
-    Curriculum,
-    Size,
-    as_pair,
-    chunks_per_micro_batch,
-    num_training_steps,
-)
+from .curriculum import Curriculum, Size, as_pair, chunks_per_micro_batch, num_training_steps
 from .features import ProbeImages, load_probe_images
 from .flops import training_flops
 from .launch import main_process_first, make_accelerator
@@ -38,6 +32,7 @@ from .pretrained import load_initial_weights
 from .probe import probe_scores
 from .runfolder import RunFolder, describe_run
 from .sampling import check_replay, sample_clock
+from .sharding import is_sharded, whole
 from .timm_folder import export_encoder
 
 log = logging.getLogger(__name__)
@@ -56,7 +51,7 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
         RunInterruptedError: a signal asked to stop, and a checkpoint has been saved.
     """
     config.data.check_given()
-    accelerator = make_accelerator(config.run)
+    accelerator = make_accelerator(config.run, may_shard=True)
     set_seed(config.run.seed)  # the same weights in every process
     model = MaskedAutoencoder(**to_dict(config.model))
     build_curriculum(config, model, num_steps=1_000_000)  # its errors, before data is read
@@ -113,7 +108,9 @@ class Pretrainer(Trainer):
         probe_images: ProbeImages | None = None,
     ) -> None:
         groups = param_groups_weight_decay(model, config.optim.weight_decay)
-        super().__init__(config, accelerator, model, adamw(groups, config.optim.betas), curriculum)
+        blocks = [*model.encoder.blocks, *model.decoder_blocks]
+        optimizer = adamw(groups, config.optim.betas)
+        super().__init__(config, accelerator, model, optimizer, curriculum, blocks)
         self.config = config
         self.unwrapped = model
         self.probe_images = probe_images
@@ -130,19 +127,19 @@ class Pretrainer(Trainer):
             micro_batch = data.join(
                 [next(chunks) for _ in range(chunks_per_forward)], self.accelerator.device
             )
-            return self.loss(micro_batch["image"], micro_batch["noise"], size)
+            return self.loss(self.model, micro_batch["image"], micro_batch["noise"], size)
 
         return accumulate_gradients(
             self.accelerator, self.model, num_chunks // chunks_per_forward, next_loss
         )
 
-    def loss(self, images: Tensor, noise: Tensor, size: Size) -> Tensor:
+    def loss(self, model: nn.Module, images: Tensor, noise: Tensor, size: Size) -> Tensor:
         """(): the loss of images (N, C, H, W) as loaded, cropped to the input size if still larger.
 
         The noise (N, L) is that of the full grid; a smaller grid uses the first values.
         """
         noise = noise[:, : self.unwrapped.num_patches]
-        loss: Tensor = self.model(self.crop(images, size), noise).loss
+        loss: Tensor = model(self.crop(images, size), noise).loss
         return loss
 
     def crop(self, images: Tensor, size: Size) -> Tensor:
@@ -154,19 +151,33 @@ class Pretrainer(Trainer):
         cropped = low_frequency_crop(images.float(), as_pair(size), self.config.curriculum.nyquist)
         return data.normalize(cropped, self.mean, self.std)
 
+    def whole_model(self) -> MaskedAutoencoder:
+        """The model in evaluation mode at full size, with all weights in every process.
+
+        Of shards, a copy: they compute in step, and processes differ in their numbers of images.
+        """
+        model = self.unwrapped
+        model.set_input_size(self.schedule.full_size)
+        if is_sharded(model):
+            weights = whole(model.state_dict())
+            with torch.random.fork_rng(devices=[]):  # new weights draw numbers and are not used
+                model = MaskedAutoencoder(**to_dict(self.config.model))
+            model.load_state_dict(weights)
+            model.to(self.accelerator.device)
+        return model.eval()
+
     @torch.no_grad()
     def evaluate(self, chunks: Chunks) -> dict[str, float]:
         """Mean loss of held-out images at full size, over all processes.
 
         With the same images and masks every time, the one loss to compare across stages.
         """
-        full_size = self.schedule.full_size
-        self.unwrapped.set_input_size(full_size)
-        self.model.eval()
+        model = self.whole_model()
         total = torch.zeros(2, device=self.accelerator.device)
         for chunk in chunks:
             batch = data.join([chunk], self.accelerator.device)
-            loss = self.loss(batch["image"], batch["noise"], full_size)
+            with self.accelerator.autocast():
+                loss = self.loss(model, batch["image"], batch["noise"], self.schedule.full_size)
             count = loss.new_tensor(len(batch["image"]))
             total += torch.stack([loss * count, count])
         loss_sum, count = self.accelerator.reduce(total, "sum").tolist()
@@ -184,9 +195,8 @@ class Pretrainer(Trainer):
         knn, linear = (is_due(done, every) for every in self._probe_periods())
         if self.probe_images is None or not (knn or linear):
             return {}
-        self.model.eval()
-        self.unwrapped.set_input_size(self.schedule.full_size)
-        features = self.probe_images.features(self.accelerator, self.features)
+        encode = partial(self.features, self.whole_model())
+        features = self.probe_images.features(self.accelerator, encode)
         scores: list[dict[str, float]] = [{}]
         if features is not None:
             seed, device = self.config.run.seed, self.accelerator.device
@@ -198,21 +208,22 @@ class Pretrainer(Trainer):
         broadcast_object_list(scores)
         return scores[0]
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, model: MaskedAutoencoder, images: Tensor) -> Tensor:
         """(N, D): the mean patch token of full-size images (N, C, H, W) as loaded."""
         with self.accelerator.autocast():
-            tokens = self.unwrapped.encoder.forward_features(
+            tokens = model.encoder.forward_features(
                 data.normalize(images.float(), self.mean, self.std)
             )
-        mean: Tensor = tokens[:, self.unwrapped.num_prefix_tokens :].float().mean(dim=1)
+        mean: Tensor = tokens[:, model.num_prefix_tokens :].float().mean(dim=1)
         return mean
 
     def finish(self, run: RunFolder, chunks: Chunks) -> None:
         """Write the encoder."""
+        model = self.whole_model()
         if self.accelerator.is_main_process:
             folder = run.path / "encoder"
             mean, std = self.config.data.mean, self.config.data.std
-            export_encoder(self.unwrapped, folder, mean=mean, std=std)
+            export_encoder(model, folder, mean=mean, std=std)
             print(f"encoder: {folder}")
 
 

@@ -29,13 +29,15 @@ FASHION_MNIST = ROOT / "scripts" / "data" / "fashion_mnist"
 datasets.disable_progress_bars()
 
 
-def launch_two(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def launch_two(
+    arguments: Sequence[str], distribution: Sequence[str] = ("--multi_gpu",)
+) -> subprocess.CompletedProcess[str]:
     """Run a module in two CPU processes through accelerate's launcher.
 
     `--cpu` would start one process only; `--multi_gpu` is the distributed launcher, and the
     environment keeps its processes on the CPU.
     """
-    launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+    launch = ("-m", "accelerate.commands.launch", *distribution, "--num_processes", "2")
     one_machine = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m")
     return subprocess_run([*launch, *one_machine, *arguments], ACCELERATE_USE_CPU="true")
 
@@ -57,7 +59,9 @@ def launch_machines(arguments: Sequence[str]) -> list[subprocess.CompletedProces
         return list(machines.map(machine, range(2)))
 
 
-def run_tasks(arguments: Sequence[str]) -> list[subprocess.CompletedProcess[str]]:
+def run_tasks(
+    arguments: Sequence[str], **environment: str
+) -> list[subprocess.CompletedProcess[str]]:
     """Run a module as two tasks without a launcher, told of each other as in slurm.sbatch."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -66,7 +70,7 @@ def run_tasks(arguments: Sequence[str]) -> list[subprocess.CompletedProcess[str]
 
     def task(rank: int) -> subprocess.CompletedProcess[str]:
         places = {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}
-        return subprocess_run(["-m", *arguments], **world, **places)
+        return subprocess_run(["-m", *arguments], **world, **places, **environment)
 
     with ThreadPoolExecutor() as tasks:
         return list(tasks.map(task, range(2)))
