@@ -10,6 +10,7 @@ the machine disturb little; the pipelines alternate in one run, and medians are 
 - transformers: set_transform as in run_mae.py
 - ours: uint8 for the device to normalise, at 224, and at 96 with data.downsample loader; each also
   with Pillow alone, as without the extra `fast`
+- timm, and ours in fine-tuning: RandomResizedCrop from 8 %, RandAug and random erasing
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ from typing import Any
 import datasets
 import torch
 from PIL import Image
+from timm.data import create_transform
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from finetune import config as sections
+from finetune.data import Augmentation
 from mae_et import data
 from mae_et.config import IMAGENET_MEAN, IMAGENET_STD
 from mae_et.data import encoded
@@ -102,13 +106,17 @@ def with_transformers(folder: Path, number: int, workers: int) -> Iterable[Any]:
     )
 
 
-def make_stream(folder: Path, size: int) -> data.SampleStream:
+def pretraining(size: int) -> data.Transform:
+    return data.PretrainTransform((size, size), 196, CROP_SCALE)
+
+
+def make_stream(folder: Path, transform: data.Transform) -> data.SampleStream:
     images = data.ImageTable(data.load_splits(f"imagefolder:{folder}")["train"], None, 3)
-    return data.SampleStream(images, data.PretrainTransform((size, size), 196, CROP_SCALE), seed=0)
+    return data.SampleStream(images, transform, seed=0)
 
 
 def ours(
-    size: int, decoder: Any = SIMPLEJPEG
+    transform: data.Transform, decoder: Any = SIMPLEJPEG
 ) -> Callable[[Path, int, int], Iterable[dict[str, Any]]]:
     def load(folder: Path, number: int, workers: int) -> Iterable[dict[str, Any]]:
         batches = data.StepBatches(
@@ -119,20 +127,56 @@ def ours(
             rank=0,
             world=1,
         )
-        stream = make_stream(folder, size)
+        stream = make_stream(folder, transform)
         encoded.simplejpeg = decoder  # workers are forked with it
         return data.make_loader(stream, batches, workers, pin_memory=False)
 
     return load
 
 
+AUGMENT = sections.AugmentConfig()
+
+
+def with_timm(folder: Path, number: int, workers: int) -> Iterable[Any]:
+    transform = create_transform(
+        (3, 224, 224),
+        is_training=True,
+        scale=AUGMENT.crop_scale,
+        color_jitter=None,
+        auto_augment=AUGMENT.randaug,
+        interpolation="bicubic",
+        re_prob=AUGMENT.erase,
+        re_mode="pixel",
+    )
+    samples = Repeated(ImageFolder(str(folder), transform), number)
+    return DataLoader(samples, BATCH_SIZE, num_workers=workers)
+
+
+def fine_tuning(size: int) -> data.Transform:
+    config = sections.FinetuneConfig(
+        checkpoint="none",
+        model=sections.ModelConfig(),
+        curriculum=sections.SupervisedCurriculumConfig(),
+        data=sections.DataConfig(path="imagefolder:photos"),
+        augment=AUGMENT,
+        optim=sections.FinetuneOptimConfig(),
+        probe=sections.ProbeConfig(),
+        run=sections.FinetuneRunConfig(),
+    )
+    augment = Augmentation(config, size, AUGMENT.randaug)
+    return lambda image, index, number: {**augment(image)}
+
+
 PIPELINES: dict[str, Callable[[Path, int, int], Iterable[Any]]] = {
     "torchvision 224": with_torchvision,
     "transformers 224": with_transformers,
-    "ours 224": ours(224),
-    "ours 224, Pillow": ours(224, None),
-    "ours 96": ours(96),
-    "ours 96, Pillow": ours(96, None),
+    "ours 224": ours(pretraining(224)),
+    "ours 224, Pillow": ours(pretraining(224), None),
+    "ours 96": ours(pretraining(96)),
+    "ours 96, Pillow": ours(pretraining(96), None),
+    "timm 224": with_timm,
+    "fine-tuning 224": ours(fine_tuning(224)),
+    "fine-tuning 96": ours(fine_tuning(96)),
 }
 
 
@@ -155,7 +199,7 @@ def seconds(loader: Iterable[Any]) -> tuple[float, float]:
 def profile(folder: Path, size: int, rounds: int) -> dict[str, float]:
     """CPU milliseconds per image of the parts of one of our samples."""
     encoded.simplejpeg = SIMPLEJPEG
-    stream = make_stream(folder, size)
+    stream = make_stream(folder, pretraining(size))
     images = stream.images
     files = [images[row] for row in range(len(images))]
     boxes = []
@@ -221,12 +265,12 @@ def main() -> None:
                     if round_number:  # the first warms up
                         times[pipeline].append(measured)
             print(f"\n{f'{workers} workers':<20}{'images/s/core':>14}{'÷ torchvision':>15}", end="")
-            print(f"{'÷ transformers':>16}{'images/s (wall)':>17}")
+            print(f"{'÷ transformers':>16}{'÷ timm':>8}{'images/s (wall)':>17}")
             for pipeline, pairs in times.items():
                 line: dict[str, Any] = {"pipeline": pipeline, "workers": workers}
                 line["images_per_core_second"] = number / statistics.median(c for c, _ in pairs)
                 line["images_per_second"] = number / statistics.median(w for _, w in pairs)
-                for other in ("torchvision", "transformers"):
+                for other in ("torchvision", "transformers", "timm"):
                     line[f"times_{other}"] = statistics.median(
                         theirs / mine
                         for (theirs, _), (mine, _) in zip(times[f"{other} 224"], pairs, strict=True)
@@ -235,6 +279,7 @@ def main() -> None:
                 print(
                     f"{pipeline:<20}{line['images_per_core_second']:>14.0f}"
                     f"{line['times_torchvision']:>15.2f}{line['times_transformers']:>16.2f}"
+                    f"{line['times_timm']:>8.2f}"
                     f"{line['images_per_second']:>17.0f}"
                 )
         profiles = {size: profile(folder, size, options.rounds) for size in (224, 96)}
