@@ -39,6 +39,7 @@ from .curriculum_config import StageConfig
 from .data import split_batch
 from .features import load_probe_images
 from .flops import build_on_meta
+from .interrupt import Interrupt
 from .launch import leaving, main_process_first, make_accelerator
 from .model import MaskedAutoencoder
 from .plain import to_dict
@@ -76,7 +77,7 @@ def greedy(trials: Trials, sizes: Sequence[Size], tolerance: float) -> list[Size
         sizes: candidates, rising to the full size.
         tolerance: points of accuracy that a size may lose and still keep the score.
     """
-    least = 100 * trials.run((), "baseline").score - tolerance
+    least = 100 * trials.run((), "full size").score - tolerance
     chosen: list[Size] = []
     for stage in range(1, trials.num_stages):
         for size in _from(sizes, chosen)[:-1]:
@@ -147,13 +148,14 @@ def main(arguments: Sequence[str]) -> None:
     with leaving():
         accelerator = make_accelerator(config.run)
         started = time.monotonic()
-        trials, sizes, num_held_out = _prepare(accelerator, config, options)
-        if accelerator.is_main_process:
-            print(HEADER, flush=True)
-        if options.method == "greedy":
-            chosen = greedy(trials, sizes, options.tolerance)
-        else:
-            chosen = sequential(trials, sizes, options.phase)
+        with Interrupt(accelerator) as interrupt:
+            trials, sizes, num_held_out = _prepare(accelerator, config, options, interrupt)
+            if accelerator.is_main_process:
+                print(HEADER, flush=True)
+            if options.method == "greedy":
+                chosen = greedy(trials, sizes, options.tolerance)
+            else:
+                chosen = sequential(trials, sizes, options.phase)
         if accelerator.is_main_process:
             evidence = _evidence(trials, chosen, num_held_out, time.monotonic() - started)
             out.write_text(_recipe(config, trials, chosen, evidence, arguments))
@@ -161,7 +163,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _prepare(
-    accelerator: Accelerator, config: PretrainConfig, options: Any
+    accelerator: Accelerator, config: PretrainConfig, options: Any, interrupt: Interrupt
 ) -> tuple[Trials, list[Size], int]:
     """The runs to be, the candidates, and how many images score; what is wrong is found here."""
     config.data.check_given()
@@ -169,7 +171,7 @@ def _prepare(
     budget, optim = BUDGETS[options.budget], config.optim
     model = build_on_meta(config.model)
     sizes = _sizes(model, options.sizes, budget)
-    stages = options.stages or budget.stages[options.method]
+    stages = budget.stages[options.method] if options.stages is None else options.stages
     check(stages > 1, "--stages", options.stages, "at least 2")
     seeds = budget.seeds if options.seeds is None else options.seeds
     check(seeds > 0, "--seeds", options.seeds, "above 0")
@@ -197,7 +199,14 @@ def _prepare(
     num_images, num_held_out = main_process_first(accelerator, load)
     cost = (config.curriculum.cost or "area") if options.method == "sequential" else None
     trials = Trials(
-        config, model, num_images, num_stages=stages, cost=cost, score=options.score, seeds=seeds
+        config,
+        model,
+        num_images,
+        num_stages=stages,
+        cost=cost,
+        score=options.score,
+        seeds=seeds,
+        interrupt=interrupt,
     )
     return trials, sizes, num_held_out
 
@@ -205,6 +214,7 @@ def _prepare(
 def _sizes(model: MaskedAutoencoder, given: list[Size] | None, budget: Budget) -> list[Size]:
     """The candidates, rising to the full size."""
     full_size = model.full_size
+    check(given != [], "--sizes", given, "pixels")
     sizes = given or scaled_sizes(budget.sizes, full_size, as_size(*model.patch_size))
     for size in sizes:
         try:
@@ -220,7 +230,7 @@ def _evidence(
     trials: Trials, chosen: Sequence[Size], num_held_out: int, seconds: float
 ) -> list[str]:
     """What the search comes to: the chosen schedule and that of full size, whole runs of both."""
-    by_sizes = {trial.sizes: trial for trial in trials.trials if trial.is_whole}
+    by_sizes = {trial.sizes: trial for trial in trials.done if trial.is_whole}
     best = by_sizes[trials.sizes(chosen)]
     full = by_sizes[trials.sizes(())]
     error = 100 * math.sqrt(full.score * (1 - full.score) / (num_held_out * len(full.scores)))
@@ -230,7 +240,7 @@ def _evidence(
         f"Scores are top-1 of the {trials.probe} probe on {num_held_out} held-out images by seed; "
         f"the mean has a standard error of about {error:.1f} points.",
         f"Runs have {trials.config.optim.epochs:g} epochs (their cost at full size) of "
-        f"{trials.num_images} images. The search took {seconds:.0f} s, if it was not interrupted.",
+        f"{trials.num_images} images. This took {seconds:.0f} s, without runs of an earlier call.",
     ]
 
 
@@ -248,7 +258,7 @@ def _recipe(
         "",
         f"  python -m mae_et search {shlex.join(arguments)}",
         "",
-        *(HEADER, *(trial.row() for trial in trials.trials)),
+        *(HEADER, *(trial.row() for trial in trials.done)),
         "",
         *evidence,
         f"{date.today()}, mae_et {__version__}, torch {torch.__version__}, "

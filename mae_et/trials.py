@@ -5,8 +5,8 @@
     SEARCH/trials.jsonl          a line per score
 
 A run is a schedule up to a step. Its samples and masks are functions of the step, its stage and
-learning rate of the step and the whole schedule; all schedules of a search have as many stages, and
-a stage begins and ends, in steps and in learning rate, where it does whatever follows. So schedules
+learning rate of its place in the schedule; all schedules of a search have as many stages, and a
+stage begins and ends, in steps and in learning rate, where it does whatever follows. So schedules
 that agree up to a step share the state there, and a run goes on from a copy of the longest run that
 its schedule begins with, as any run does from its checkpoint.
 """
@@ -33,14 +33,14 @@ from .curriculum import Curriculum, Size, area
 from .curriculum_config import StageConfig
 from .flops import training_flops
 from .forecast import full_size_steps
+from .interrupt import Interrupt
 from .model import MaskedAutoencoder
 from .plain import changed_fields, to_dict
 from .pretrain import build_curriculum, pretrain
 from .runfolder import read_config, read_metrics
 
 Past = tuple[tuple[Size, int], ...]
-"""Sizes and steps of the stages that a run has behind it."""
-
+"""Size and steps of each stage that a run has behind it."""
 
 HEADER = f"{'trial':<10} {'sizes':<24} {'steps':>7} {'cost':>7} {'score':>7}  by seed"
 
@@ -72,11 +72,8 @@ class Trial:
 
     def row(self) -> str:
         """A line under `HEADER`."""
-        scores = " ".join(f"{score:.2%}" for score in self.scores)
-        return (
-            f"{self.purpose:<10} {self.name:<24} {self.steps:>7} {self.cost:>7.1%} "
-            f"{self.score:>7.2%}  {scores}"
-        )
+        cells = f"{self.purpose:<10} {self.name:<24} {self.steps:>7} {self.cost:>7.1%}"
+        return f"{cells} {self.score:>7.2%}  {' '.join(f'{score:.2%}' for score in self.scores)}"
 
 
 class Trials:
@@ -90,6 +87,7 @@ class Trials:
         cost: what stages have an equal share of; None for steps.
         score: the probe that scores.
         seeds: runs of each schedule, from run.seed on.
+        interrupt: asks to stop between runs; in a run, the run's own does.
 
     Raises:
         ValueError: the folder holds something else, or the stages do not fit.
@@ -105,13 +103,14 @@ class Trials:
         cost: Literal["area", "flops"] | None,
         score: Literal["knn", "linear"],
         seeds: int,
+        interrupt: Interrupt,
     ) -> None:
         self.config, self.model, self.num_images = config, model, num_images
         self.num_stages, self.cost, self.probe = num_stages, cost, score
         self.seeds = range(config.run.seed, config.run.seed + seeds)
-        self.folder = Path(config.run.output_dir)
+        self.folder, self.interrupt = Path(config.run.output_dir), interrupt
         self.flops: Callable[[Size], float] = cache(partial(training_flops, model))
-        self.trials: list[Trial] = []
+        self.done: list[Trial] = []
         self._runs: set[tuple[int, Past]] = set()
         self._lines: list[dict[str, Any]] = []
         self.schedule(())  # its errors
@@ -126,13 +125,13 @@ class Trials:
             changed = changed_fields(yaml.safe_load(file.read_text()), config)
             allowed = "new, or that of a search with the same configuration"
             check(not changed, "run.output_dir", f"{self.folder} ({', '.join(changed)})", allowed)
-        else:
-            others = {entry.name for entry in self.folder.glob("*")} - {"search.yaml.tmp"}
-            check(not others, "run.output_dir", self.folder, "new, or that of a search")
+            return
+        is_free = not any(self.folder.glob("*"))
+        check(is_free, "run.output_dir", str(self.folder), "new, or that of a search")
         PartialState().wait_for_everyone()
-        if PartialState().is_main_process and not file.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write(file, yaml.safe_dump(config, sort_keys=False))
+        if PartialState().is_main_process:
+            with new_folder(self.folder) as new:
+                (new / file.name).write_text(yaml.safe_dump(config, sort_keys=False))
 
     def sizes(self, first: Sequence[Size]) -> tuple[Size, ...]:
         """Those of all stages of the schedule that begins with stages of these sizes."""
@@ -170,13 +169,14 @@ class Trials:
             cost=cost / (constant.num_steps * self.flops(constant.full_size)),
             scores=tuple(line["score"] for line in lines),
         )
-        self.trials.append(trial)
+        self.done.append(trial)
         about = {"purpose": purpose, "sizes": trial.sizes, "steps": stop, "cost": trial.cost}
         for seed, folder, line in zip(self.seeds, folders, lines, strict=True):
             place = {"seed": seed, "folder": str(folder.relative_to(self.folder))}
             self._lines.append(about | place | line)
         if PartialState().is_main_process:
-            _write(self.folder / "trials.jsonl", "".join(json.dumps(x) + "\n" for x in self._lines))
+            text = "".join(json.dumps(line) + "\n" for line in self._lines)
+            (self.folder / "trials.jsonl").write_text(text)
             print(trial.row(), flush=True)
         return trial
 
@@ -205,11 +205,12 @@ class Trials:
                     _branch(self._folder(seed, max(starts, key=_num_steps)), folder, config)
             PartialState().wait_for_everyone()
             try:
+                if self.interrupt.is_agreed():
+                    raise RunInterruptedError
                 pretrain(config, resume="auto", stop=stop)
             except RunInterruptedError:
-                raise RunInterruptedError(
-                    f"interrupted in {folder}, checkpoint saved; the same command goes on"
-                ) from None
+                line = f"interrupted in {folder}; the same command goes on"
+                raise RunInterruptedError(line) from None
             gc.collect()  # accelerate and its models refer to each other; free the device's memory
             if not _is_trained(folder, stop):
                 raise RunStoppedError(f"{folder} has no checkpoint of its last step")
@@ -265,15 +266,12 @@ def _path(schedule: Curriculum, stop: int) -> Past:
 
 
 def _begins_with(path: Past, start: Past) -> bool:
-    """Whether a path goes on from another: all of its stages, of which the last may go on."""
+    """Whether a path goes on from another: all of its stages, of which the last may be longer."""
     *whole, (size, steps) = start
     count = len(whole)
-    return (
-        len(path) > count
-        and list(path[:count]) == whole
-        and path[count][0] == size
-        and path[count][1] >= steps
-    )
+    if len(path) <= count or list(path[:count]) != whole:
+        return False
+    return path[count][0] == size and path[count][1] >= steps
 
 
 def _num_steps(path: Past) -> int:
@@ -303,10 +301,3 @@ def _result(folder: Path, stop: int, score: str) -> dict[str, float]:
     scored = next(line for line in reversed(lines) if line["step"] == stop and score in line)
     seconds = sum(line["seconds"] for line in lines if "seconds" in line)
     return {"score": scored[score], "eval_loss": scored["eval_loss"], "seconds": seconds}
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file that is never seen cut."""
-    unfinished = file.with_name(file.name + ".tmp")
-    unfinished.write_text(text)
-    unfinished.replace(file)
