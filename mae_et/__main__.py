@@ -13,6 +13,7 @@ USAGE = """usage: python -m mae_et COMMAND [options]
 commands:
   pretrain     pretrain a masked autoencoder:  --config RECIPE --section.field value …
   plan         what a run will cost:           --config RECIPE [--measure]
+  search       the input sizes of its stages:  --config RECIPE --method greedy|sequential
   reconstruct  draw what a run reconstructs:   --checkpoint RUN --data.path PATH --out PNG
   export       to timm, transformers or onnx:  --checkpoint RUN --format FORMAT --out DIR
   stats        channel means and deviations:   --data.path PATH [--in_chans 1]
@@ -53,6 +54,12 @@ def _plan(arguments: Sequence[str]) -> None:
     plan(arguments)
 
 
+def _search(arguments: Sequence[str]) -> None:
+    from .search import main as search
+
+    search(arguments)
+
+
 def _reconstruct(arguments: Sequence[str]) -> None:
     from .reconstruct import main as reconstruct
 
@@ -80,6 +87,7 @@ def _recipes(arguments: Sequence[str]) -> None:
 COMMANDS = {
     "pretrain": _pretrain,
     "plan": _plan,
+    "search": _search,
     "reconstruct": _reconstruct,
     "export": _export,
     "stats": _stats,

@@ -338,6 +338,8 @@ class EvalConfig:
         image_column: of `path`; null to find it.
         label_column: null to find it.
         images: most images to learn from, and most to classify.
+        held_out: whether a tenth of the split is classified, also where there is a split to
+            evaluate on, which then stays unseen.
     """
 
     knn_every: int | None = None
@@ -347,6 +349,7 @@ class EvalConfig:
     image_column: str | None = None
     label_column: str | None = None
     images: int = 10_000
+    held_out: bool = False
 
     def __post_init__(self) -> None:
         check_positive(self, "eval", "images")

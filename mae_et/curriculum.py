@@ -137,7 +137,7 @@ class Curriculum:
 
         Sizes keep the paper's ratios 160/224, 192/224 and 1, rounded to multiples of the patch.
         """
-        sizes = _scaled(EFFICIENTTRAIN_SIZES, full_size, patch_size)
+        sizes = scaled_sizes(EFFICIENTTRAIN_SIZES, full_size, patch_size)
         return cls.from_stages(
             [(size, 1.0) for size in sizes], num_steps=num_steps, patch_size=patch_size
         )
@@ -170,7 +170,7 @@ class Curriculum:
             if sizes not in EFFICIENTTRAIN_PLUS_SIZES:
                 allowed = ", ".join(EFFICIENTTRAIN_PLUS_SIZES)
                 raise ValueError(f"sizes must be one of {allowed}, or pixels, got {sizes!r}")
-            sizes = _scaled(EFFICIENTTRAIN_PLUS_SIZES[sizes], full_size, patch_size)
+            sizes = scaled_sizes(EFFICIENTTRAIN_PLUS_SIZES[sizes], full_size, patch_size)
         return cls.from_stages(
             [(size, 1.0) for size in sizes], num_steps=budget, patch_size=patch_size, cost=cost
         )
@@ -258,7 +258,7 @@ def chunks_per_micro_batch(size: Size, full_size: Size, num_chunks: int) -> int:
     return max(n for n in range(1, num_chunks + 1) if num_chunks % n == 0 and n <= max(fit, 1))
 
 
-def _scaled(sizes: Sequence[int], full_size: Size, patch_size: Size) -> list[Size]:
+def scaled_sizes(sizes: Sequence[int], full_size: Size, patch_size: Size) -> list[Size]:
     """Sizes of which the last is the full one, at another full size, in multiples of the patch."""
     sides = list(zip(as_pair(full_size), as_pair(patch_size), strict=True))
     if any(full % patch for full, patch in sides):

@@ -193,8 +193,11 @@ def load_probe_images(
         image_column = options.image_column
     if path is None:
         raise ValueError("eval.path must be given where data.sources are several, got null")
+    splits = data.load_splits(path)
+    if options.held_out:
+        splits, eval_split = {name: rows for name, rows in splits.items() if name == split}, None
     train_rows, test_rows = data.train_and_eval_splits(
-        data.load_splits(path), split, eval_split, options.images, seed
+        splits, split, eval_split, options.images, seed
     )
     field = "eval.label_column"
     train = LabelledImages(train_rows, options.label_column, field=field)

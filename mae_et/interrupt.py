@@ -26,7 +26,7 @@ SAME_SIGNAL_SECONDS = 1.0
 class Interrupt:
     """While it is open, signals are noted, in place of ending the process.
 
-    A second Ctrl-C ends it.
+    A second Ctrl-C ends it. One that is opened within another shares its notes.
 
     Args:
         accelerator: of this process.
@@ -34,13 +34,16 @@ class Interrupt:
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        self._noted_at: float | None = None
+        self._noted_at: list[float] = []  # of the first signal
         self._previous: dict[signal.Signals, Any] = {}
         self._vote: _Vote | None = None
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():  # no other may set handlers
             self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+            outer = getattr(self._previous[SIGNALS[0]], "__self__", None)
+            if isinstance(outer, Interrupt):
+                self._noted_at = outer._noted_at
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,12 +52,12 @@ class Interrupt:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self._noted_at is None:
-            self._noted_at = now
+        if not self._noted_at:
+            self._noted_at.append(now)
             hint = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
             line = f"\n{signal.Signals(number).name}: finishing the step, then saving{hint}\n"
             os.write(2, line.encode())  # print must not be entered twice
-        elif number == signal.SIGINT and now - self._noted_at > SAME_SIGNAL_SECONDS:
+        elif number == signal.SIGINT and now - self._noted_at[0] > SAME_SIGNAL_SECONDS:
             raise KeyboardInterrupt
 
     def is_agreed(self) -> bool:
@@ -65,7 +68,7 @@ class Interrupt:
         nothing to do. Reading it at log steps only would cost less still, but a spot machine gives
         30 seconds, and 50 steps take longer.
         """
-        noted = self._noted_at is not None
+        noted = bool(self._noted_at)
         if self.accelerator.num_processes == 1:
             return noted
         previous, self._vote = self._vote, _Vote(noted, self.accelerator.device)

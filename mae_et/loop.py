@@ -159,6 +159,7 @@ def train(
     eval_images: data.SampleStream,
     chunk_size: int,
     run: RunFolder,
+    stop: int | None = None,
 ) -> None:
     """Train from the run's checkpoint, or from the start, to the end of the schedule.
 
@@ -169,6 +170,8 @@ def train(
         eval_images: of any length.
         chunk_size: images that a process handles at a time at full size; see `data.split_batch`.
         run: open.
+        stop: the step before which to end, without handing on what was learned; None for the end
+            of the schedule, and for handing on.
 
     Raises:
         ValueError: the checkpoint does not fit.
@@ -179,7 +182,7 @@ def train(
     run.trackers = start_trackers(accelerator, config, run.path)
     start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
 
-    batch_size, num_steps = config.optim.batch_size, schedule.num_steps
+    batch_size, num_steps = config.optim.batch_size, stop or schedule.num_steps
     rank, world = accelerator.process_index, accelerator.num_processes
     workers, on_cuda = config.data.num_workers, accelerator.device.type == "cuda"
     num_chunks = batch_size // world // chunk_size
@@ -214,7 +217,7 @@ def train(
             if config.data.bad_images == "raise":
                 bad_images.check()
             stage = schedule.stage_at(step)
-            if done % config.run.log_every == 0 or done == stage.stop:
+            if done % config.run.log_every == 0 or done in (stage.stop, num_steps):
                 epoch = done * batch_size / len(train_images)
                 metrics = {"epoch": epoch, "size": stage.size, "lr": trainer.learning_rate(step)}
                 metrics |= meter.read() | {"bad_images": bad_images.check()}
@@ -246,7 +249,8 @@ def train(
             if is_over:
                 break
 
-    trainer.finish(run, bad_images.noted(iter(eval_loader)))
+    if stop is None:
+        trainer.finish(run, bad_images.noted(iter(eval_loader)))
 
 
 def interrupted(done: int, is_saved: bool) -> RunInterruptedError:

@@ -12,6 +12,7 @@ FREE_ON_RESUME = frozenset(
         "eval.knn_every",
         "eval.linear_every",
         "eval.images",
+        "eval.held_out",
         "run.patience",
         "data.bad_images",
         "data.max_bad_share",

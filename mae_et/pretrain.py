@@ -38,12 +38,13 @@ from .timm_folder import export_encoder
 log = logging.getLogger(__name__)
 
 
-def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
+def pretrain(config: PretrainConfig, *, resume: Resume = False, stop: int | None = None) -> None:
     """Run a configuration to its end; its folder then holds the encoder.
 
     Args:
         config: the run.
         resume: go on from the last checkpoint in `run.output_dir`; auto: if it holds a run.
+        stop: the step before which to end, without an encoder; None for the end, and for one.
 
     Raises:
         ValueError: something about the configuration or the data, before training.
@@ -85,7 +86,7 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False) -> None:
     with RunFolder(
         config.run.output_dir, describe_run(config, train_images, eval_images), resume, accelerator
     ) as run:
-        train(trainer, config, train_images, eval_images, chunk_size, run)
+        train(trainer, config, train_images, eval_images, chunk_size, run, stop)
 
 
 class Pretrainer(Trainer):

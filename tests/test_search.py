@@ -1,0 +1,320 @@
+"""The search of a schedule: its two algorithms, and that its runs share what they can."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mae_et.__main__ import main
+from mae_et.config import DataConfig, EvalConfig
+from mae_et.curriculum import Curriculum
+from mae_et.features import load_probe_images
+from mae_et.loop import Trainer
+from mae_et.pretrain import Pretrainer
+from mae_et.runfolder import read_config, read_metrics
+from mae_et.search import greedy, sequential
+from mae_et.trials import Trial
+
+from .conftest import assert_same_weights, tiny
+
+METHODS = ("greedy", "sequential")
+SEARCH = {
+    "greedy": ("--stages=3", "--seeds=2", "--tolerance=99"),
+    "sequential": ("--stages=3", "--seeds=1"),
+}
+
+
+def arguments(path: str, folder: Path, method: str, **overrides: object) -> list[str]:
+    """A search whose runs have 20 steps at full size; greedy takes the smallest sizes."""
+    probe = {"probe__linear_epochs": 4, "probe__linear_warmup_epochs": 1, "optim__epochs": 5}
+    options = tiny(path, folder, **{**probe, **overrides})
+    search = ["search", f"--method={method}", "--sizes=[8]", "--epochs=4", *SEARCH[method]]
+    return [*search, *options]
+
+
+def count_steps(monkeypatch: pytest.MonkeyPatch, at: Callable[[int], None]) -> list[int]:
+    """The steps that are trained from now on; `at` is told how many before, before each."""
+    steps: list[int] = []
+    train_step = Pretrainer.train_step
+
+    def counted(self: Pretrainer, step: int, *rest: Any) -> Any:
+        at(len(steps))
+        steps.append(step)
+        return train_step(self, step, *rest)
+
+    monkeypatch.setattr(Pretrainer, "train_step", counted)
+    return steps
+
+
+def trial_lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+
+
+def without_time(folder: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in trial_lines(folder)]
+
+
+@pytest.fixture(scope="module")
+def searches(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """By method: the folder of a search, and the number of its training steps."""
+    found = {}
+    for method in METHODS:
+        folder = tmp_path_factory.mktemp("search") / method
+        with pytest.MonkeyPatch.context() as patch:
+            steps = count_steps(patch, lambda _: None)
+            assert main(arguments(clothes, folder, method)) == 0
+        found[method] = (folder, len(steps))
+    return found
+
+
+class ScoredTrials:
+    """In place of `Trials`: scores by the sizes of the stages, three of them and then full size."""
+
+    num_stages = 4
+
+    def __init__(self, score: Callable[[tuple[int, ...]], float]) -> None:
+        self.score = score
+        self.asked: list[tuple[int, ...]] = []
+        self.stops: list[int | None] = []
+
+    def schedule(self, first: Sequence[int]) -> Curriculum:
+        sizes = [*first, *[28] * (self.num_stages - len(first))]
+        return Curriculum.from_stages(
+            [(size, 1.0) for size in sizes], num_steps=40, cost=lambda size: size
+        )
+
+    def run(self, first: Sequence[int], purpose: str, stop: int | None = None) -> Trial:
+        sizes = (*first, *[28] * (self.num_stages - len(first)))
+        self.asked.append(sizes)
+        self.stops.append(stop)
+        return Trial(
+            purpose=purpose,
+            sizes=sizes,
+            steps=1,
+            is_whole=True,
+            cost=1.0,
+            scores=(self.score(sizes) - 0.01, self.score(sizes) + 0.01),
+        )
+
+
+def test_greedy_takes_the_smallest_size_that_keeps_the_score() -> None:
+    """Each 12 costs two points, each 20 half a point: the first costs one too many."""
+    trials = ScoredTrials(lambda sizes: 0.8 - 0.02 * sizes.count(12) - 0.005 * sizes.count(20))
+    assert greedy(trials, [12, 20, 28], tolerance=1.0) == [20, 20]  # type: ignore[arg-type]
+    assert trials.asked == [
+        (28, 28, 28, 28),
+        (12, 28, 28, 28),
+        (20, 28, 28, 28),
+        (20, 20, 28, 28),  # sizes never fall, so not 12
+        (20, 20, 20, 28),  # 1.5 points
+    ]
+
+
+def test_greedy_stays_at_full_size_where_every_size_costs_too_much() -> None:
+    trials = ScoredTrials(lambda sizes: 0.8 - 0.1 * (sizes[0] < 28))
+    assert greedy(trials, [12, 20, 28], tolerance=0.5) == []  # type: ignore[arg-type]
+    assert trials.asked == [(28, 28, 28, 28), (12, 28, 28, 28), (20, 28, 28, 28)]
+
+
+def test_sequential_takes_the_best_size_of_each_stage() -> None:
+    best = {(12, 28, 28, 28): 0.5, (12, 20, 28, 28): 0.6, (12, 20, 28, 28, 28): 0.7}
+    trials = ScoredTrials(lambda sizes: best.get(sizes, 0.4 + 0.01 * (sizes[2] == 28)))
+    assert sequential(trials, [12, 20, 28], phase=0.2) == [12, 20]  # type: ignore[arg-type]
+    assert trials.asked == [
+        *[(12, 28, 28, 28), (20, 28, 28, 28), (28, 28, 28, 28)],
+        *[(12, 12, 28, 28), (12, 20, 28, 28), (12, 28, 28, 28)],
+        *[(12, 20, 20, 28), (12, 20, 28, 28)],
+        *[(12, 20, 28, 28), (28, 28, 28, 28)],  # whole runs
+    ]
+    # A stage has 10 steps at 28, 14 at 20 and 23.3 at 12; the phase after it 2.
+    assert trials.stops == [25, 16, 12, 49, 39, 35, 53, 49, None, None]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_schedules_have_in_common_is_trained_once(
+    searches: dict[str, Any], method: str
+) -> None:
+    """As many steps as there are different pasts: sizes of the steps up to one, by seed."""
+    folder, num_steps = searches[method]
+    pasts = set()
+    for line in trial_lines(folder):
+        stages = [part.split("@") for part in line["folder"].partition("/")[2].split("-")]
+        sizes = [int(size) for size, steps in stages for _ in range(int(steps))]
+        assert len(sizes) == line["steps"]
+        pasts |= {(line["seed"], *sizes[:step]) for step in range(1, len(sizes) + 1)}
+    assert num_steps == len(pasts)
+    assert num_steps <= 0.9 * sum(line["steps"] for line in trial_lines(folder))
+
+
+def test_trials_have_the_stages_the_scores_and_the_costs(searches: dict[str, Any]) -> None:
+    lines = trial_lines(searches["greedy"][0])
+    assert [line["sizes"] for line in lines] == [[16, 16, 16]] * 2 + [[8, 16, 16]] * 2 + [
+        [8, 8, 16]
+    ] * 2
+    assert [line["seed"] for line in lines] == [0, 1] * 3
+    assert {line["steps"] for line in lines} == {20}
+    assert lines[0]["cost"] == 1
+    # 7 and 13 of 20 steps at a quarter of the patches, whose cost is a quarter and something.
+    assert 1 - 0.75 * 7 / 20 < lines[2]["cost"] < 1 - 0.65 * 7 / 20
+    assert 1 - 0.75 * 13 / 20 < lines[4]["cost"] < 1 - 0.65 * 13 / 20
+    # A stage of 20/3 steps at full size has 27 at 8 pixels; the phase after it has one.
+    lines = trial_lines(searches["sequential"][0])
+    assert [line["steps"] for line in lines[:2]] == [28, 8]
+    for folder, _ in searches.values():
+        for line in trial_lines(folder):
+            scores = read_metrics(folder / line["folder"])[-1]
+            assert scores["linear_top1"] == line["score"]
+            assert line["score"] * 8 == int(line["score"] * 8)  # of a tenth of the training images
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_in_pieces_is_the_uninterrupted_one(
+    searches: dict[str, Any], method: str, tmp_path: Path
+) -> None:
+    folder, _ = searches[method]
+    chosen = [line for line in trial_lines(folder) if line["sizes"][0] < 16][-1]
+    pieces = folder / chosen["folder"]
+    whole = ["--config", str(pieces / "config.yaml"), f"--run.output_dir={tmp_path / 'run'}"]
+    assert main(["pretrain", *whole]) == 0
+    assert_same_weights(pieces, tmp_path / "run")
+
+
+def test_an_interrupted_search_goes_on(
+    searches: dict[str, Any],
+    clothes: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It crashes, is asked to stop, and goes on; in the end nothing tells it from the other.
+
+    27 steps go to size 8 and one to the phase, at whose end, the run's, it is asked to stop.
+    """
+    folder, num_steps = searches["sequential"]
+    command = arguments(clothes, tmp_path / "search", "sequential")
+
+    def crash(count: int) -> None:
+        if count == 25:
+            raise MemoryError
+
+    with monkeypatch.context() as patch:
+        count_steps(patch, crash)
+        with pytest.raises(MemoryError):
+            main(command)
+    with monkeypatch.context() as patch:
+        stopping = count_steps(
+            patch, lambda count: os.kill(os.getpid(), signal.SIGTERM) if count == 3 else None
+        )
+        assert main(command) == os.EX_TEMPFAIL
+        assert "the same command goes on" in capsys.readouterr().err
+    rest = count_steps(monkeypatch, lambda _: None)
+    assert main(command) == 0
+    assert without_time(tmp_path / "search") == without_time(folder)
+    for line in trial_lines(folder):
+        assert_same_weights(tmp_path / "search" / line["folder"], folder / line["folder"])
+    assert len(stopping) == 4
+    assert 25 + 4 + len(rest) == num_steps + 1  # the step since the last checkpoint, by the crash
+    rest.clear()
+    assert main(command) == 0
+    assert rest == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_recipe_trains_and_tells_how_it_was_found(
+    searches: dict[str, Any], method: str, tmp_path: Path
+) -> None:
+    folder, _ = searches[method]
+    recipe = folder / "recipe.yaml"
+    header = [line for line in recipe.read_text().splitlines() if line.startswith("#")]
+    assert f"mae_et search --method={method}" in header[2]
+    lines = [line for line in trial_lines(folder) if line["seed"] == 0]
+    for row, line in zip(header[5:], lines, strict=False):
+        start = f"# {line['purpose']:<10} {'-'.join(map(str, line['sizes']))} "
+        assert row.startswith(start)
+        assert f"  {line['score']:.2%}" in row
+    chosen = "-".join(
+        str(stage["size"]) for stage in yaml.safe_load(recipe.read_text())["curriculum"]["stages"]
+    )
+    assert f"# chosen: {chosen}, " in recipe.read_text()
+    config = yaml.safe_load(recipe.read_text())
+    assert config["optim"]["epochs"] == 5  # of the run, not of the trials
+    assert config["curriculum"]["cost"] == {"greedy": None, "sequential": "area"}[method]
+    run = tmp_path / "run"
+    assert main(["pretrain", "--config", str(recipe), f"--run.output_dir={run}"]) == 0
+    sizes = [line["size"] for line in read_metrics(run) if "loss" in line]
+    assert sorted(set(sizes)) == sorted({stage["size"] for stage in config["curriculum"]["stages"]})
+    assert read_config(run)["data"] == config["data"]
+
+
+def test_test_images_stay_unseen(clothes: str) -> None:
+    """clothes has 80 training images and 30 to test."""
+    images = [
+        load_probe_images(
+            EvalConfig(held_out=held_out),
+            DataConfig(path=clothes),
+            size=(16, 16),
+            in_chans=1,
+            chunk_size=4,
+            seed=0,
+        )
+        for held_out in (False, True)
+    ]
+    assert [(len(one.train), len(one.test)) for one in images] == [(80, 30), (72, 8)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method=random"], "greedy"),
+        (["--sizes=[8,10]"], "multiple of the patch size 4"),
+        (["--sizes=[8,20]"], "at most the full size 16"),
+        (["--sizes=[16]"], "--sizes must be some below model.image_size 16"),
+        (["--stages=1"], "--stages must be at least 2, got 1"),
+        (["--stages=40"], "num_steps must be at least the number of stages, 40, got 20"),
+        (["--seeds=0"], "--seeds must be above 0, got 0"),
+        (["--epochs=0"], "--epochs must be above 0, got 0"),
+        (["--tolerance=-1"], "--tolerance must be in [0, 100), got -1"),
+        (["--method=sequential", "--phase=0"], "--phase must be in (0, 1], got 0"),
+        (["--eval.label_column=image"], "eval.label_column must hold class labels"),
+        (["--eval.label_column=name"], "eval.label_column must be one of image, label"),
+        (["--data.replay=[{size: 8, ratio: 2, batches: 1}]"], "data.replay must be empty"),
+        (["--out=nowhere/recipe.yaml"], "--out must be a file to write to"),
+    ],
+)
+def test_bad_options_are_one_line_before_training(
+    options: list[str],
+    message: str,
+    clothes: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Trainer, "train_step", None)
+    assert main([*arguments(clothes, tmp_path / "search", "greedy"), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "search").exists()
+
+
+def test_a_folder_belongs_to_one_configuration(
+    searches: dict[str, Any],
+    clothes: str,
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, _ = searches["greedy"]
+    assert main(arguments(clothes, folder, "greedy", optim__base_lr=0.02)) == 2
+    assert "optim.base_lr: 0.01 -> 0.02" in capsys.readouterr().err
+    assert main([*arguments(clothes, folder, "greedy"), "--score=knn"]) == 2
+    assert "search.score: linear -> knn" in capsys.readouterr().err
+    assert main(arguments(clothes, finished, "greedy")) == 2
+    assert "run.output_dir must be new, or that of a search" in capsys.readouterr().err
