@@ -84,7 +84,7 @@ def load_tables(
 
 
 class ImagesToClassify(Dataset[dict[str, Any]]):
-    """The images of a table: "image" (C, H, W) uint8, "file", and "error" if any.
+    """The images of a table: "image" (C, H, W) float32, "file", and "error" if any.
 
     An image that can't be decoded is black.
     """
@@ -101,7 +101,8 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
             image, error = self.table[row].decode(), ""
         except UnreadableImageError as unreadable:
             image, error = self.table.blank(), str(unreadable)
-        return {"image": self.transform(image), "file": self.table.name(row), "error": error}
+        pixels = self.transform(image).float()  # of any type, which a worker can't stack
+        return {"image": pixels, "file": self.table.name(row), "error": error}
 
 
 @torch.inference_mode()

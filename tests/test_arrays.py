@@ -14,8 +14,11 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from finetune.__main__ import main as finetune_main
+from finetune.data import eval_transform
+from finetune.predict import ImagesToClassify
 from mae_et import data
 from mae_et.__main__ import main
 from mae_et.data import arrays
@@ -288,6 +291,20 @@ def test_from_statistics_to_a_classifier(
     rows = [line.split(",") for line in out.read_text().splitlines()[1:]]
     right = [row[1] == "ab"[number % 2] for number, row in enumerate(rows)]
     assert np.mean(right) == best > 0.8
+
+
+def test_a_damaged_array_among_bytes_is_predicted_in_a_worker() -> None:
+    """The black image in its place is of another type than the others."""
+    file = io.BytesIO()
+    np.save(file, pixels("uint8"))
+    cells = [file.getvalue(), b"\x93NUMPY", file.getvalue()]
+    table = data.ImageTable(datasets.Dataset.from_dict({"image": cells}), None, CHANNELS)
+    transform = eval_transform(input_size=(CHANNELS, 8, 8))
+    (batch,) = DataLoader(ImagesToClassify(table, transform), 3, num_workers=1)
+    assert [bool(error) for error in batch["error"]] == [False, True, False]
+    assert batch["image"].dtype == torch.float32
+    assert torch.equal(batch["image"][0], batch["image"][2])
+    assert batch["image"][0].max() > 100
 
 
 def test_colours_vary_alike_in_8_and_in_16_bits() -> None:
