@@ -7,6 +7,7 @@ erased.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,10 +168,7 @@ class Augmentation:
                 f"got {randaug!r} ({error})"
             ) from error
         self.crop, *rest = transform.transforms
-        for part in rest:
-            for operation in getattr(part, "ops", []):
-                if operation.name.startswith("Posterize"):
-                    operation.aug_fn = _posterize
+        mend_posterize(rest)
         self.rest = Compose([*rest[:-1], MaybePILToTensor()])
         self.has_randaug = randaug is not None
         self.erasing = RandomErasing(augment.erase, device="cpu") if augment.erase else None
@@ -197,8 +195,15 @@ def erase(images: Tensor, kept: Tensor) -> Tensor:
     return torch.where(kept, images, torch.randn_like(images))
 
 
+def mend_posterize(transforms: Iterable[Any]) -> None:
+    """At the ends of its scale, timm's RandAug asks for no bits at all, which newer Pillows refuse."""
+    for part in transforms:
+        for operation in getattr(part, "ops", []):
+            if operation.name.startswith("Posterize"):
+                operation.aug_fn = _posterize
+
+
 def _posterize(image: Image.Image, num_bits: int, **_: Any) -> Image.Image:
-    """timm asks for no bits at all at the ends of its scale, which newer Pillows refuse."""
     return ImageOps.posterize(image, max(num_bits, 1)) if num_bits < 8 else image
 
 

@@ -35,7 +35,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from finetune import config as sections
-from finetune.data import Augmentation
+from finetune.data import Augmentation, mend_posterize
 from mae_et import data
 from mae_et.config import IMAGENET_MEAN, IMAGENET_STD
 from mae_et.data import encoded
@@ -148,6 +148,7 @@ def with_timm(folder: Path, number: int, workers: int) -> Iterable[Any]:
         re_prob=AUGMENT.erase,
         re_mode="pixel",
     )
+    mend_posterize(transform.transforms)
     samples = Repeated(ImageFolder(str(folder), transform), number)
     return DataLoader(samples, BATCH_SIZE, num_workers=workers)
 
