@@ -196,7 +196,7 @@ def erase(images: Tensor, kept: Tensor) -> Tensor:
 
 
 def mend_posterize(transforms: Iterable[Any]) -> None:
-    """At the ends of its scale, timm's RandAug asks for no bits at all, which newer Pillows refuse."""
+    """At the ends of its scale, timm's RandAug asks for no bits, which newer Pillows refuse."""
     for part in transforms:
         for operation in getattr(part, "ops", []):
             if operation.name.startswith("Posterize"):
