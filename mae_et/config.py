@@ -211,6 +211,9 @@ class DataConfig:
         ok = not (self.sources and self.streaming)
         check(ok, "data.streaming", self.streaming, "false with data.sources")
         check_positive(self, "data", "eval_images", "shuffle_buffer")
+        sizes = [part.size for part in self.replay]
+        ok = all(sizes.count(size) == 1 for size in sizes)
+        check(ok, "data.replay", sizes, "of sizes that differ")
         ok = self.num_images is None or self.num_images > 0
         check(ok, "data.num_images", self.num_images, "above 0 or null")
         for name in ("crop_scale", "first_crop_scale"):

@@ -143,6 +143,7 @@ def test_two_processes_draw_from_buffers_of_their_own(clothes: str, tmp_path: Pa
         ("[{size: 8, ratio: 3, batches: 2}]", "data.replay.ratio must divide optim.batch_size 16"),
         ("[{size: 8, ratio: 8, batches: 2}]", "a divisor of the 4 images of a micro-batch"),
         ("[{size: 8, ratio: 1, batches: 2}]", "data.replay.ratio must be above 1"),
+        ("[{size: 8, ratio: 2, batches: 2}, {size: 8, ratio: 4, batches: 2}]", "sizes that differ"),
         ("[{size: 8, ratio: 2, batches: 0}]", "data.replay.batches must be above 0"),
     ],
 )

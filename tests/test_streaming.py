@@ -252,6 +252,10 @@ def own_streams() -> dict[str, Any]:
     }
 
 
+def empty() -> datasets.IterableDataset:
+    return own_stream().take(0)
+
+
 def featureless() -> datasets.IterableDataset:
     return datasets.IterableDataset.from_generator(numbered_rows, gen_kwargs={"shards": [0]})
 
@@ -333,6 +337,10 @@ def test_what_only_the_second_process_finds_is_said(tmp_path: Path) -> None:
         ({"data.path": "python:nowhere:f"}, "can't import module 'nowhere'"),
         ({"data.path": "python:tests.test_streaming:ROWS"}, "must be callable, got tuple"),
         ({"data.path": "python:tests.test_streaming:featureless"}, "give the data set its feature"),
+        (
+            {"data.path": "python:tests.test_streaming:empty", "data.num_images": 9},
+            "without any to",
+        ),
         ({"data.path": "python:tests.test_streaming:own_stream"}, "data.num_images must be given"),
     ],
 )

@@ -110,7 +110,11 @@ class ShardedImages:
             )
 
     def hold_out(self, number: int, seed: int) -> list[Cell]:
-        """Take the first rows of some shards, `number` in all, out of the stream."""
+        """Take the first rows of some shards, `number` in all, out of the stream.
+
+        Raises:
+            ValueError: there are none.
+        """
         order = np.random.default_rng([seed, 1]).permutation(self.num_shards)
         shards = order[:MAX_HELD_OUT_SHARDS].tolist()
         cells: list[Cell] = []
@@ -121,6 +125,8 @@ class ShardedImages:
             self.left_out[shard] = len(taken)
             self.lengths[shard] = None if length is None else length - len(taken)
             cells += taken
+        if not cells:
+            raise ValueError("data.path must hold images, got a stream without any to hold out")
         self.num_images -= len(cells)
         return cells
 
