@@ -16,9 +16,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from timm.layers import Mlp
-from timm.models.vision_transformer import Block
+from einops import rearrange
+from timm.layers import Attention, Mlp
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 DecoderKind = Literal["self", "cross"]
 
@@ -34,17 +35,41 @@ class SelfDecoder(nn.ModuleList):
     """Blocks of self-attention over all tokens."""
 
     def __init__(self, dim: int, depth: int, num_heads: int) -> None:
-        super().__init__(
-            Block(dim, num_heads, qkv_bias=True, norm_layer=LayerNorm) for _ in range(depth)
-        )
+        super().__init__(SelfBlock(dim, num_heads) for _ in range(depth))
         self.num_heads = num_heads
 
-    def forward(self, context: Tensor, queries: Tensor) -> Tensor:
-        """Tokens (N, T + K, E) and mask tokens (N, M, E) -> (N, T + K + M, E)."""
+    def forward(self, context: Tensor, queries: Tensor, num_outputs: int) -> Tensor:
+        """Tokens (N, T + K, E) and mask tokens (N, M, E) -> the last of them, (N, num_outputs, E).
+
+        The last block does not compute the others.
+        """
         tokens = torch.cat([context, queries], dim=1)
-        for block in self:
-            tokens = block(tokens)
-        return tokens
+        for index, block in enumerate(self, start=1):
+            tokens = block(tokens, num_outputs if index == len(self) else tokens.shape[1])
+        return tokens[:, -num_outputs:]
+
+
+class SelfBlock(nn.Module):
+    """timm's block, but what nobody asks for is left out."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(dim)
+        self.attn = Attention(dim, num_heads, qkv_bias=True)
+        self.norm2 = LayerNorm(dim)
+        self.mlp = Mlp(dim, 4 * dim)
+
+    def forward(self, tokens: Tensor, num_outputs: int) -> Tensor:
+        """(N, S, E) -> (N, num_outputs, E): the last tokens, which attend to all."""
+        query, key, value = (
+            rearrange(part, "n s (h d) -> n h s d", h=self.attn.num_heads)
+            for part in self.attn.qkv(self.norm1(tokens)).chunk(3, dim=-1)
+        )
+        attended = F.scaled_dot_product_attention(query[:, :, -num_outputs:], key, value)
+        attended = self.attn.proj(rearrange(attended, "n h s d -> n s (h d)"))
+        tokens = tokens[:, -num_outputs:] + attended
+        decoded: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return decoded
 
 
 class CrossDecoder(nn.ModuleList):
@@ -58,8 +83,8 @@ class CrossDecoder(nn.ModuleList):
         super().__init__(CrossBlock(dim, num_heads) for _ in range(depth))
         self.num_heads = num_heads
 
-    def forward(self, context: Tensor, queries: Tensor) -> Tensor:
-        """Tokens (N, T + K, E) and mask tokens (N, M, E) -> (N, M, E)."""
+    def forward(self, context: Tensor, queries: Tensor, num_outputs: int) -> Tensor:
+        """Tokens (N, T + K, E) and mask tokens (N, M, E) -> (N, M, E), and never more."""
         for block in self:
             queries = block(queries, context)
         return queries

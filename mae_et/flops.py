@@ -38,7 +38,7 @@ def training_flops(model: MaskedAutoencoder, size: Size) -> int:
     images = torch.empty(1, model.in_chans, *as_pair(size), device="meta")
     # Fused kernels would be counted with what they compute twice.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        functional_call(model, tensors, (images,)).loss.backward()
+        functional_call(model, tensors, (images,), {"masked_only": True}).loss.backward()
     model.set_input_size(size_before)
     return int(counter.get_total_flops())
 

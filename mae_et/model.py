@@ -237,13 +237,17 @@ class MaskedAutoencoder(nn.Module):
         num_masked = self.num_patches - self.num_visible
         return max(1, round(num_masked * self.decode_ratio)) if self.training else num_masked
 
-    def forward(self, images: Tensor, noise: Tensor | None = None) -> MAEOutput:
+    def forward(
+        self, images: Tensor, noise: Tensor | None = None, *, masked_only: bool = False
+    ) -> MAEOutput:
         """Mask, encode, decode and score a batch.
 
         Args:
             images: (N, C, H, W), normalised, of the current input size.
             noise: (N, L); the patches with the smallest noise stay visible, and of the masked ones
                 those with the smallest are decoded. Drawn if None.
+            masked_only: leave out predictions of visible patches, which are never scored. The loss
+                is the same and costs less.
 
         Raises:
             ValueError: the images are not of the current input size.
@@ -263,14 +267,14 @@ class MaskedAutoencoder(nn.Module):
             take_patches(patches, patch_mask.visible), patch_mask, encoder_positions
         )
         decoded = patch_mask.masked[:, : self.num_decoded]
-        shuffled = self.decode(latent, patch_mask.visible, decoded, decoder_positions)
+        num_outputs = decoded.shape[1] + (0 if masked_only else self.num_visible)
+        shuffled = self.decode(latent, patch_mask.visible, decoded, decoder_positions, num_outputs)
         order = torch.cat([patch_mask.visible, decoded], dim=1)[:, -shuffled.shape[1] :]
 
         features = self.target.features(images)
         values = patches if features is images else self.patchify(features)
         target = self.target.normalize(take_patches(values, decoded).float())
-        predicted = shuffled[:, -self.num_decoded :].float()
-        loss = (predicted - target).square().mean()
+        loss = nn.functional.mse_loss(shuffled[:, -self.num_decoded :].float(), target)
         return MAEOutput(loss, patch_mask.mask, shuffled, order)
 
     def encode(self, visible: Tensor, patch_mask: PatchMask, positions: Tensor) -> Tensor:
@@ -296,17 +300,25 @@ class MaskedAutoencoder(nn.Module):
         latent: Tensor = encoder.norm(encoder.blocks(tokens))
         return latent
 
-    def decode(self, latent: Tensor, visible: Tensor, decoded: Tensor, positions: Tensor) -> Tensor:
-        """Predict the targets of masked patches, and of visible ones where they come for free.
+    def decode(
+        self,
+        latent: Tensor,
+        visible: Tensor,
+        decoded: Tensor,
+        positions: Tensor,
+        num_outputs: int,
+    ) -> Tensor:
+        """Predict the targets of masked patches, and by self-attention of visible ones.
 
         Args:
             latent: (N, T + K, D).
             visible: (N, K) indices.
             decoded: (N, M) indices of masked patches.
             positions: (1, T + L, E).
+            num_outputs: M, or K + M for visible patches as well, which then come first.
 
         Returns:
-            (N, K + M, P), visible patches first; (N, M, P) by cross-attention.
+            (N, num_outputs, P); by cross-attention (N, M, P).
         """
         num_images, num_prefix = len(latent), self.num_prefix_tokens
         positions = positions.expand(num_images, -1, -1)
@@ -315,9 +327,8 @@ class MaskedAutoencoder(nn.Module):
         context = context + self.decoder_embed(latent)
         queries = self.mask_token + take_patches(patch_positions, decoded)
 
-        tokens = self.decoder_norm(self.decoder_blocks(context, queries))
-        num_patches = visible.shape[1] + decoded.shape[1]
-        predictions: Tensor = self.decoder_pred(tokens[:, -num_patches:])  # no prefix tokens
+        tokens = self.decoder_blocks(context, queries, num_outputs)
+        predictions: Tensor = self.decoder_pred(self.decoder_norm(tokens))
         return predictions
 
     def patchify(self, images: Tensor) -> Tensor:

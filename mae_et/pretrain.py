@@ -140,7 +140,7 @@ class Pretrainer(Trainer):
         The noise (N, L) is that of the full grid; a smaller grid uses the first values.
         """
         noise = noise[:, : self.unwrapped.num_patches]
-        loss: Tensor = model(self.crop(images, size), noise).loss
+        loss: Tensor = model(self.crop(images, size), noise, masked_only=True).loss
         return loss
 
     def crop(self, images: Tensor, size: Size) -> Tensor:

@@ -43,9 +43,10 @@ def norm_pixel(patches: Tensor) -> Tensor:
 
     Source: MAE, https://arxiv.org/abs/2111.06377, Section 3, "Reconstruction target".
     """
-    mean = patches.mean(dim=-1, keepdim=True)
-    variance = patches.var(dim=-1, keepdim=True)
-    return (patches - mean) / (variance + EPSILON).sqrt()
+    num_values = patches.shape[-1]
+    unbiased = (num_values - 1) / num_values  # layer norm, one pass, divides by the biased variance
+    normalized = F.layer_norm(patches, (num_values,), eps=EPSILON * unbiased)
+    return normalized * math.sqrt(unbiased)
 
 
 def unnormalize(prediction: Tensor, patches: Tensor) -> Tensor:
@@ -53,8 +54,7 @@ def unnormalize(prediction: Tensor, patches: Tensor) -> Tensor:
 
     A visual aid only: it uses statistics that the model never saw.
     """
-    mean = patches.mean(dim=-1, keepdim=True)
-    variance = patches.var(dim=-1, keepdim=True)
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return prediction * (variance + EPSILON).sqrt() + mean
 
 

@@ -64,7 +64,7 @@ def main() -> None:
 
     def step(model: MaskedAutoencoder, images: torch.Tensor) -> None:
         model.zero_grad()
-        model(images).loss.backward()
+        model(images, masked_only=True).loss.backward()
 
     models = {
         name: MaskedAutoencoder(options.encoder, **arguments).to(options.device)

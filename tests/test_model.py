@@ -113,6 +113,24 @@ def test_only_visible_patches_influence_predictions(encoder, num_prefix_tokens):
     assert ((after.prediction - before.prediction).abs().amax(dim=(1, 2)) > 1e-4).all()
 
 
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_predicting_masked_patches_alone(depth):
+    model = small(decoder_depth=depth)
+    images, noise = images_for(model), noise_for(model)
+    whole = model(images, noise)
+    whole.loss.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+    model.zero_grad()
+    masked = model(images, noise, masked_only=True)
+    masked.loss.backward()
+
+    torch.testing.assert_close(masked.loss, whole.loss)
+    assert masked.prediction[~masked.mask].isnan().all()
+    torch.testing.assert_close(masked.prediction[masked.mask], whole.prediction[whole.mask])
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(model.get_parameter(name).grad, gradient)
+
+
 def test_images_do_not_influence_each_other():
     model = small()
     images, noise = images_for(model), noise_for(model)

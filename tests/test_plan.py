@@ -44,9 +44,12 @@ def test_flops_by_hand(size: int, patches: int, visible: int) -> None:
         decoder_depth=2,
         decoder_num_heads=4,
     )
+    masked = patches - visible
     embedding = 2 * visible * 3 * 8 * 8 * 48
     forward = embedding + vit_flops(1 + visible, 48, 3) + 2 * (1 + visible) * 48 * 32
-    forward += vit_flops(1 + patches, 32, 2) + 2 * patches * 32 * 3 * 8 * 8
+    forward += vit_flops(1 + patches, 32, 2) + 2 * masked * 32 * 3 * 8 * 8
+    # The last block asks for visible patches' keys and values, not for their outputs.
+    forward -= (1 + visible) * (18 * 32**2 + 4 * (1 + patches) * 32)
     # Backward is twice as much, but for the gradients of the images.
     generator = torch.get_rng_state()
     assert training_flops(model, size) == 3 * forward - embedding
@@ -89,8 +92,8 @@ def test_num_images_and_the_size_to_compare_with(capsys: pytest.CaptureFixture[s
     plan = plan_of([*arguments, "--data.num_images=4096000", "--mae_size=224"], capsys)
     assert plan["steps"] == 800_000
     assert plan["speedup"] == 1
-    # 10.891 and 58.106 GFLOPs
-    assert plan["mae_speedup"] == pytest.approx(2 * 58.106413056 / 10.891001856)
+    # 10.726 and 57.223 GFLOPs
+    assert plan["mae_speedup"] == pytest.approx(2 * 57.222500352 / 10.725937152)
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -98,7 +101,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["plan", "--config=demo", "--data.num_images=10000", f"--json={file}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == [
-        *("20", "5x5", "6/25", "7.2", "281", "1", "x", "256", "0.0356", "46.8%")
+        *("20", "5x5", "6/25", "7.2", "281", "1", "x", "256", "0.0339", "46.8%")
     ]
     assert lines[5].startswith("469 steps of 256 images by 1 process, 12.0 passes over 10000")
     assert "1.52 against 12 epochs at full size" in lines[6]
@@ -180,7 +183,7 @@ def test_a_run_of_equal_cost_by_flops(clothes: str, tmp_path: Path) -> None:
     assert main(["pretrain", *tiny(clothes, run, **own)]) == 0
     model = load_mae_checkpoint(run)
     small = 10 * training_flops(model, 16) / training_flops(model, 8)
-    assert small < 35  # 40 by area
+    assert small < 37  # 40 by area
     lines = [line for line in read_metrics(run) if "loss" in line]
     sizes = [line["size"] for line in lines]
     assert sizes.count(8) == pytest.approx(small, abs=1)

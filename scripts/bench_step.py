@@ -1,0 +1,258 @@
+"""A training step beside those of transformers and lightly: time, memory, utilisation.
+
+    pip install transformers lightly
+    python scripts/bench_step.py                                            # ViT-S/16 on a CPU
+    python scripts/bench_step.py --device cuda --precision bf16 --encoder vit_base_patch16_224 \\
+        --decoder 512x8x16 --batch 128 [--compile]
+
+A step is forward, backward and optimizer (fused AdamW for all) of one batch, with the same encoder,
+decoder, mask ratio and target. Ours is the step of the training loop, from uint8 images at full
+size: it joins, crops and normalises them and checks its gradients; the others get images that are
+ready. All models are in one process and take turns, in another order every round; the table has
+medians, and medians of the ratios within a round. Memory is what a process of its own needs beyond
+its weights before the first step. Utilisation is the model's FLOPs (matrix products alone) per
+second, as a share of those of one large matrix product in the same precision and round.
+
+Absolute times of a shared machine mean little: quote the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from _peers import PEERS, Decoder
+from _peers import step as peer_step
+from _runs import facts
+
+from mae_et.config import (
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    PretrainConfig,
+    ProbeConfig,
+    RunConfig,
+)
+from mae_et.curriculum_config import CurriculumConfig, StageConfig
+from mae_et.flops import training_flops
+from mae_et.launch import make_accelerator
+from mae_et.model import MaskedAutoencoder
+from mae_et.plain import to_dict
+from mae_et.pretrain import Pretrainer, build_curriculum
+
+Step = Callable[[], object]
+
+FULL_SIZE = 224
+OURS: dict[str, dict[str, Any]] = {
+    "mae_et": {},
+    "mae_et, half decoded": {"decode_ratio": 0.5},
+    "mae_et, cross": {"decoder": "cross"},
+    "mae_et, cross, quarter decoded": {"decoder": "cross", "decode_ratio": 0.25},
+}
+BASELINE = "transformers"
+MATRIX = "matrix product"
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
+
+
+def batch_at(size: int, options: argparse.Namespace) -> int:
+    """Images of a step: as many pixels as those of a batch at full size."""
+    return int(options.batch * FULL_SIZE**2 // size**2)
+
+
+def our_trainer(name: str, size: int, options: argparse.Namespace) -> Pretrainer:
+    """The trainer of a run that trains at this size, and then at full size."""
+    decoder: Decoder = options.decoder
+    batch = batch_at(size, options)
+    model = ModelConfig(
+        encoder=options.encoder,
+        image_size=FULL_SIZE,
+        decoder_dim=decoder.dim,
+        decoder_depth=decoder.depth,
+        decoder_num_heads=decoder.num_heads,
+        **OURS[name],
+    )
+    stages = [StageConfig(size=size), StageConfig(size=FULL_SIZE)]
+    config = PretrainConfig(
+        model=model,
+        curriculum=CurriculumConfig(name="stages", stages=stages),
+        optim=OptimConfig(batch_size=batch, micro_batch_size=batch),
+        data=DataConfig(),
+        eval=EvalConfig(),
+        probe=ProbeConfig(),
+        run=RunConfig(mixed_precision=options.precision, compile=options.compile, tracker="none"),
+    )
+    accelerator = make_accelerator(config.run)
+    module = MaskedAutoencoder(**to_dict(model))
+    return Pretrainer(config, accelerator, module, build_curriculum(config, module, num_steps=100))
+
+
+def our_step(name: str, size: int, options: argparse.Namespace) -> Step:
+    """The loop's step on images as the loader hands them over."""
+    trainer = our_trainer(name, size, options)
+    batch = batch_at(size, options)
+    images = torch.randint(0, 256, (batch, 3, FULL_SIZE, FULL_SIZE), dtype=torch.uint8)
+    noise = torch.rand(batch, trainer.unwrapped.num_patches)
+    device = trainer.accelerator.device
+    chunk = {"image": images.to(device), "noise": noise.to(device), "unreadable": []}
+    chunks = repeat(chunk)
+    return lambda: trainer.train_step(0, chunks, 1)
+
+
+def their_step(name: str, size: int, options: argparse.Namespace) -> Step:
+    """A step of another library on images at this size."""
+    peer = PEERS[name](options.encoder, options.decoder, size).to(options.device).train()
+    optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-4, fused=True)
+    images = torch.randn(batch_at(size, options), 3, size, size, device=options.device)
+    if options.compile:
+        peer.compile(dynamic=False)
+    return lambda: peer_step(peer, optimizer, images, DTYPES[options.precision])
+
+
+def crop_step(size: int, options: argparse.Namespace) -> Step:
+    """Our crop and normalisation alone."""
+    trainer = our_trainer("mae_et", size, options)
+    shape = (batch_at(size, options), 3, FULL_SIZE, FULL_SIZE)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=options.device)
+    return lambda: trainer.crop(images, size)
+
+
+def matrix_step(options: argparse.Namespace) -> tuple[Step, int]:
+    """A matrix product large enough to keep the device busy, and its FLOPs."""
+    side = 2048 if options.device == "cpu" else 8192
+    left, right = torch.randn(2, side, side, device=options.device, dtype=DTYPES[options.precision])
+    return lambda: left @ right, 2 * side**3
+
+
+def make_step(name: str, size: int, options: argparse.Namespace) -> Step:
+    """The step of a contender."""
+    return (our_step if name in OURS else their_step)(name, size, options)
+
+
+def alternated(steps: Mapping[str, Step], rounds: int, device: str) -> dict[str, list[float]]:
+    """Seconds of each step in each round, after two rounds to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    names = list(steps)
+    for number in range(-2, rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            start = time.perf_counter()
+            steps[name]()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if number >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def memory(name: str, size: int, options: argparse.Namespace) -> int:
+    """Bytes that three steps need at most beyond what was there before; in a new process."""
+    torch.set_num_threads(options.threads)
+    on_cpu = options.device == "cpu"
+    step = make_step(name, size, options)
+    before = psutil.Process().memory_info().rss if on_cpu else torch.cuda.memory_allocated()
+    for _ in range(3):
+        step()
+    if not on_cpu:
+        return torch.cuda.max_memory_allocated() - before
+    status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 - before
+
+
+def measure(size: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of the table for one size."""
+    steps = {name: make_step(name, size, options) for name in options.contenders}
+    steps["crop and normalise"] = crop_step(size, options)
+    steps[MATRIX], product_flops = matrix_step(options)
+    seconds = alternated(steps, options.rounds, options.device)
+    flops = {
+        name: training_flops(our_trainer(name, size, options).unwrapped, size)
+        for name in options.contenders
+        if name in OURS
+    }
+
+    def ratio(name: str, base: str) -> float:
+        pairs = zip(seconds[name], seconds[base], strict=True)
+        return statistics.median(mine / its for mine, its in pairs)
+
+    batch, rows = batch_at(size, options), []
+    for name in steps:
+        if name == MATRIX:
+            continue
+        row: dict[str, Any] = {"size": size, "batch": batch, "name": name}
+        row["images_per_s"] = batch / statistics.median(seconds[name])
+        for base in (BASELINE, "lightly", "mae_et"):
+            if base in seconds:
+                row[f"speedup over {base}"] = 1 / ratio(name, base)
+        if name in options.contenders:
+            count = flops.get(name, flops.get("mae_et"))
+            if count is not None:
+                row["utilisation"] = batch * count / product_flops / ratio(name, MATRIX)
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                row["memory_mib"] = process.submit(memory, name, size, options).result() / 2**20
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        cells = [row.get(column, "") for column in columns]
+        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and value < 1000
+        else str(round(value) if isinstance(value, float) else value)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--encoder", default="vit_small_patch16_224", help="timm name")
+    parser.add_argument(
+        "--decoder",
+        type=lambda text: Decoder(*map(int, text.split("x"))),
+        default=Decoder(256, 4, 8),
+        help="width x blocks x heads",
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224, 192, 160, 96])
+    parser.add_argument("--batch", type=int, default=16, help="images at 224; more at less")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", default="no", choices=DTYPES)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--contenders", nargs="+", default=[*PEERS, *OURS])
+    parser.add_argument("--out", type=Path, help="the numbers as JSON")
+    options = parser.parse_args()
+    options.threads = torch.get_num_threads()
+    for peer in set(PEERS) & set(options.contenders):
+        if importlib.util.find_spec(peer) is None:
+            parser.error(f"--contenders: {peer} is not installed; pip install {peer}")
+    rows = [row for size in options.sizes for row in measure(size, options)]
+    setting = {name: str(value) for name, value in vars(options).items()} | facts()
+    if options.device == "cuda":
+        setting["device"] = torch.cuda.get_device_name()
+    if options.out:
+        options.out.write_text(json.dumps({**setting, "rows": rows}, indent=1) + "\n")
+    print(setting)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
