@@ -96,7 +96,7 @@ def group_into_arms(runs: Sequence[Run]) -> list[Arm]:
             arm_of[run.folder] = arm("pretraining", settings(run))
             arm_of[run.folder].runs.append(run)
             for kind in run.top1 if run.is_complete else ():
-                task = Task(kind, run.config["data"].get("path"), *run.images, True)  # type: ignore[arg-type]
+                task = Task(kind, run.fields.get("data.path"), *run.images, True)
                 arm_of[run.folder].add_score(task, run)
     for run in runs:
         if run.kind == "pretraining":
@@ -110,8 +110,8 @@ def group_into_arms(runs: Sequence[Run]) -> list[Arm]:
             its_arm = arm_of[folder] if folder else arm("unknown", str(run.checkpoint))
             its_arm.checkpoint = str(run.checkpoint)
         if run.is_complete and run.top1:
-            data = run.config.get("data", {}).get("path")
-            its_arm.add_score(Task(run.kind, data, *run.images), run)
+            task = Task(run.kind, run.fields.get("data.path"), *run.images)
+            its_arm.add_score(task, run)
     name_arms(list(arms.values()))
     return list(arms.values())
 
@@ -157,10 +157,9 @@ def pretraining_flops(run: Run) -> float | None:
     """FLOPs of the steps that a run has taken; None if its model can't be built any more."""
     model = json.dumps(run.config["model"])
     try:
-        return run.config["optim"]["batch_size"] * sum(
-            float(stage.steps * _flops_per_image(model, stage.size)) for stage in run.stages
-        )
-    except (TypeError, ValueError):  # of another version
+        flops = sum(stage.steps * _flops_per_image(model, stage.size) for stage in run.stages)
+        return float(run.config["optim"]["batch_size"] * flops)
+    except (KeyError, TypeError, ValueError):  # of another version
         return None
 
 
@@ -192,7 +191,7 @@ def name_arms(arms: Sequence[Arm]) -> None:
     """
     own = [arm for arm in arms if arm.runs]
     for arm in arms:
-        arm.name = f"from {arm.checkpoint}"
+        arm.name = f"from {arm.checkpoint}, which is not among the folders"
     fields = differences([flatten(arm.runs[0].config) for arm in own])
     described = {id(arm): describe(part) for arm, part in zip(own, fields, strict=True)}
     schemes: tuple[Callable[[Arm], str], ...] = (
@@ -213,6 +212,6 @@ def _common(arm: Arm, text: Callable[[Run], str]) -> str:
     """What the runs of an arm are called without the number of the seed."""
     names = []
     for run in arm.runs:
-        seed = run.config["run"]["seed"]
+        seed = run.fields.get("run.seed", 0)
         names.append(re.sub(rf"[-_./]?(seed|s)?[-_]?{seed}$", "", text(run)))
-    return os.path.commonprefix(names).rstrip("-_./")
+    return os.path.commonprefix(names).rstrip("-_./")  # noqa: RUF071 (letters are meant)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .arms import Arm, Task, spread
 from .runs import Run
@@ -28,35 +28,55 @@ def style(index: int) -> tuple[str, str, str]:
 def accuracy_against_cost(arms: Sequence[Arm], tasks: Mapping[Task, str]) -> Figure | None:
     """A row per task: top-1 accuracy against FLOPs and against seconds of pretraining.
 
-    Means over the runs, with a standard deviation each way. Networks from scratch are lines. None
-    if no task has an arm whose cost is known.
+    Means over the runs, with a standard deviation each way. Networks from scratch are lines; in a
+    task without any others, points at the seconds of their own training. None if there is no cost.
     """
-    rows = [task for task in tasks if any(arm.seconds and task in arm.scores for arm in arms)]
+    pretrained = {task for arm in arms if arm.seconds for task in arm.scores}
+    scratch = {task for arm in arms if arm.kind == "scratch" for task in arm.scores}
+    rows = [task for task in tasks if task in pretrained | scratch]
     if not rows:
         return None
-    figure, axes = _grid(len(rows), "all" if len(rows) == 1 else "row")
+    unit, unit_name = flops_unit(arms)
+    figure, axes = _grid(len(rows), "row")
     for task, (left, right) in zip(rows, axes, strict=True):
         for index, arm in enumerate(arms):
             for variant in arm.scores.get(task, {}).values():
                 accuracy = spread([100 * run.top1[task.kind] for run in variant])
-                if arm.kind == "scratch":
+                if arm.kind == "scratch" and task in pretrained:
                     _level(left, index, arm.name, *accuracy)
                     _level(right, index, arm.name, *accuracy)
+                elif arm.kind == "scratch":
+                    seconds = [run.seconds for run in variant]
+                    _point(right, index, arm.name, spread(seconds), accuracy)
                 if arm.flops:
-                    _point(left, index, arm.name, spread(arm.flops), 1e15, accuracy)
+                    flops = spread([value / unit for value in arm.flops])
+                    _point(left, index, arm.name, flops, accuracy)
                 if arm.seconds:
-                    _point(right, index, arm.name, spread(arm.seconds), 1, accuracy)
+                    _point(right, index, arm.name, spread(arm.seconds), accuracy)
         left.set_title(tasks[task], fontsize=9, loc="left", parse_math=False)
         left.set_ylabel("top-1 accuracy, %")
+        left.set_xlabel(f"pretraining, {unit_name}")
+        is_own = task not in pretrained
+        right.set_xlabel("training, seconds" if is_own else "pretraining, seconds of training")
+        if is_own:
+            left.set_visible(False)
+            right.set_ylabel("top-1 accuracy, %")
+            right.tick_params(labelleft=True)
+            right.set_title(tasks[task], fontsize=9, loc="left", parse_math=False)
         for axis in (left, right):
-            axis.set_xlim(left=0)
-    axes[-1][0].set_xlabel("pretraining, PFLOPs")
-    axes[-1][1].set_xlabel("pretraining, seconds of training")
-    _legend(figure, axes)
+            axis.set_xlim(0, 1.1 * axis.get_xlim()[1])
+    _legend(figure, axes, arms)
     return figure
 
 
-def _grid(rows: int, sharey: str | bool) -> tuple[Figure, Any]:
+def flops_unit(arms: Sequence[Arm]) -> tuple[float, str]:
+    """The unit in which the dearest pretraining is a number above 1, in FLOPs, and its name."""
+    most = max((flops for arm in arms for flops in arm.flops), default=1e18)
+    units = ((1e21, "ZFLOPs"), (1e18, "EFLOPs"), (1e15, "PFLOPs"), (1e12, "TFLOPs"))
+    return next((unit for unit in units if most >= unit[0]), (1e9, "GFLOPs"))
+
+
+def _grid(rows: int, sharey: Literal["all", "row", "none"]) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 2.5 * rows + 0.6), layout="constrained")
@@ -68,18 +88,13 @@ def _grid(rows: int, sharey: str | bool) -> tuple[Figure, Any]:
 
 
 def _point(
-    axis: Any,
-    index: int,
-    name: str,
-    cost: tuple[float, float],
-    unit: float,
-    accuracy: tuple[float, float],
+    axis: Any, index: int, name: str, cost: tuple[float, float], accuracy: tuple[float, float]
 ) -> None:
     color, marker, _ = style(index)
     axis.errorbar(
-        cost[0] / unit,
+        cost[0],
         accuracy[0],
-        xerr=cost[1] / unit,
+        xerr=cost[1],
         yerr=accuracy[1],
         fmt=marker,
         color=color,
@@ -94,7 +109,7 @@ def _level(axis: Any, index: int, name: str, accuracy: float, deviation: float) 
     axis.axhspan(accuracy - deviation, accuracy + deviation, color=color, alpha=0.12, linewidth=0)
 
 
-def _legend(figure: Figure, axes: Any) -> None:
+def _legend(figure: Figure, axes: Any, arms: Sequence[Arm]) -> None:
     """Names below the panels, each once."""
     pairs = [axis.get_legend_handles_labels() for axis in axes.flat]
     entries = {
@@ -102,8 +117,9 @@ def _legend(figure: Figure, axes: Any) -> None:
         for handles, labels in pairs
         for handle, label in zip(handles, labels, strict=True)
     }
+    entries = {arm.name: entries[arm.name] for arm in arms if arm.name in entries}
     longest = max(map(len, entries), default=1)
-    figure.legend(
+    legend = figure.legend(
         list(entries.values()),
         list(entries),
         loc="outside lower center",
@@ -111,6 +127,8 @@ def _legend(figure: Figure, axes: Any) -> None:
         fontsize=8,
         frameon=False,
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def losses(arms: Sequence[Arm], groups: Mapping[str, Sequence[Run]]) -> Figure:
@@ -123,7 +141,7 @@ def losses(arms: Sequence[Arm], groups: Mapping[str, Sequence[Run]]) -> Figure:
             *(run for part in arm.scores.values() for r in part.values() for run in r),
         ]
     }
-    figure, axes = _grid(len(groups), False)
+    figure, axes = _grid(len(groups), "none")
     for (title, runs), (left, right) in zip(groups.items(), axes, strict=True):
         for run in runs:
             color, marker, dashes = style(index_of[run.folder])
@@ -132,14 +150,14 @@ def losses(arms: Sequence[Arm], groups: Mapping[str, Sequence[Run]]) -> Figure:
             left.plot([w.ended for w in run.windows], [w.loss for w in run.windows], **look)
             seconds, values = zip(*run.eval_losses, strict=True) if run.eval_losses else ((), ())
             right.plot(seconds, values, marker=marker, markersize=3, **look)
-        left.set_title(f"{title}: in training", fontsize=9, loc="left", parse_math=False)
-        right.set_title("held-out images, full size", fontsize=9, loc="left")
-        left.set_ylabel("loss")
+        left.set_title(title, fontsize=9, loc="left", parse_math=False)
+        left.set_ylabel("training loss")
+        right.set_ylabel("loss of held-out images")
         for axis in (left, right):
             axis.set_xlim(left=0)
     for axis in axes[-1]:
         axis.set_xlabel("seconds of training")
-    _legend(figure, axes)
+    _legend(figure, axes, arms)
     return figure
 
 
@@ -154,6 +172,7 @@ def timeline(arms: Sequence[tuple[str, Run]]) -> Figure:
         size: colormaps["cividis"](0.9 - 0.8 * i / max(1, len(sizes) - 1))
         for i, size in enumerate(sizes)
     }
+    entries = {arm.name: entries[arm.name] for arm in arms if arm.name in entries}
     longest = max(run.seconds for _, run in arms)
     figure = Figure(figsize=(WIDTH, 0.5 * len(arms) + 1), layout="constrained")
     axis = figure.subplots()

@@ -115,7 +115,9 @@ def draw(
     cells = [("input", images), *columns]
     num_rows, num_columns = len(images), len(cells)
     figure = Figure(
-        figsize=(1.15 * num_columns, 1.15 * num_rows + 3), layout="constrained", dpi=120
+        figsize=(1.15 * num_columns, 1.15 * num_rows + (3 if metrics else 0.3)),
+        layout="constrained",
+        dpi=120,
     )
     parts: Any = (
         figure.subfigures(2, 1, height_ratios=[1.15 * num_rows, 3]) if metrics else [figure]

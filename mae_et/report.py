@@ -18,9 +18,8 @@ import torch
 from . import charts, page
 from .arms import Arm, Task, describe, differences, group_into_arms, spread
 from .checks import check, first_line
-from .cli import LineParser, RunStoppedError
+from .cli import LineParser
 from .page import Cell, figure, paragraph, table
-from .plain import flatten
 from .reconstruct import picture
 from .runs import Run, find_runs
 
@@ -71,7 +70,7 @@ def build(
         ("Loss against time", loss_section(arms, tasks)),
         ("Stages", stage_section(arms)),
         ("Reconstructions", reconstructions(arms) if with_reconstructions else ""),
-        ("Configurations", configurations(arms)),
+        ("Configurations", configurations(arms, tasks)),
         ("Facts", facts(runs, skipped, command)),
     ]
     return page.document(title, [(heading, body) for heading, body in sections if body])
@@ -91,20 +90,21 @@ def name_tasks(arms: Sequence[Arm]) -> dict[Task, str]:
             name += " while pretraining"
         elif task.train_images is not None:
             name += f", {task.train_images:,} labels"
-        several = len(sources) > 1 and task.data
-        names[task] = f"{name}, {task.data}" if several else name
+        source = "/".join((task.data or "").split("/")[-2:]) if len(sources) > 1 else ""
+        names[task] = f"{name}, {source}" if source else name
     return names
 
 
 def arms_section(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
     """The table of arms."""
-    header = ["arm", "runs", "pretraining, PFLOPs", "pretraining, s", "eval loss"]
-    rows = []
+    unit, unit_name = charts.flops_unit(arms)
+    header = ["arm", "runs", f"pretraining, {unit_name}", "pretraining, s", "held-out loss"]
+    rows: list[list[str | Cell]] = []
     for index, arm in enumerate(arms):
         unfinished = len(arm.runs) - len(arm.complete)
         count = f"{len(arm.complete)}" + (f" + {unfinished} unfinished" if unfinished else "")
         costs = [
-            mean_and_deviation([flops / 1e15 for flops in arm.flops], "{:.4g}"),
+            mean_and_deviation([flops / unit for flops in arm.flops], "{:.4g}"),
             mean_and_deviation(arm.seconds, "{:.4g}"),
         ]
         if arm.kind == "scratch":
@@ -145,7 +145,7 @@ def mean_and_deviation(values: Sequence[float], form: str) -> str:
 
 def target_of(run: Run) -> str:
     """What a pretraining run predicts."""
-    return str(run.config["model"]["target"])
+    return str(run.fields.get("model.target"))
 
 
 def cost_section(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
@@ -160,7 +160,7 @@ def cost_section(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
 
 
 def loss_section(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
-    """The losses of all runs that trained, also of unfinished ones."""
+    """The losses of the runs that trained, also of unfinished pretraining."""
     groups: dict[str, list[Run]] = {}
     for arm in arms:
         for run in arm.runs if arm.is_pretrained else ():
@@ -217,7 +217,7 @@ def reconstructions(arms: Sequence[Arm]) -> str:
         caption = f"{arm.name}: {run.folder.name}, target {target_of(run)}"
         try:
             drawn = picture(run.folder, num_images=4, with_losses=False)
-        except (ValueError, OSError, RunStoppedError) as error:
+        except Exception as error:  # whatever is wrong with a run, the others have their page
             parts.append(paragraph(f"{caption}: not drawn, {first_line(error)}"))
         else:
             parts.append(figure(drawn, caption, kind="png") + paragraph(caption))
@@ -231,16 +231,25 @@ def reconstructions(arms: Sequence[Arm]) -> str:
     return "".join(parts)
 
 
-def configurations(arms: Sequence[Arm]) -> str:
-    """The fields in which arms differ, those of pretraining and those from scratch."""
-    tables = []
-    for kind in ("pretraining", "scratch"):
-        own = [arm for arm in arms if arm.kind == kind]
-        fields = differences([flatten(arm.runs[0].config) for arm in own])
+def configurations(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
+    """The fields in which pretraining arms differ, and those in which the runs of a task do."""
+    compared = {"pretraining": [(arm.name, arm.runs[0]) for arm in arms if arm.is_pretrained]}
+    for task, title in tasks.items():
+        scored = [(arm.name, arm.scores.get(task, {}).values()) for arm in arms]
+        compared[title] = [(name, runs[0]) for name, variants in scored for runs in variants]
+    parts = []
+    for title, entries in compared.items():
+        kept = [
+            {name: value for name, value in run.fields.items() if name != "checkpoint"}
+            if run.kind != "pretraining"
+            else run.fields
+            for _, run in entries
+        ]
+        fields = differences(kept)
         if fields and fields[0]:
             rows = [[name, *(str(part[name]) for part in fields)] for name in fields[0]]
-            tables.append(table(["field", *(arm.name for arm in own)], rows))
-    return "".join(tables)
+            parts.append(table([title, *(name for name, _ in entries)], rows))
+    return "".join(parts)
 
 
 def facts(runs: Sequence[Run], skipped: Sequence[tuple[Path, str]], command: str) -> str:

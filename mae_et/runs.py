@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from .checks import check
 from .plain import flatten
-from .runfolder import read_config, read_metrics, top1_history
+from .runfolder import read_config, read_metrics
 
 Kind = Literal["pretraining", "fine-tuned", "linear", "knn"]
 
@@ -56,7 +56,7 @@ class Run:
     Args:
         folder: absolute.
         kind: of run.
-        config: nested, as in config.yaml; a probe has none.
+        config: nested, as in config.yaml; of a probe, what its scores tell of it.
         is_complete: whether it has handed on what it learned.
         checkpoint: the weights it started from; None for new ones.
         top1: accuracies in [0, 1] by what they are of; of evaluations, the last: the best was
@@ -70,7 +70,7 @@ class Run:
     config: dict[str, Any]
     is_complete: bool
     checkpoint: str | None
-    top1: dict[str, float]
+    top1: dict[Kind, float]
     images: tuple[int | None, int | None]
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
@@ -176,10 +176,9 @@ def _read(folder: Path) -> Iterator[Run]:
         kind: Kind = "pretraining" if "decoder_dim" in model else "fine-tuned"
         result = "encoder" if kind == "pretraining" else "last"
         last = {name: value for line in metrics for name, value in line.items()}
-        if kind == "pretraining":
-            top1 = {probe: last[f"{probe}_top1"] for probe in PROBES if f"{probe}_top1" in last}
-        else:
-            top1 = {kind: score for score in top1_history(folder)[-1:]}
+        names = {probe: f"{probe}_top1" for probe in PROBES}
+        if kind == "fine-tuned":
+            names = {kind: "top1"}
         images = config.get("images", {})
         run = Run(
             folder=folder,
@@ -187,7 +186,7 @@ def _read(folder: Path) -> Iterator[Run]:
             config=config,
             is_complete=bool(metrics) and (folder / result).is_dir(),
             checkpoint=config.get("checkpoint"),
-            top1=top1,
+            top1={what: last[name] for what, name in names.items() if name in last},
             images=(images.get("train"), images.get("eval")),
             metrics=metrics,
         )
@@ -200,7 +199,7 @@ def _read(folder: Path) -> Iterator[Run]:
             yield Run(
                 folder=folder,
                 kind=kind,
-                config={},
+                config={name: scores[name] for name in ("k", "temperature") if name in scores},
                 is_complete=True,
                 checkpoint=scores["checkpoint"],
                 top1={kind: scores["top1"]},
