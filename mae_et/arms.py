@@ -16,7 +16,6 @@ import torch
 
 from .flops import training_flops
 from .model import MaskedAutoencoder
-from .plain import flatten
 from .runs import Kind, Run
 
 SEEDS_AND_FOLDERS = frozenset({"run.seed", "data.label_seed", "run.output_dir"})
@@ -117,9 +116,8 @@ def group_into_arms(runs: Sequence[Run]) -> list[Arm]:
 
 
 def settings(run: Run) -> str:
-    """The configuration without seeds, folders and checkpoint, as JSON."""
-    left_out = SEEDS_AND_FOLDERS | ({"checkpoint"} if run.kind != "pretraining" else set())
-    fields = {name: value for name, value in run.fields.items() if name not in left_out}
+    """The configuration without seeds and folders, as JSON."""
+    fields = {name: run.fields[name] for name in run.fields.keys() - SEEDS_AND_FOLDERS}
     return json.dumps(fields, sort_keys=True, default=str)
 
 
@@ -192,7 +190,7 @@ def name_arms(arms: Sequence[Arm]) -> None:
     own = [arm for arm in arms if arm.runs]
     for arm in arms:
         arm.name = f"from {arm.checkpoint}, which is not among the folders"
-    fields = differences([flatten(arm.runs[0].config) for arm in own])
+    fields = differences([arm.runs[0].fields for arm in own])
     described = {id(arm): describe(part) for arm, part in zip(own, fields, strict=True)}
     schemes: tuple[Callable[[Arm], str], ...] = (
         lambda arm: _common(arm, lambda run: run.folder.name),

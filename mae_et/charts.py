@@ -172,7 +172,6 @@ def timeline(arms: Sequence[tuple[str, Run]]) -> Figure:
         size: colormaps["cividis"](0.9 - 0.8 * i / max(1, len(sizes) - 1))
         for i, size in enumerate(sizes)
     }
-    entries = {arm.name: entries[arm.name] for arm in arms if arm.name in entries}
     longest = max(run.seconds for _, run in arms)
     figure = Figure(figsize=(WIDTH, 0.5 * len(arms) + 1), layout="constrained")
     axis = figure.subplots()

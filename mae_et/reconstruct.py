@@ -235,9 +235,8 @@ def picture(
     run = checkpoint.parent.parent if checkpoint.name.startswith("step_") else checkpoint
     config = read_config(run) if run.is_dir() else {}
     source, metrics = config.get("data", {}), read_metrics(run) if run.is_dir() else []
-    if path:
-        source = source | {"path": path, "sources": [], "streaming": False}
-    source = {"eval_images": num_images, **source}
+    own = {"path": path, "sources": [], "streaming": False} if path else {}
+    source = {"eval_images": num_images, **source, **own}
     seeds = config.get("run", {}).get("seed", 0), seed
     images, noise = _load(model, source, split, num_images, *seeds)
 

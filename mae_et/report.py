@@ -239,13 +239,7 @@ def configurations(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
         compared[title] = [(name, runs[0]) for name, variants in scored for runs in variants]
     parts = []
     for title, entries in compared.items():
-        kept = [
-            {name: value for name, value in run.fields.items() if name != "checkpoint"}
-            if run.kind != "pretraining"
-            else run.fields
-            for _, run in entries
-        ]
-        fields = differences(kept)
+        fields = differences([run.fields for _, run in entries])
         if fields and fields[0]:
             rows = [[name, *(str(part[name]) for part in fields)] for name in fields[0]]
             parts.append(table([title, *(name for name, _ in entries)], rows))

@@ -76,8 +76,11 @@ class Run:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """The configuration by dotted names."""
-        return flatten(self.config)
+        """The configuration by dotted names, without the pretraining that others start from."""
+        fields = flatten(self.config)
+        if self.kind != "pretraining":
+            fields.pop("checkpoint", None)
+        return fields
 
     @cached_property
     def windows(self) -> list[Window]:
