@@ -124,8 +124,8 @@ def settings(run: Run) -> str:
 def pretraining_folder(run: Run, known: Mapping[Path, object]) -> Path | None:
     """The run that a checkpoint belongs to, of those known; None if it is none of them.
 
-    If the checkpoint is gone, the tree may have been moved: then a run counts that lies at the end
-    of the checkpoint's path, as seen from a folder above the run.
+    If the checkpoint is gone, the tree may have been moved: then it is the run of the same path
+    from a folder that is above both.
     """
     checkpoint = Path(str(run.checkpoint))
     for folder in (checkpoint, *checkpoint.parents):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,7 +48,7 @@ def accuracy_against_cost(arms: Sequence[Arm], tasks: Mapping[Task, str]) -> Fig
                     _level(right, index, arm.name, *accuracy)
                 elif arm.kind == "scratch":
                     seconds = [run.seconds for run in variant]
-                    _point(right, index, arm.name, spread(seconds), accuracy)
+                    _point(left, index, arm.name, spread(seconds), accuracy)
                 if arm.flops:
                     flops = spread([value / unit for value in arm.flops])
                     _point(left, index, arm.name, flops, accuracy)
@@ -55,14 +56,9 @@ def accuracy_against_cost(arms: Sequence[Arm], tasks: Mapping[Task, str]) -> Fig
                     _point(right, index, arm.name, spread(arm.seconds), accuracy)
         left.set_title(tasks[task], fontsize=9, loc="left", parse_math=False)
         left.set_ylabel("top-1 accuracy, %")
-        left.set_xlabel(f"pretraining, {unit_name}")
-        is_own = task not in pretrained
-        right.set_xlabel("training, seconds" if is_own else "pretraining, seconds of training")
-        if is_own:
-            left.set_visible(False)
-            right.set_ylabel("top-1 accuracy, %")
-            right.tick_params(labelleft=True)
-            right.set_title(tasks[task], fontsize=9, loc="left", parse_math=False)
+        left.set_xlabel(f"pretraining, {unit_name}" if task in pretrained else "training, seconds")
+        right.set_xlabel("pretraining, seconds of training")
+        right.set_visible(task in pretrained)
         for axis in (left, right):
             axis.set_xlim(0, 1.1 * axis.get_xlim()[1])
     _legend(figure, axes, arms)
@@ -79,7 +75,7 @@ def flops_unit(arms: Sequence[Arm]) -> tuple[float, str]:
 def _grid(rows: int, sharey: Literal["all", "row", "none"]) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, 2.5 * rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.5 * rows), layout="constrained")
     axes = figure.subplots(rows, 2, squeeze=False, sharey=sharey)
     for axis in axes.flat:
         axis.grid(alpha=0.3)
@@ -119,11 +115,13 @@ def _legend(figure: Figure, axes: Any, arms: Sequence[Arm]) -> None:
     }
     entries = {arm.name: entries[arm.name] for arm in arms if arm.name in entries}
     longest = max(map(len, entries), default=1)
+    columns = max(1, min(4, 110 // (longest + 8)))
+    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(entries) / columns))
     legend = figure.legend(
         list(entries.values()),
         list(entries),
         loc="outside lower center",
-        ncols=max(1, min(4, 110 // (longest + 8))),
+        ncols=columns,
         fontsize=8,
         frameon=False,
     )
