@@ -209,13 +209,13 @@ def picture(
     seed: int = 0,
     with_losses: bool = True,
 ) -> Figure:
-    """What a checkpoint sees and reconstructs, a row per image, and the loss of its run.
+    """What a checkpoint sees and reconstructs, and the loss of its run.
 
     Args:
         checkpoint: see `load_mae_checkpoint`.
         path: of the images, as in data.path; None for those of the run.
         split: of the images; None for the held-out ones.
-        sizes: input sizes, in pixels; None for those of the run.
+        sizes: in pixels; None for those of the run.
         num_images: rows.
         channels: one, or three as RGB; None for the first.
         seed: chooses images and masks.

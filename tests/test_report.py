@@ -204,6 +204,7 @@ class Page(HTMLParser):
         self.rows: list[list[str]] = []
         self.pictures: list[str] = []
         self.fetched: list[str] = []
+        self.is_cell = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -211,11 +212,15 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in ("td", "th"):
             self.rows[-1].append("")
+            self.is_cell = True
         source = dict(attributes).get("src") or dict(attributes).get("href") or ""
         (self.pictures if source.startswith("data:image/") else self.fetched).append(source)
 
+    def handle_endtag(self, tag: str) -> None:
+        self.is_cell = self.is_cell and tag not in ("td", "th")
+
     def handle_data(self, data: str) -> None:
-        if self.rows and self.rows[-1]:
+        if self.is_cell:
             self.rows[-1][-1] += data
 
 
@@ -228,7 +233,7 @@ def test_page_of_broken_and_unfinished_runs(
         (study / name).mkdir()
         (study / name / "config.yaml").write_text(text)
     pretraining(study / "no_numbers", 0, lines((5, 8, 0, 1.0)))
-    (study / "<b>empty</b>").mkdir()
+    (study / "<b>empty").mkdir()
     out = study / "page.html"
     arguments = ["report", str(study), f"--out={out}", "--title=<i>A & B</i>"]
     assert main([*arguments, "--no_reconstructions"]) == 0
@@ -249,13 +254,13 @@ def test_page_of_broken_and_unfinished_runs(
     ]
     assert cells["scratch"] == ["2", "0", "0", "–", "55.00 ± 7.07 (2)", ""]
     listed = {(Path(row[1].partition(":")[0]).name, row[0]) for row in page.rows if len(row) == 2}
-    skipped = {(name, "skipped") for name in (*broken, "no_numbers", "b>")}
+    skipped = {(name, "skipped") for name in (*broken, "no_numbers", "<b>empty")}
     assert {*skipped, ("long_2", "unfinished")} <= listed
 
 
 def test_page_of_real_runs(clothes: str, finished: Path, tmp_path: Path) -> None:
     tuned, out = tmp_path / "tuned", tmp_path / "page.html"
-    options = {"checkpoint": finished / "encoder", "optim__epochs": 1}
+    options = {"checkpoint": finished / "encoder", "optim__epochs": 1, "optim__warmup_epochs": 0}
     assert finetune_main(tiny_finetune(clothes, tuned, **options)) == 0
     assert main(["report", str(finished), str(tuned), f"--out={out}"]) == 0
     page = Page(out.read_text())
