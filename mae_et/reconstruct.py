@@ -252,10 +252,8 @@ def picture(
     columns = []
     for size in sizes or _sizes(model, metrics):
         low_frequency, masked, *maps = reconstruct(model, normalized, size, noise, nyquist)
-        columns += [
-            (f"low freq. {size}", shown(low_frequency)),
-            (f"masked {size}", shown(masked)),
-        ]
+        columns.append((f"low freq. {size}", shown(low_frequency)))
+        columns.append((f"masked {size}", shown(masked)))
         if model.target_name == "hog":
             reconstructed, target = (glyphs(histograms, model.in_chans) for histograms in maps)
             columns += [(f"reconstr. {size}", reconstructed), (f"HOG {size}", target)]

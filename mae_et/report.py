@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from . import charts, page
-from .arms import Arm, Task, describe, differences, group_into_arms, spread
+from .arms import Arm, Task, describe, differences, group_into_arms, pretraining_flops, spread
 from .checks import check, first_line
 from .cli import LineParser
 from .page import Cell, figure, paragraph, table
@@ -265,6 +265,11 @@ def facts(runs: Sequence[Run], skipped: Sequence[tuple[Path, str]], command: str
         ["unfinished", f"{run.folder}: {sum(w.steps for w in run.windows)} steps so far"]
         for run in runs
         if not run.is_complete
+    ]
+    rows += [
+        ["FLOPs unknown", f"{run.folder}: its model can't be built as its configuration says"]
+        for run in runs
+        if run.kind == "pretraining" and pretraining_flops(run) is None
     ]
     rows += [["skipped", f"{folder}: {reason}"] for folder, reason in skipped]
     return table(["", ""], rows)

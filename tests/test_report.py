@@ -304,3 +304,8 @@ def test_a_model_of_another_version_has_no_flops(tmp_path: Path) -> None:
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     (arm,) = arms_of(run).values()
     assert (arm.flops, arm.seconds) == ([], [1.0])
+    out = tmp_path / "page.html"
+    assert main(["report", str(run), f"--out={out}"]) == 0
+    rows = {row[0]: row[1:] for row in reversed(Page(out.read_text()).rows)}
+    assert rows["run"][:3] == ["1", "–", "1 (1)"]
+    assert rows["FLOPs unknown"][0].startswith(f"{run}: ")
