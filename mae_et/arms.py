@@ -189,7 +189,7 @@ def name_arms(arms: Sequence[Arm]) -> None:
     """
     own = [arm for arm in arms if arm.runs]
     for arm in arms:
-        arm.name = f"from {arm.checkpoint}, which is not among the folders"
+        arm.name = f"from {arm.checkpoint} (its pretraining is not given)"
     fields = differences([arm.runs[0].fields for arm in own])
     described = {id(arm): describe(part) for arm, part in zip(own, fields, strict=True)}
     schemes: tuple[Callable[[Arm], str], ...] = (

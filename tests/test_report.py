@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean, stdev
@@ -15,8 +16,8 @@ from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
 from mae_et.arms import Arm, group_into_arms, spread
 from mae_et.charts import accuracy_against_cost, style
-from mae_et.report import mean_and_deviation, name_tasks
 from mae_et.runs import find_runs
+from mae_et.sections import mean_and_deviation, name_tasks
 
 from .conftest import tiny, tiny_finetune
 
@@ -176,7 +177,7 @@ def test_a_moved_tree_keeps_its_links(study: Path, tmp_path: Path) -> None:
     assert sum(map(len, arms_of(moved)["long"].scores.values())) == 2
     unknown = arms_of(moved / "tuned_long_0")
     checkpoint = study / "long_0" / "encoder"
-    assert list(unknown) == [f"from {checkpoint}, which is not among the folders"]
+    assert list(unknown) == [f"from {checkpoint} (its pretraining is not given)"]
 
 
 def test_chart_shows_means_and_deviations(study: Path) -> None:
@@ -309,3 +310,12 @@ def test_a_model_of_another_version_has_no_flops(tmp_path: Path) -> None:
     rows = {row[0]: row[1:] for row in reversed(Page(out.read_text()).rows)}
     assert rows["run"][:3] == ["1", "–", "1 (1)"]
     assert rows["FLOPs unknown"][0].startswith(f"{run}: ")
+
+
+def test_without_matplotlib(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # its import fails
+    assert main(["report", str(study), f"--out={study / 'page.html'}"]) == 2
+    message = "error: report needs matplotlib: pip install 'mae-et[report]'\n"
+    assert capsys.readouterr().err == message
