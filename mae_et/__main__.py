@@ -15,6 +15,7 @@ commands:
   plan         what a run will cost:           --config RECIPE [--measure]
   search       the input sizes of its stages:  --config RECIPE --method greedy|sequential
   reconstruct  draw what a run reconstructs:   --checkpoint RUN --data.path PATH --out PNG
+  report       runs on one page of HTML:       RUN … [--out report.html]
   export       to timm, transformers or onnx:  --checkpoint RUN --format FORMAT --out DIR
   stats        channel means and deviations:   --data.path PATH [--in_chans 1]
   recipes      list the recipes
@@ -66,6 +67,12 @@ def _reconstruct(arguments: Sequence[str]) -> None:
     reconstruct(arguments)
 
 
+def _report(arguments: Sequence[str]) -> None:
+    from .report import main as report
+
+    report(arguments)
+
+
 def _export(arguments: Sequence[str]) -> None:
     from .export import main as export
 
@@ -89,6 +96,7 @@ COMMANDS = {
     "plan": _plan,
     "search": _search,
     "reconstruct": _reconstruct,
+    "report": _report,
     "export": _export,
     "stats": _stats,
     "recipes": _recipes,

@@ -115,7 +115,9 @@ def draw(
     cells = [("input", images), *columns]
     num_rows, num_columns = len(images), len(cells)
     figure = Figure(
-        figsize=(1.15 * num_columns, 1.15 * num_rows + 3), layout="constrained", dpi=120
+        figsize=(1.15 * num_columns, 1.15 * num_rows + (3 if metrics else 0.3)),
+        layout="constrained",
+        dpi=120,
     )
     parts: Any = (
         figure.subfigures(2, 1, height_ratios=[1.15 * num_rows, 3]) if metrics else [figure]
@@ -188,9 +190,42 @@ def main(arguments: Sequence[str]) -> None:
     except ImportError as error:
         raise ValueError("reconstruct needs matplotlib: pip install matplotlib") from error
 
-    checkpoint = Path(options.checkpoint)
+    path, split = options["data.path"], options["data.split"]
+    rest = {name: options[name] for name in ("sizes", "num_images", "channels", "seed")}
+    figure = picture(Path(options.checkpoint), path=path, split=split, **rest)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+    print(f"picture: {options.out}")
+
+
+def picture(
+    checkpoint: Path,
+    *,
+    path: str | None = None,
+    split: str | None = None,
+    sizes: Sequence[Size] | None = None,
+    num_images: int = 6,
+    channels: Sequence[int] | None = None,
+    seed: int = 0,
+    with_losses: bool = True,
+) -> Figure:
+    """What a checkpoint sees and reconstructs, and the loss of its run.
+
+    Args:
+        checkpoint: see `load_mae_checkpoint`.
+        path: of the images, as in data.path; None for those of the run.
+        split: of the images; None for the held-out ones.
+        sizes: in pixels; None for those of the run.
+        num_images: rows.
+        channels: one, or three as RGB; None for the first.
+        seed: chooses images and masks.
+        with_losses: whether the loss of the run is drawn.
+
+    Raises:
+        ValueError: the checkpoint or the data is missing, or a channel or a size does not exist.
+    """
     model = load_mae_checkpoint(checkpoint).eval()
-    channels = options.channels or ([0] if model.in_chans < 3 else [0, 1, 2])
+    channels = channels or ([0] if model.in_chans < 3 else [0, 1, 2])
     check(
         len(channels) in (1, 3) and all(0 <= channel < model.in_chans for channel in channels),
         "--channels",
@@ -200,7 +235,10 @@ def main(arguments: Sequence[str]) -> None:
     run = checkpoint.parent.parent if checkpoint.name.startswith("step_") else checkpoint
     config = read_config(run) if run.is_dir() else {}
     source, metrics = config.get("data", {}), read_metrics(run) if run.is_dir() else []
-    images, noise = _load(model, source, config.get("run", {}).get("seed", 0), options)
+    own = {"path": path, "sources": [], "streaming": False} if path else {}
+    source = {"eval_images": num_images, **source, **own}
+    seeds = config.get("run", {}).get("seed", 0), seed
+    images, noise = _load(model, source, split, num_images, *seeds)
 
     mean = data.channel_statistics(source.get("mean", IMAGENET_MEAN))
     std = data.channel_statistics(source.get("std", IMAGENET_STD))
@@ -212,44 +250,41 @@ def main(arguments: Sequence[str]) -> None:
 
     nyquist = config.get("curriculum", {}).get("nyquist", "paper")
     columns = []
-    for size in options.sizes or _sizes(model, metrics):
+    for size in sizes or _sizes(model, metrics):
         low_frequency, masked, *maps = reconstruct(model, normalized, size, noise, nyquist)
-        columns += [
-            (f"low freq. {size}", shown(low_frequency)),
-            (f"masked {size}", shown(masked)),
-        ]
+        columns.append((f"low freq. {size}", shown(low_frequency)))
+        columns.append((f"masked {size}", shown(masked)))
         if model.target_name == "hog":
             reconstructed, target = (glyphs(histograms, model.in_chans) for histograms in maps)
             columns += [(f"reconstr. {size}", reconstructed), (f"HOG {size}", target)]
         else:
             columns.append((f"reconstr. {size}", shown(maps[0])))
-    figure = draw(shown(normalized), columns, metrics)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-    print(f"picture: {options.out}")
+    return draw(shown(normalized), columns, metrics if with_losses else ())
 
 
 def _load(
-    model: MaskedAutoencoder, source: dict[str, Any], run_seed: int, options: Any
+    model: MaskedAutoencoder,
+    source: dict[str, Any],
+    split: str | None,
+    num_images: int,
+    run_seed: int,
+    seed: int,
 ) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) and noise (N, L): of the run's held-out images, or of a split."""
-    known = {"eval_images": options.num_images, **source}
-    known = {name: known[name] for name in known.keys() & DataConfig.__annotations__.keys()}
+    known = {name: source[name] for name in source.keys() & DataConfig.__annotations__.keys()}
     known["sources"] = [SourceConfig(**part) for part in known.get("sources", ())]
-    if options["data.path"]:
-        known |= {"path": options["data.path"], "sources": [], "streaming": False}
     path = known.get("path")
     if path is None and not known["sources"]:
         raise ValueError("data.path must be given, since the checkpoint names no data")
     images: data.Images
-    if options["data.split"] and path is not None:
-        rows = data.take_split(data.load_splits(path), options["data.split"], "data.split")
+    if split and path is not None:
+        rows = data.take_split(data.load_splits(path), split, "data.split")
         images = data.ImageTable(rows, known.get("image_column"), model.in_chans)
     else:
         _, images = data.open_images(DataConfig(**known), model.in_chans, run_seed)
     transform = data.EvalTransform(as_pair(model.full_size), model.num_patches)
-    stream = data.SampleStream(images, transform, options.seed)  # shuffled by --seed
-    batch = data.collate([stream[number] for number in range(min(options.num_images, len(stream)))])
+    stream = data.SampleStream(images, transform, seed)  # shuffled by --seed
+    batch = data.collate([stream[number] for number in range(min(num_images, len(stream)))])
     return batch["image"], batch["noise"]
 
 

@@ -1,0 +1,100 @@
+"""``python -m mae_et report``: what any set of runs cost and scored, on one page of HTML.
+
+The page needs no other file and no network. Costs are those of pretraining; seconds are of training
+alone, as the runs measured them, without evaluations and checkpoints.
+"""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from . import sections
+from .arms import group_into_arms, pretraining_flops
+from .checks import check
+from .cli import LineParser
+from .page import document, table
+from .runs import Run, find_runs
+
+VERSIONS = ("torch", "timm", "accelerate", "datasets")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command ``mae_et report``.
+
+    Raises:
+        ValueError: a folder holds no runs or does not exist, or matplotlib is missing.
+    """
+    parser = LineParser(prog="mae_et report", description=__doc__)
+    parser.add_argument("runs", type=str, nargs="+", help="run folders, or folders that hold them")
+    parser.add_argument("--out", type=str, default="report.html", help="the page")
+    parser.add_argument("--title", type=str, default="Runs", help="its heading")
+    parser.add_argument(
+        "--no_reconstructions", action="store_true", help="open no images and no checkpoints"
+    )
+    options = parser.parse_args(list(arguments))
+    out = Path(options.out)
+    ok = out.suffix == ".html" and out.parent.is_dir() and not out.is_dir()
+    check(ok, "--out", options.out, "an .html file in a folder that exists")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ValueError("report needs matplotlib: pip install 'mae-et[report]'") from error
+    runs, skipped = find_runs(options.runs)
+    command = shlex.join(["python", "-m", "mae_et", "report", *arguments])
+    text = build(runs, skipped, options.title, command, not options.no_reconstructions)
+    out.write_text(text, encoding="utf-8")
+    print(f"report: {options.out}")
+
+
+def build(
+    runs: Sequence[Run],
+    skipped: Sequence[tuple[Path, str]],
+    title: str,
+    command: str,
+    with_reconstructions: bool,
+) -> str:
+    """The page of runs; `skipped` are folders and why they are none."""
+    arms = group_into_arms(runs)
+    tasks = sections.name_tasks(arms)
+    parts = [
+        ("Arms", sections.arm_table(arms, tasks)),
+        ("Accuracy against cost", sections.costs(arms, tasks)),
+        ("Loss against time", sections.losses(arms, tasks)),
+        ("Stages", sections.stages(arms)),
+        ("Reconstructions", sections.reconstructions(arms) if with_reconstructions else ""),
+        ("Configurations", sections.configurations(arms, tasks)),
+        ("Facts", facts(runs, skipped, command)),
+    ]
+    return document(title, [(heading, body) for heading, body in parts if body])
+
+
+def facts(runs: Sequence[Run], skipped: Sequence[tuple[Path, str]], command: str) -> str:
+    """When and with what the page was made, and what is not on it."""
+    times = sorted(line["time"] for run in runs for line in run.metrics if "time" in line)
+    days = [f"{datetime.fromtimestamp(time):%Y-%m-%d}" for time in times[:1] + times[-1:]]
+    rows = [
+        ["made", f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"],
+        ["command", command],
+        ["versions, of this page", ", ".join(f"{name} {version(name)}" for name in VERSIONS)],
+        ["machine, of this page", f"{platform.machine()}, {torch.get_num_threads()} CPU threads"],
+        ["runs", f"{len(runs)}, of {' to '.join(dict.fromkeys(days)) or 'unknown date'}"],
+    ]
+    rows += [
+        ["unfinished", f"{run.folder}: {sum(w.steps for w in run.windows)} steps so far"]
+        for run in runs
+        if not run.is_complete
+    ]
+    rows += [
+        ["FLOPs unknown", f"{run.folder}: its model can't be built as its configuration says"]
+        for run in runs
+        if run.kind == "pretraining" and pretraining_flops(run) is None
+    ]
+    rows += [["skipped", f"{folder}: {reason}"] for folder, reason in skipped]
+    return table(["", ""], rows)
