@@ -151,7 +151,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and results.json")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--config", help="recipe in place of the small model on Fashion-MNIST")
-    parser.add_argument("--minutes", type=float, help="of EfficientTrain's steps: sets optim.epochs")
+    parser.add_argument(
+        "--minutes", type=float, help="of EfficientTrain's steps: sets optim.epochs"
+    )
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", choices=["cpu"], help="else the one that accelerate chooses")
     parser.add_argument("overrides", nargs="*", help="fields of the run, after --")
