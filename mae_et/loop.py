@@ -17,6 +17,7 @@ from tqdm import tqdm
 from . import data
 from .checkpoint import load_checkpoint, save_checkpoint, save_unwrapped
 from .cli import RunInterruptedError, RunStoppedError
+from .compiling import compile_in_place, num_graphs
 from .config import OptimConfig, RunConfig
 from .curriculum import Curriculum
 from .interrupt import Interrupt
@@ -73,8 +74,7 @@ class Trainer(ABC):
         self.downsample = config.data.downsample
         self.waiting, self.is_advised = StageWait(), False
         if config.run.compile:
-            model.compile(dynamic=False)  # in place: the state dict keeps its keys
-            torch._dynamo.config.recompile_limit = 64  # a graph per input size and batch shape
+            compile_in_place(model)
         save_unwrapped(accelerator)
         self.model: nn.Module
         self.optimizer: AcceleratedOptimizer
@@ -221,6 +221,8 @@ def train(
                 epoch = done * batch_size / len(train_images)
                 metrics = {"epoch": epoch, "size": stage.size, "lr": trainer.learning_rate(step)}
                 metrics |= meter.read() | {"bad_images": bad_images.check()}
+                if config.run.compile:
+                    metrics["graphs"] = num_graphs()
                 run.write_metrics(metrics, done)
                 trainer.on_window(metrics)
                 bar.set_postfix_str(describe(metrics))

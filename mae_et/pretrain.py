@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from . import data
 from .checkpoint import latest_checkpoint, save_state_beside
 from .cli import Resume
+from .compiling import uncompiled
 from .config import PretrainConfig
 from .curriculum import Curriculum, Size, as_pair, chunks_per_micro_batch, num_training_steps
 from .features import ProbeImages, load_probe_images
@@ -177,7 +178,7 @@ class Pretrainer(Trainer):
         total = torch.zeros(2, device=self.accelerator.device)
         for chunk in chunks:
             batch = data.join([chunk], self.accelerator.device)
-            with self.accelerator.autocast():
+            with self.accelerator.autocast(), uncompiled():
                 loss = self.loss(model, batch["image"], batch["noise"], self.schedule.full_size)
             count = loss.new_tensor(len(batch["image"]))
             total += torch.stack([loss * count, count])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,11 @@ def run(module: str, folder: Path, *arguments: str, **fields: object) -> None:
 
 
 def facts() -> dict[str, Any]:
-    """Versions and machine, for a results file."""
+    """Versions, machine, date and command, for a results file."""
     return {
+        "date": date.today().isoformat(),
+        "command": shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "versions": {"torch": torch.__version__, "timm": timm.__version__},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

@@ -9,12 +9,15 @@ machine mean little: quote the ratios.
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from _runs import facts
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -47,6 +50,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help="the numbers as JSON")
     options = parser.parse_args()
     print(
         f"torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads, "
@@ -56,6 +60,7 @@ def main() -> None:
         f"{'crop':>12} {'ms/image':>9} {'fft ÷ crop':>11} {'crop ÷ bicubic':>15} {'max error':>10}"
     )
     functions = {"crop": low_frequency_crop, "fft": fft_crop, "bicubic": bicubic}
+    rows = []
     for full, size in [(224, 192), (224, 160), (224, 96), (28, 20)]:
         images = torch.randn(options.batch, 3, full, full, device=options.device)
         error = (low_frequency_crop(images, size) - fft_crop(images.double(), size)).abs().max()
@@ -71,11 +76,16 @@ def main() -> None:
         bicubic_ratio = statistics.median(
             c / b for c, b in zip(times["crop"], times["bicubic"], strict=True)
         )
+        row = {"full": full, "size": size, "fft ÷ crop": fft_ratio, "crop ÷ bicubic": bicubic_ratio}
+        rows.append(row | {"seconds": times, "max error": error.item()})
         milliseconds = 1e3 * statistics.median(times["crop"]) / options.batch
         print(
             f"{f'{full} -> {size}':>12} {milliseconds:>9.3f} {fft_ratio:>11.2f} "
             f"{bicubic_ratio:>15.2f} {error.item():>10.1e}"
         )
+    if options.out:
+        setting = {**facts(), "device": options.device, "batch": options.batch}
+        options.out.write_text(json.dumps({**setting, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -88,13 +88,26 @@ def subprocess_run(command: Sequence[str], **environment: str) -> subprocess.Com
     )
 
 
-@pytest.fixture(autouse=True)
-def _fresh_accelerate_state() -> Iterator[None]:
-    """Accelerate keeps its state in the class; each test gets its own."""
-    yield
+def reset_accelerate() -> None:
+    """Accelerate keeps its device and precision in classes; what follows chooses anew."""
     AcceleratorState._reset_state(reset_partial_state=True)
     PartialState._reset_state()
     GradientState._reset_state()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate_state() -> Iterator[None]:
+    yield
+    reset_accelerate()
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The device that accelerate chooses in a test, which is run once for each."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", str(request.param == "cpu"))
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

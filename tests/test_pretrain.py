@@ -158,28 +158,6 @@ def test_learned_positions_train(clothes: str, tmp_path: Path) -> None:
     assert not torch.equal(weights(run)["encoder.pos_embed"], start.encoder.pos_embed)
 
 
-def test_compiled_run_is_the_same_with_a_graph_per_size(
-    clothes: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Dynamo's graphs without a compiler behind them: three sizes, and evaluation at the last."""
-    compile_module = torch.nn.Module.compile
-    monkeypatch.setattr(
-        torch.nn.Module,
-        "compile",
-        lambda self, **options: compile_module(self, backend="eager", **options),
-    )
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    assert main(["pretrain", *tiny(clothes, tmp_path / "run", run__compile="true")]) == 0
-    ours, theirs = (
-        [line["loss"] for line in read_metrics(run) if "loss" in line]
-        for run in (tmp_path / "run", finished)
-    )
-    assert ours == pytest.approx(theirs, abs=1e-5)
-    # Chunks of 4 are joined to 16 at size 8, stay 4 at 12 and 16; evaluation adds batches of 4.
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
-
-
 @pytest.mark.parametrize(
     ("size", "num_chunks", "expected"),
     [(224, 4, 1), (192, 4, 1), (160, 4, 2), (160, 3, 1), (96, 16, 4), (96, 5, 5), (96, 1, 1)],
