@@ -12,8 +12,9 @@ says what a user gets who planned without a machine, the second what the run los
 
 Seconds are of the whole process ("wall"), of training steps, and in these of waiting for images.
 The rest of the wall time is start-up, evaluation, checkpoints and the export. A stage change costs
-what the first log window of a stage took beyond the median rate of its other windows; compilation
-is part of it, and graphs compiled in other windows are counted as recompiled.
+what the first log window of a stage took beyond the median rate of its other windows. The start of
+the run counts as one. Compilation is part of it; graphs compiled in other windows are counted as
+recompiled.
 """
 
 from __future__ import annotations
