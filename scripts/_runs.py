@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,14 @@ from typing import Any
 import timm
 import torch
 
+from finetune.config import FinetuneConfig
+from mae_et.cli import config_parser, parse
+from mae_et.config import PretrainConfig
+from mae_et.plain import changed_fields, to_dict
+from mae_et.runfolder import read_config, read_metrics
+
 ROOT = Path(__file__).parent.parent
+CONFIGS = {"mae_et": PretrainConfig, "finetune": FinetuneConfig}
 
 
 def run(module: str, folder: Path, *arguments: str, **fields: object) -> None:
@@ -26,17 +37,124 @@ def run(module: str, folder: Path, *arguments: str, **fields: object) -> None:
         arguments: before the fields.
         fields: options, with two underscores for a dot.
     """
-    options = [f"--{name.replace('__', '.')}={value}" for name, value in fields.items()]
-    options += [f"--run.output_dir={folder}", "--run.progress=false"]
-    resume = ["--resume"] if (folder / "config.yaml").exists() else []
-    command = [sys.executable, "-m", module, *arguments, *options, *resume]
-    print(" ".join(command[2:]), flush=True)
+    options = [*_options(fields), f"--run.output_dir={folder}", "--run.progress=false"]
+    if (folder / "config.yaml").exists():
+        options.append("--resume")
+        with (folder / ".lock").open("a") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)  # held by what a killed study left running: it ends
+    execute([module, *arguments, *options])
+
+
+def execute(command: Sequence[str]) -> None:
+    """Run a module with its arguments.
+
+    If this process is stopped (Ctrl-C), the run is asked to stop as well, and saves a checkpoint.
+    """
+    print(" ".join(command), flush=True)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "scripts")}
-    result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        sys.exit(result.stdout + result.stderr)
+    with subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # else the terminal signals it too
+    ) as process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            process.terminate()
+            process.communicate()
+            raise
+    if process.returncode:
+        sys.exit(output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one run comes to: read from its folder once, and then from its record.
+
+    Args:
+        record: JSON file of the result, with the configuration that it belongs to.
+        module: mae_et or finetune.
+        folder: of the run.
+        arguments: before the fields.
+        fields: options, with two underscores for a dot.
+        inputs: what else the result depends on.
+        read: the result, from the folder of a run that is complete.
+    """
+
+    record: Path
+    module: str
+    folder: Path
+    arguments: tuple[str, ...] = ()
+    fields: Mapping[str, object]
+    inputs: Mapping[str, object] = field(default_factory=dict)
+    read: Callable[[Path], Any]
+
+    def saved(self) -> Any | None:
+        """The result on record; None if there is none.
+
+        Raises:
+            ValueError: it is that of another configuration.
+        """
+        if not self.record.exists():
+            return None
+        saved = json.loads(self.record.read_text())
+        changed = changed_fields(saved["config"], self._config())
+        if changed:
+            raise ValueError(
+                f"{self.record} must hold the result of the run that is wanted; changed: "
+                f"{', '.join(changed)}. Remove {self.record.parent}, or choose another --out"
+            )
+        return saved["result"]
+
+    def result(self) -> Any:
+        """The result, after a run if need be."""
+        saved = self.saved()
+        if saved is not None:
+            return saved
+        run(self.module, self.folder, *self.arguments, "--config=demo", **self.fields)
+        result = self.read(self.folder)
+        write_json(self.record, {"config": self._config(), "result": result})
+        return result
+
+    def _config(self) -> dict[str, Any]:
+        """The configuration, with what a recipe and the defaults make of the fields."""
+        config_type = CONFIGS[self.module]
+        options = ["--config=demo", *_options(self.fields)]
+        parser = config_parser(config_type, self.module, "")
+        config, _ = parse(parser, config_type, options, self.module)
+        return to_dict(config) | {"inputs": dict(self.inputs)}
+
+
+def _options(fields: Mapping[str, object]) -> list[str]:
+    return [f"--{name.replace('__', '.')}={value}" for name, value in fields.items()]
+
+
+def write_json(file: Path, content: object) -> None:
+    """Write a file that is never seen half written."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n")
+    unfinished.replace(file)
+
+
+def training_seconds(folder: Path) -> float:
+    """Seconds that the training steps of a run took, each step counted once.
+
+    A run that is asked to stop loses the seconds since its last log line, not the steps: what is
+    left of the window stands for all of it.
+    """
+    batch_size = read_config(folder)["optim"]["batch_size"]
+    total, behind = 0.0, 0
+    for line in read_metrics(folder):
+        if "seconds" in line:
+            images = (line["step"] - behind) * batch_size
+            total += line["seconds"] * images / line["images"]
+            behind = line["step"]
+    return total
 
 
 def facts() -> dict[str, Any]:

@@ -17,54 +17,53 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _runs import ROOT, facts, run
+from _clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
+from _runs import Cell, facts
+from _seeds import spread
 
-from mae_et.runfolder import top1_history
-
-# Share of the labels -> epochs and batch size of fine-tuning; the peak rate is 1e-3 throughout.
+# Share of the labels -> epochs and batch size of fine-tuning.
 LABELS = {0.01: (30, 32), 0.1: (6, 64), 1.0: (1, 128)}
-PEAK_LEARNING_RATE = 1e-3
 COLUMNS = ("fine-tuned", "from scratch", "linear", "knn")
 
 
 def pretrained(out: Path, data: str, seed: int, epochs: int) -> Path:
     """The encoder of a seed."""
+    fields: dict[str, object] = {"data__path": data, "optim__epochs": epochs}
+    fields |= {"optim__warmup_epochs": 1, "run__eval_every": 500, "run__seed": seed}
     folder = out / f"pretrain_{seed}"
-    if not (folder / "encoder").exists():
-        fields: dict[str, object] = {"data__path": data, "optim__epochs": epochs}
-        fields |= {"optim__warmup_epochs": 1, "run__eval_every": 500, "run__seed": seed}
-        run("mae_et", folder, "pretrain", "--config=demo", **fields)
-    return folder / "encoder"
+    cell = Cell(
+        record=out / f"pretrain_{seed}.json",
+        module="mae_et",
+        folder=folder,
+        arguments=("pretrain",),
+        fields=fields,
+        read=lambda folder: str(folder / "encoder"),
+    )
+    return Path(cell.result())
 
 
 def accuracy(out: Path, data: str, column: str, share: float, seed: int, encoder: Path) -> float:
     """Top-1 accuracy of a cell of the table on the test images."""
-    kind = "probe" if column in ("linear", "knn") else column.replace(" ", "_")
-    folder = out / f"{kind}_{share:g}_{seed}"  # both probes use the same features
-    fields: dict[str, object] = {"data__path": data, "data__label_seed": seed, "run__seed": seed}
-    fields |= {"data__labels_per_class": "null", "data__label_fraction": share}
-    if kind == "probe":
-        if not (folder / f"{column}.json").exists():
-            run("finetune", folder, "--config=demo", checkpoint=encoder, mode=column, **fields)
-        return float(json.loads((folder / f"{column}.json").read_text())["top1"])
-    epochs, batch_size = LABELS[share]
-    fields |= {"optim__epochs": epochs, "optim__warmup_epochs": epochs / 10}
-    fields |= {"optim__batch_size": batch_size, "run__eval_every": 10**9}
-    fields |= {"optim__base_lr": PEAK_LEARNING_RATE * 256 / batch_size}
-    fields |= {"run__checkpoint_every": 500}
-    if column == "from scratch":
-        fields |= {"checkpoint": "none", "optim__layer_decay": 1.0}
+    fields, read = labelled(data, share, seed), last_top1
+    name = column.replace(" ", "_")
+    if column in ("linear", "knn"):
+        kind, read = "probe", partial(probed_top1, mode=column)  # both use the same features
+        fields |= {"checkpoint": encoder, "mode": column}
     else:
-        fields |= {"checkpoint": encoder}
-    if not (folder / "report.json").exists():
-        run("finetune", folder, "--config=demo", **fields)
-    return top1_history(folder)[-1]
+        kind = name
+        fields |= finetuning(encoder if column == "fine-tuned" else None, *LABELS[share])
+    cell = Cell(
+        record=out / f"{name}_{share:g}_{seed}.json",
+        module="finetune",
+        folder=out / f"{kind}_{share:g}_{seed}",
+        fields=fields,
+        read=read,
+    )
+    return float(cell.result())
 
 
 def table(scores: dict[str, dict[str, list[float]]]) -> str:
@@ -73,9 +72,7 @@ def table(scores: dict[str, dict[str, list[float]]]) -> str:
     for share, by_column in scores.items():
         cells = []
         for column in COLUMNS:
-            values = [100 * value for value in by_column[column]]
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            cells.append(f"{f'{statistics.mean(values):.2f}{spread}':>16}")
+            cells.append(f"{spread(by_column[column]):>16}")
         lines.append(f"{float(share):<9.0%}" + "".join(cells))
     return "\n".join(lines)
 
@@ -87,12 +84,7 @@ def main() -> None:
     parser.add_argument("--pretrain_epochs", type=int, default=8)
     options = parser.parse_args()
     out = options.out.resolve()
-    if not (out / "fashion_mnist" / "test.parquet").exists():
-        script = ROOT / "scripts" / "data" / "make_fashion_mnist.py"
-        subprocess.run(
-            [sys.executable, script, "--all", "--out", out / "fashion_mnist"], check=True
-        )
-    data = f"parquet:{out / 'fashion_mnist'}"
+    data = fashion_mnist(out / "fashion_mnist")
 
     scores: dict[str, dict[str, list[float]]] = {
         str(share): {column: [] for column in COLUMNS} for share in LABELS

@@ -1,0 +1,365 @@
+"""Does the curriculum cost accuracy, and is it the curriculum or merely less training?
+
+    apt-get install dataset-fashion-mnist
+    python scripts/study.py
+
+A small ViT is pretrained on the 60,000 images of Fashion-MNIST without labels, at 28 pixels with
+patches of 2: 28, 24, 20 and 12 pixels have the token grids of 224, 192, 160 and 96 with patches of
+16. Its encoder is fine-tuned at 28 pixels on 10 % of the labels, and probed on the same ones. A seed
+chooses the initial weights, the order of the images and the labels, so arms are compared in pairs.
+The accuracy is that of the last step on the 10,000 test images; nothing is chosen by looking at
+them.
+
+    none      no pretraining: fine-tuning from scratch
+    constant  E epochs at 28 pixels
+    control   the same for as many epochs as cost what et costs
+    et        EfficientTrain, E epochs
+    etpp      EfficientTrain++ for the cost of control
+    etpp_hog  the same with histograms of oriented gradients (of cells of 2 pixels) as the target
+    low       20 pixels throughout (a single last step at 28) for the cost of control
+    fast      our recipe et_fast_vit_b_16 (etpp_hog, half of the decoder's blocks, half of the masked
+              patches decoded) for half as many full-size epochs as control has
+
+Costs are FLOPs as `mae_et plan` says, and the measured seconds of training steps. Every learning
+rate warms up over the same share of its run. `--scale gpu` is a larger ViT with more epochs and
+seeds.
+
+Stop it at any time: the same command goes on, with the cells that are complete left alone. A cell
+whose configuration is no longer the one wanted is an error. The results file is written after
+every cell, a whole seed at a time, and lists the cells that are missing; `--arms` and `--seeds`
+restrict what is run, not what is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from _clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
+from _runs import ROOT, Cell, facts, training_seconds, write_json
+from _seeds import MOST_SEEDS, paired_difference, spread
+
+LABEL_SHARE = 0.1
+WARMUP = 1 / 8
+"""Share of the learning-rate schedule."""
+
+ARMS = ("none", "constant", "control", "et", "etpp", "etpp_hog", "low", "fast")
+METRICS = ("fine-tuned", "linear", "knn")
+PAIRS = (
+    ("constant", "none"),
+    ("control", "constant"),
+    ("et", "constant"),
+    ("et", "control"),
+    ("etpp", "constant"),
+    ("etpp", "control"),
+    ("etpp_hog", "constant"),
+    ("etpp_hog", "etpp"),
+    ("low", "control"),
+    ("fast", "constant"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large the study is.
+
+    Args:
+        epochs: of the arms constant and et.
+        seeds: one table each.
+        decoder_depth: blocks.
+        pretraining: further fields of every pretraining run, over the recipe demo.
+        network: fields of every run.
+        finetuning: epochs and batch size.
+    """
+
+    epochs: float
+    seeds: tuple[int, ...]
+    decoder_depth: int
+    pretraining: dict[str, object]
+    network: dict[str, object]
+    finetuning: tuple[float, int]
+
+
+SCALES = {
+    "cpu": Scale(
+        epochs=3,
+        seeds=(0, 1, 2),
+        decoder_depth=2,
+        pretraining={"run__checkpoint_every": 250},
+        network={"model__patch_size": 2, "run__tracker": "none"},
+        finetuning=(3, 32),
+    ),
+    "gpu": Scale(
+        epochs=100,
+        seeds=(0, 1, 2, 3, 4),
+        decoder_depth=4,
+        pretraining={
+            "model__decoder_dim": 256,
+            "model__decoder_num_heads": 8,
+            "optim__batch_size": 1024,
+            "optim__micro_batch_size": 1024,
+            "optim__base_lr": 5e-4,
+        },
+        network={
+            "model__encoder_args": "{embed_dim: 384, depth: 12, num_heads: 6}",
+            "model__patch_size": 2,
+            "data__num_workers": 8,
+            "run__mixed_precision": "bf16",
+            "run__tracker": "none",
+        },
+        finetuning=(30, 256),
+    ),
+}
+
+
+def arm_fields(scale: Scale, arm: str) -> dict[str, object]:
+    """What an arm pretrains with, apart from its length."""
+    low = "[{size: 20, share: 999999}, {size: 28, share: 1}]"  # a stage has at least one step
+    plus = {
+        "curriculum__name": "efficienttrain_plus",
+        "curriculum__cost": "flops",
+        "data__downsample": "loader",
+    }
+    hog = {**plus, "model__target": "hog", "model__hog__cell": 2}
+    half = {"model__decoder_depth": scale.decoder_depth // 2, "model__decode_ratio": 0.5}
+    by_arm: dict[str, dict[str, object]] = {
+        "constant": {"curriculum__name": "constant"},
+        "control": {"curriculum__name": "constant"},
+        "et": {"curriculum__name": "efficienttrain"},
+        "etpp": plus,
+        "etpp_hog": hog,
+        "low": {
+            "curriculum__name": "stages",
+            "curriculum__cost": "flops",
+            "curriculum__stages": low,
+        },
+        "fast": {**hog, **half},
+    }
+    own = {"model__decoder_depth": scale.decoder_depth}
+    return scale.network | scale.pretraining | own | by_arm[arm]
+
+
+class Study:
+    """The cells of a study, each complete or to be run.
+
+    Args:
+        out: the work folder, absolute.
+        data: `data.path`.
+        scale: how large it is.
+        epochs: of the arms constant and et.
+    """
+
+    def __init__(self, out: Path, data: str, scale: Scale, epochs: float) -> None:
+        self.out, self.data, self.scale, self.epochs = out, data, scale, epochs
+        self.results: dict[tuple[str, int, str], Any] = {}
+        """(arm, seed, pretraining or a metric) -> what is known of it"""
+
+    def fields(self, arm: str) -> dict[str, object]:
+        """The pretraining of an arm, without its seed."""
+        epochs = self.epochs
+        if arm not in ("constant", "et"):  # the others cost what et costs
+            epochs *= self.plan("et")["exaflops"] / self.plan("constant")["exaflops"]
+        if arm == "fast":
+            epochs /= 2
+        length = {"optim__epochs": epochs, "optim__warmup_epochs": epochs * WARMUP}
+        return arm_fields(self.scale, arm) | length | {"data__path": self.data}
+
+    @cache  # noqa: B019
+    def plan(self, arm: str) -> dict[str, Any]:
+        """What `mae_et plan` says of an arm's pretraining."""
+        file = self.out / "plans" / f"{arm}.plan.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        plan: dict[str, Any] = Cell(
+            record=self.out / "plans" / f"{arm}.json",
+            module="mae_et",
+            folder=self.out / "plans",
+            arguments=("plan", f"--json={file}"),
+            fields=self.fields(arm),
+            read=lambda _: json.loads(file.read_text()),
+        ).result()
+        return plan
+
+    def cell(self, arm: str, seed: int, kind: str) -> Cell | None:
+        """A cell; None if it needs the encoder of one that is not complete."""
+        folder = self.out / arm / str(seed)
+        record = folder / f"{kind}.json"
+        if kind == "pretraining":
+            return Cell(
+                record=record,
+                module="mae_et",
+                folder=folder / "pretraining",
+                arguments=("pretrain",),
+                fields=self.fields(arm) | {"run__seed": seed},
+                read=pretrained,
+            )
+        fields = self.scale.network | labelled(self.data, LABEL_SHARE, seed)
+        inputs, encoder = {}, None
+        if arm != "none":
+            if (arm, seed, "pretraining") not in self.results:
+                return None
+            inputs = {"encoder": self.results[arm, seed, "pretraining"]["encoder"]}
+            encoder = folder / "pretraining" / "encoder"
+        if kind == "fine-tuned":
+            fields |= finetuning(encoder, *self.scale.finetuning)
+            return Cell(
+                record=record,
+                module="finetune",
+                folder=folder / kind,
+                fields=fields,
+                inputs=inputs,
+                read=last_top1,
+            )
+        return Cell(
+            record=record,
+            module="finetune",
+            folder=folder / "probe",  # both use the same features
+            fields=fields | {"checkpoint": encoder, "mode": kind},
+            inputs=inputs,
+            read=partial(probed_top1, mode=kind),
+        )
+
+    def keys(self, seeds: list[int]) -> Iterator[tuple[str, int, str]]:
+        """All cells, a whole seed at a time."""
+        for seed in seeds:
+            for arm in ARMS:
+                kinds = ("pretraining", *METRICS) if arm != "none" else ("fine-tuned",)
+                yield from ((arm, seed, kind) for kind in kinds)
+
+    def load(self, seeds: list[int]) -> None:
+        """Find the cells that are complete.
+
+        Raises:
+            ValueError: one has another configuration.
+        """
+        for key in self.keys(seeds):
+            cell = self.cell(*key)
+            if cell and (saved := cell.saved()) is not None:
+                self.results[key] = saved
+
+    def run(self, key: tuple[str, int, str]) -> None:
+        """Complete a cell."""
+        cell = self.cell(*key)
+        assert cell is not None
+        self.results[key] = cell.result()
+
+    def scores(self, arm: str, kind: str) -> dict[int, Any]:
+        """Seed -> result."""
+        return {
+            seed: value
+            for (other, seed, name), value in self.results.items()
+            if (other, name) == (arm, kind)
+        }
+
+    def report(self, seeds: list[int]) -> dict[str, Any]:
+        """What the results file holds."""
+        plans = {arm: self.plan(arm) for arm in ARMS[1:]}
+        # Paths are those of one machine.
+        fields = {arm: {**self.fields(arm), "data__path": "…"} for arm in ARMS[1:]}
+        return {
+            "recipe": "demo",
+            "epochs": self.epochs,
+            "seeds": seeds,
+            "arms": {arm: {"fields": fields[arm], "plan": plans[arm]} for arm in ARMS[1:]},
+            "finetuning": {
+                **self.scale.network,
+                "labels": LABEL_SHARE,
+                "epochs_and_batch": self.scale.finetuning,
+            },
+            "cells": [
+                {"arm": arm, "seed": seed, "cell": kind, "result": self.results[arm, seed, kind]}
+                for arm, seed, kind in self.keys(seeds)
+                if (arm, seed, kind) in self.results
+            ],
+            "missing": [
+                "/".join(map(str, key)) for key in self.keys(seeds) if key not in self.results
+            ],
+            **facts(),
+        }
+
+    def table(self) -> str:
+        """A line per arm, then one per difference."""
+        constant = self.scores("constant", "pretraining")
+        lines = [f"{'':<10}{'FLOPs':>7}{'seconds':>9}" + "".join(f"{m:>16}" for m in METRICS)]
+        for arm in ARMS:
+            flops = 0.0
+            if arm != "none":
+                flops = self.plan(arm)["exaflops"] / self.plan("constant")["exaflops"]
+            runs = self.scores(arm, "pretraining")
+            ratios = [
+                runs[seed]["seconds"] / constant[seed]["seconds"]
+                for seed in runs.keys() & constant.keys()
+            ]
+            seconds = f"{median(ratios):.2f}" if ratios else "-"
+            cells = [f"{spread([*self.scores(arm, m).values()]):>16}" for m in METRICS]
+            lines.append(f"{arm:<10}{flops:>7.2f}{seconds:>9}" + "".join(cells))
+        lines += ["", "Differences in points, paired by seed, with 95 % intervals; of 20 intervals"]
+        lines += ["about one misses by chance."]
+        for first, second in PAIRS:
+            for metric in METRICS:
+                found = paired_difference(self.scores(first, metric), self.scores(second, metric))
+                if found:
+                    lines.append(
+                        f"{f'{first} - {second}, {metric}':<32} {found.mean:+6.2f} "
+                        f"[{found.low:+.2f}, {found.high:+.2f}], {found.seeds} seeds: "
+                        f"{found.verdict}"
+                    )
+        return "\n".join(lines)
+
+
+def pretrained(folder: Path) -> dict[str, Any]:
+    """What a pretraining run comes to: the digest of its encoder, and its training seconds."""
+    weights = (folder / "encoder" / "model.safetensors").read_bytes()
+    digest = hashlib.sha256(weights).hexdigest()
+    return {"encoder": digest, "seconds": training_seconds(folder)}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scale", choices=SCALES, default="cpu")
+    parser.add_argument("--epochs", type=float, help="E; else that of the scale")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--seeds", type=int, nargs="+", help="else those of the scale")
+    parser.add_argument("--out", type=Path, help="work folder; else runs/curriculum[_gpu]")
+    parser.add_argument("--results", type=Path, help="else scripts/results/study[_gpu].json")
+    parser.add_argument("--data", type=Path, default=Path("runs/study/fashion_mnist"))
+    options = parser.parse_args(arguments)
+    scale = SCALES[options.scale]
+    suffix = "" if options.scale == "cpu" else f"_{options.scale}"
+    out = (options.out or Path(f"runs/curriculum{suffix}")).resolve()
+    results = options.results or ROOT / "scripts" / "results" / f"study{suffix}.json"
+    selected = options.seeds or list(scale.seeds)
+    seeds = sorted({*scale.seeds, *selected})
+    if len(seeds) > MOST_SEEDS or seeds[0] < 0:
+        parser.error(f"--seeds must be 0 or more, with those of the scale at most {MOST_SEEDS}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+
+    study = Study(out, fashion_mnist(options.data.resolve()), scale, options.epochs or scale.epochs)
+    try:
+        study.load(seeds)
+        for key in study.keys(seeds):
+            arm, seed, _ = key
+            if key not in study.results and arm in options.arms and seed in selected:
+                study.run(key)
+                write_json(results, study.report(seeds))
+                print("/".join(map(str, key)), study.results[key], flush=True)
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    write_json(results, study.report(seeds))
+    print(study.table())
+
+
+if __name__ == "__main__":
+    main()
