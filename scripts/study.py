@@ -5,24 +5,13 @@
 
 A small ViT is pretrained on the 60,000 images of Fashion-MNIST without labels, at 28 pixels with
 patches of 2: 28, 24, 20 and 12 pixels have the token grids of 224, 192, 160 and 96 with patches of
-16. Its encoder is fine-tuned at 28 pixels on 10 % of the labels, and probed on the same ones. A seed
-chooses the initial weights, the order of the images and the labels, so arms are compared in pairs.
-The accuracy is that of the last step on the 10,000 test images; nothing is chosen by looking at
-them.
+16. Its encoder is fine-tuned at 28 pixels on 10 % of the labels, and probed on the same ones. A
+seed chooses the order of the images, the labels and, for arms of one architecture (all but etpp_hog
+and fast, whose decoders differ), the initial weights, so arms are compared in pairs. The accuracy
+is that of the last step on the 10,000 test images; nothing is chosen by looking at them.
 
-    none      no pretraining: fine-tuning from scratch
-    constant  E epochs at 28 pixels
-    control   the same for as many epochs as cost what et costs
-    et        EfficientTrain, E epochs
-    etpp      EfficientTrain++ for the cost of control
-    etpp_hog  the same with histograms of oriented gradients (of cells of 2 pixels) as the target
-    low       20 pixels throughout (a single last step at 28) for the cost of control
-    fast      our recipe et_fast_vit_b_16 (etpp_hog, half of the decoder's blocks, half of the masked
-              patches decoded) for half as many full-size epochs as control has
-
-Costs are FLOPs as `mae_et plan` says, and the measured seconds of training steps. Every learning
-rate warms up over the same share of its run. `--scale gpu` is a larger ViT with more epochs and
-seeds.
+The arms are in `scripts/_arms.py`. Costs are FLOPs, as `mae_et plan` says, and the measured seconds
+of training steps. `--scale gpu` is a larger ViT with more epochs and seeds.
 
 Stop it at any time: the same command goes on, with the cells that are complete left alone. A cell
 whose configuration is no longer the one wanted is an error. The results file is written after
@@ -38,21 +27,17 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from _arms import ARMS, SCALES, WARMUP, Scale, arm_fields
 from _clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
 from _runs import ROOT, Cell, facts, training_seconds, write_json
 from _seeds import MOST_SEEDS, paired_difference, spread
 
 LABEL_SHARE = 0.1
-WARMUP = 1 / 8
-"""Share of the learning-rate schedule."""
-
-ARMS = ("none", "constant", "control", "et", "etpp", "etpp_hog", "low", "fast")
 METRICS = ("fine-tuned", "linear", "knn")
 PAIRS = (
     ("constant", "none"),
@@ -68,86 +53,6 @@ PAIRS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """How large the study is.
-
-    Args:
-        epochs: of the arms constant and et.
-        seeds: one table each.
-        decoder_depth: blocks.
-        pretraining: further fields of every pretraining run, over the recipe demo.
-        network: fields of every run.
-        finetuning: epochs and batch size.
-    """
-
-    epochs: float
-    seeds: tuple[int, ...]
-    decoder_depth: int
-    pretraining: dict[str, object]
-    network: dict[str, object]
-    finetuning: tuple[float, int]
-
-
-SCALES = {
-    "cpu": Scale(
-        epochs=3,
-        seeds=(0, 1, 2),
-        decoder_depth=2,
-        pretraining={"run__checkpoint_every": 250},
-        network={"model__patch_size": 2, "run__tracker": "none"},
-        finetuning=(3, 32),
-    ),
-    "gpu": Scale(
-        epochs=100,
-        seeds=(0, 1, 2, 3, 4),
-        decoder_depth=4,
-        pretraining={
-            "model__decoder_dim": 256,
-            "model__decoder_num_heads": 8,
-            "optim__batch_size": 1024,
-            "optim__micro_batch_size": 1024,
-            "optim__base_lr": 5e-4,
-        },
-        network={
-            "model__encoder_args": "{embed_dim: 384, depth: 12, num_heads: 6}",
-            "model__patch_size": 2,
-            "data__num_workers": 8,
-            "run__mixed_precision": "bf16",
-            "run__tracker": "none",
-        },
-        finetuning=(30, 256),
-    ),
-}
-
-
-def arm_fields(scale: Scale, arm: str) -> dict[str, object]:
-    """What an arm pretrains with, apart from its length."""
-    low = "[{size: 20, share: 999999}, {size: 28, share: 1}]"  # a stage has at least one step
-    plus = {
-        "curriculum__name": "efficienttrain_plus",
-        "curriculum__cost": "flops",
-        "data__downsample": "loader",
-    }
-    hog = {**plus, "model__target": "hog", "model__hog__cell": 2}
-    half = {"model__decoder_depth": scale.decoder_depth // 2, "model__decode_ratio": 0.5}
-    by_arm: dict[str, dict[str, object]] = {
-        "constant": {"curriculum__name": "constant"},
-        "control": {"curriculum__name": "constant"},
-        "et": {"curriculum__name": "efficienttrain"},
-        "etpp": plus,
-        "etpp_hog": hog,
-        "low": {
-            "curriculum__name": "stages",
-            "curriculum__cost": "flops",
-            "curriculum__stages": low,
-        },
-        "fast": {**hog, **half},
-    }
-    own = {"model__decoder_depth": scale.decoder_depth}
-    return scale.network | scale.pretraining | own | by_arm[arm]
-
-
 class Study:
     """The cells of a study, each complete or to be run.
 
@@ -160,6 +65,8 @@ class Study:
 
     def __init__(self, out: Path, data: str, scale: Scale, epochs: float) -> None:
         self.out, self.data, self.scale, self.epochs = out, data, scale, epochs
+        self.plan = cache(self._plan)
+        """arm -> what `mae_et plan` says of its pretraining"""
         self.results: dict[tuple[str, int, str], Any] = {}
         """(arm, seed, pretraining or a metric) -> what is known of it"""
 
@@ -171,11 +78,9 @@ class Study:
         if arm == "fast":
             epochs /= 2
         length = {"optim__epochs": epochs, "optim__warmup_epochs": epochs * WARMUP}
-        return arm_fields(self.scale, arm) | length | {"data__path": self.data}
+        return arm_fields(self.scale, arm) | length
 
-    @cache  # noqa: B019
-    def plan(self, arm: str) -> dict[str, Any]:
-        """What `mae_et plan` says of an arm's pretraining."""
+    def _plan(self, arm: str) -> dict[str, Any]:
         file = self.out / "plans" / f"{arm}.plan.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         plan: dict[str, Any] = Cell(
@@ -183,7 +88,7 @@ class Study:
             module="mae_et",
             folder=self.out / "plans",
             arguments=("plan", f"--json={file}"),
-            fields=self.fields(arm),
+            fields=self.fields(arm) | {"data__path": self.data},
             read=lambda _: json.loads(file.read_text()),
         ).result()
         return plan
@@ -198,7 +103,7 @@ class Study:
                 module="mae_et",
                 folder=folder / "pretraining",
                 arguments=("pretrain",),
-                fields=self.fields(arm) | {"run__seed": seed},
+                fields=self.fields(arm) | {"data__path": self.data, "run__seed": seed},
                 read=pretrained,
             )
         fields = self.scale.network | labelled(self.data, LABEL_SHARE, seed)
@@ -261,27 +166,27 @@ class Study:
 
     def report(self, seeds: list[int]) -> dict[str, Any]:
         """What the results file holds."""
-        plans = {arm: self.plan(arm) for arm in ARMS[1:]}
-        # Paths are those of one machine.
-        fields = {arm: {**self.fields(arm), "data__path": "…"} for arm in ARMS[1:]}
+        arms = {arm: {"fields": self.fields(arm), "plan": self.plan(arm)} for arm in ARMS[1:]}
+        runs: dict[tuple[str, int], dict[str, Any]] = {}
+        missing = []
+        for arm, seed, kind in self.keys(seeds):
+            row = runs.setdefault((arm, seed), {"arm": arm, "seed": seed})
+            if (arm, seed, kind) in self.results:
+                row[kind] = self.results[arm, seed, kind]
+            else:
+                missing.append(f"{arm}/{seed}/{kind}")
         return {
             "recipe": "demo",
             "epochs": self.epochs,
             "seeds": seeds,
-            "arms": {arm: {"fields": fields[arm], "plan": plans[arm]} for arm in ARMS[1:]},
+            "arms": arms,
             "finetuning": {
                 **self.scale.network,
                 "labels": LABEL_SHARE,
                 "epochs_and_batch": self.scale.finetuning,
             },
-            "cells": [
-                {"arm": arm, "seed": seed, "cell": kind, "result": self.results[arm, seed, kind]}
-                for arm, seed, kind in self.keys(seeds)
-                if (arm, seed, kind) in self.results
-            ],
-            "missing": [
-                "/".join(map(str, key)) for key in self.keys(seeds) if key not in self.results
-            ],
+            "runs": list(runs.values()),
+            "missing": missing,
             **facts(),
         }
 
@@ -341,7 +246,10 @@ def main(arguments: list[str] | None = None) -> None:
     selected = options.seeds or list(scale.seeds)
     seeds = sorted({*scale.seeds, *selected})
     if len(seeds) > MOST_SEEDS or seeds[0] < 0:
-        parser.error(f"--seeds must be 0 or more, with those of the scale at most {MOST_SEEDS}")
+        allowed = f"at least 0, and at most {MOST_SEEDS} together with those of the scale"
+        parser.error(f"--seeds must be {allowed}, got {selected}")
+    if options.epochs is not None and not options.epochs > 0:
+        parser.error(f"--epochs must be above 0, got {options.epochs}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
 
     study = Study(out, fashion_mnist(options.data.resolve()), scale, options.epochs or scale.epochs)

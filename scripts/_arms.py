@@ -1,0 +1,101 @@
+"""The arms of `scripts/study.py`: what each pretrains with, and how large the study is.
+
+none      no pretraining: fine-tuning from scratch
+constant  E epochs at 28 pixels
+control   the same for as many epochs as cost what et costs
+et        EfficientTrain, E epochs
+etpp      EfficientTrain++ for the cost of control
+etpp_hog  the same with histograms of oriented gradients (of cells of 2 pixels) as the target
+low       20 pixels throughout (a single last step at 28) for the cost of control
+fast      our recipe et_fast_vit_b_16 (etpp_hog, half of the decoder's blocks, half of the
+          masked patches decoded) for half as many full-size epochs as control has
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ARMS = ("none", "constant", "control", "et", "etpp", "etpp_hog", "low", "fast")
+
+WARMUP = 1 / 8
+"""Share of the learning-rate schedule, in every arm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large the study is.
+
+    Args:
+        epochs: of the arms constant and et.
+        seeds: one table each.
+        decoder_depth: blocks.
+        pretraining: further fields of every pretraining run, over the recipe demo.
+        network: fields of every run.
+        finetuning: epochs and batch size.
+    """
+
+    epochs: float
+    seeds: tuple[int, ...]
+    decoder_depth: int
+    pretraining: dict[str, object]
+    network: dict[str, object]
+    finetuning: tuple[float, int]
+
+
+SCALES = {
+    "cpu": Scale(
+        epochs=3,
+        seeds=(0, 1, 2),
+        decoder_depth=2,
+        pretraining={"run__checkpoint_every": 250},
+        network={"model__patch_size": 2, "run__tracker": "none"},
+        finetuning=(3, 32),
+    ),
+    "gpu": Scale(
+        epochs=100,
+        seeds=(0, 1, 2, 3, 4),
+        decoder_depth=4,
+        pretraining={
+            "model__decoder_dim": 256,
+            "model__decoder_num_heads": 8,
+            "optim__batch_size": 1024,
+            "optim__micro_batch_size": 1024,
+            "optim__base_lr": 5e-4,
+        },
+        network={
+            "model__encoder_args": "{embed_dim: 384, depth: 12, num_heads: 6}",
+            "model__patch_size": 2,
+            "data__num_workers": 8,
+            "run__mixed_precision": "bf16",
+            "run__tracker": "none",
+        },
+        finetuning=(30, 256),
+    ),
+}
+
+
+def arm_fields(scale: Scale, arm: str) -> dict[str, object]:
+    """What an arm pretrains with, apart from its length."""
+    low = "[{size: 20, share: 999999}, {size: 28, share: 1}]"  # a stage has at least one step
+    plus = {
+        "curriculum__name": "efficienttrain_plus",
+        "curriculum__cost": "flops",
+        "data__downsample": "loader",
+    }
+    hog = {**plus, "model__target": "hog", "model__hog__cell": 2}
+    half = {"model__decoder_depth": scale.decoder_depth // 2, "model__decode_ratio": 0.5}
+    by_arm: dict[str, dict[str, object]] = {
+        "constant": {"curriculum__name": "constant"},
+        "control": {"curriculum__name": "constant"},
+        "et": {"curriculum__name": "efficienttrain"},
+        "etpp": plus,
+        "etpp_hog": hog,
+        "low": {
+            "curriculum__name": "stages",
+            "curriculum__cost": "flops",
+            "curriculum__stages": low,
+        },
+        "fast": {**hog, **half},
+    }
+    own = {"model__decoder_depth": scale.decoder_depth}
+    return scale.network | scale.pretraining | own | by_arm[arm]
