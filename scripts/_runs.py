@@ -9,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -52,23 +53,24 @@ def execute(command: Sequence[str]) -> None:
     """
     print(" ".join(command), flush=True)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "scripts")}
-    with subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,  # else the terminal signals it too
-    ) as process:
-        try:
-            output, _ = process.communicate()
-        except BaseException:
-            process.terminate()
-            process.communicate()
-            raise
-    if process.returncode:
-        sys.exit(output)
+    with tempfile.TemporaryFile("w+") as output:  # a pipe would break, were this process killed
+        with subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # else the terminal signals it too
+        ) as process:
+            try:
+                process.wait()
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+        if process.returncode:
+            output.seek(0)
+            sys.exit(output.read())
 
 
 @dataclass(frozen=True, kw_only=True)
