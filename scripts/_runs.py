@@ -23,7 +23,6 @@ from finetune.config import FinetuneConfig
 from mae_et.cli import config_parser, parse
 from mae_et.config import PretrainConfig
 from mae_et.plain import changed_fields, to_dict
-from mae_et.runfolder import read_config, read_metrics
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = {"mae_et": PretrainConfig, "finetune": FinetuneConfig}
@@ -108,7 +107,7 @@ class Cell:
         if changed:
             raise ValueError(
                 f"{self.record} must hold the result of the run that is wanted; changed: "
-                f"{', '.join(changed)}. Remove {self.record.parent}, or choose another --out"
+                f"{', '.join(changed)}. Remove it and {self.folder}, or choose another --out"
             )
         return saved["result"]
 
@@ -141,22 +140,6 @@ def write_json(file: Path, content: object) -> None:
     unfinished = file.with_suffix(".tmp")
     unfinished.write_text(json.dumps(content, indent=2) + "\n")
     unfinished.replace(file)
-
-
-def training_seconds(folder: Path) -> float:
-    """Seconds that the training steps of a run took, each step counted once.
-
-    A run that is asked to stop loses the seconds since its last log line, not the steps: what is
-    left of the window stands for all of it.
-    """
-    batch_size = read_config(folder)["optim"]["batch_size"]
-    total, behind = 0.0, 0
-    for line in read_metrics(folder):
-        if "seconds" in line:
-            images = (line["step"] - behind) * batch_size
-            total += line["seconds"] * images / line["images"]
-            behind = line["step"]
-    return total
 
 
 def facts() -> dict[str, Any]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _runs import training_seconds
 
 from mae_et.runfolder import read_metrics, top1_history
 
@@ -34,6 +33,10 @@ def stages(run: Path) -> list[dict[str, Any]]:
 def accuracy(run: Path) -> float:
     """Top-1 accuracy after the last step. (The best step was chosen by looking at these images.)"""
     return top1_history(run)[-1]
+
+
+def training_seconds(run: Path) -> float:
+    return sum(line["seconds"] for line in read_metrics(run) if "loss" in line)
 
 
 def main(folder: Path) -> None:

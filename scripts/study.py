@@ -34,8 +34,10 @@ from typing import Any
 
 from _arms import ARMS, SCALES, WARMUP, Scale, arm_fields
 from _clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
-from _runs import ROOT, Cell, facts, training_seconds, write_json
+from _runs import ROOT, Cell, facts, write_json
 from _seeds import MOST_SEEDS, paired_difference, spread
+
+from mae_et.runs import find_runs
 
 LABEL_SHARE = 0.1
 METRICS = ("fine-tuned", "linear", "knn")
@@ -95,8 +97,8 @@ class Study:
 
     def cell(self, arm: str, seed: int, kind: str) -> Cell | None:
         """A cell; None if it needs the encoder of one that is not complete."""
-        folder = self.out / arm / str(seed)
-        record = folder / f"{kind}.json"
+        folder = self.out / f"{arm}_{seed}"
+        record = self.out / "cells" / f"{arm}_{seed}_{kind}.json"
         if kind == "pretraining":
             return Cell(
                 record=record,
@@ -166,7 +168,9 @@ class Study:
 
     def report(self, seeds: list[int]) -> dict[str, Any]:
         """What the results file holds."""
-        arms = {arm: {"fields": self.fields(arm), "plan": self.plan(arm)} for arm in ARMS[1:]}
+        arms = {
+            arm: {"fields": dotted(self.fields(arm)), "plan": self.plan(arm)} for arm in ARMS[1:]
+        }
         runs: dict[tuple[str, int], dict[str, Any]] = {}
         missing = []
         for arm, seed, kind in self.keys(seeds):
@@ -181,7 +185,7 @@ class Study:
             "seeds": seeds,
             "arms": arms,
             "finetuning": {
-                **self.scale.network,
+                "fields": dotted(self.scale.network),
                 "labels": LABEL_SHARE,
                 "epochs_and_batch": self.scale.finetuning,
             },
@@ -223,8 +227,14 @@ class Study:
 def pretrained(folder: Path) -> dict[str, Any]:
     """What a pretraining run comes to: the digest of its encoder, and its training seconds."""
     weights = (folder / "encoder" / "model.safetensors").read_bytes()
+    (run,), _ = find_runs([str(folder)])
     digest = hashlib.sha256(weights).hexdigest()
-    return {"encoder": digest, "seconds": training_seconds(folder)}
+    return {"encoder": digest, "seconds": run.seconds}
+
+
+def dotted(fields: dict[str, object]) -> dict[str, object]:
+    """Fields by the names of options."""
+    return {name.replace("__", "."): value for name, value in fields.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:

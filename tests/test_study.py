@@ -74,20 +74,6 @@ def test_spread_is_in_per_cent():
     assert (spread([0.8]), spread([])) == ("80.00", "-")
 
 
-def test_seconds_of_steps_taken_twice_or_without_a_log_line_count_once(tmp_path: Path):
-    (tmp_path / "config.yaml").write_text("optim: {batch_size: 4}\n")
-    lines = [
-        {"step": 10, "loss": 1.0, "images": 40, "seconds": 20.0},
-        {"step": 20, "loss": 1.0, "images": 40, "seconds": 99.0},  # before it was killed
-        {"step": 20, "loss": 1.0, "images": 40, "seconds": 22.0},
-        {"step": 30, "loss": 1.0, "images": 20, "seconds": 9.0},  # interrupted after step 25
-        {"step": 30, "eval_loss": 1.0},
-    ]
-    text = "\n".join(map(json.dumps, lines))
-    (tmp_path / "metrics.jsonl").write_text(text)
-    assert _runs.training_seconds(tmp_path) == 20 + 22 + 18
-
-
 @pytest.fixture
 def _commands_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real commands, without a process each."""
