@@ -90,7 +90,11 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
         stream[0]  # if not a single image can be read, say so now
     trainer = Finetuner(config, accelerator, model, schedule, splits, eval_images.images.name)
     with RunFolder(
-        config.run.output_dir, describe_run(config, train_images, eval_images), resume, accelerator
+        config.run.output_dir,
+        describe_run(config, train_images, eval_images),
+        type(config),
+        resume,
+        accelerator,
     ) as run:
         train(trainer, config, train_images, eval_images, chunk_size, run)
 

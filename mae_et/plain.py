@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from typing import Any, get_type_hints
 
 FREE_ON_RESUME = frozenset(
     {
@@ -46,14 +46,34 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return fields
 
 
-def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """'field: old -> new' for each field that may not change on resume."""
-    before, after = flatten(old), flatten(new)
+def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any], kind: type) -> list[str]:
+    """'field: old -> new' for each field that may not change on resume.
+
+    Args:
+        old: a configuration that was written down, maybe by an earlier version.
+        new: the present one.
+        kind: its dataclass, whose defaults stand for fields that the earlier version did not have.
+    """
+    before, after = flatten(defaults(kind)) | flatten(old), flatten(new)
     return [
         f"{name}: {before.get(name)} -> {after.get(name)}"
         for name in sorted(before.keys() | after.keys())
         if name not in FREE_ON_RESUME and before.get(name) != after.get(name)
     ]
+
+
+def defaults(kind: type) -> dict[str, Any]:
+    """The defaults of a dataclass and of the dataclasses in it, where there are any."""
+    found: dict[str, Any] = {}
+    types = get_type_hints(kind)
+    for item in fields(kind):
+        if is_dataclass(types[item.name]):
+            found[item.name] = defaults(types[item.name])
+        elif item.default is not MISSING:
+            found[item.name] = item.default
+        elif item.default_factory is not MISSING:
+            found[item.name] = item.default_factory()
+    return found
 
 
 def to_dict(config: object) -> dict[str, Any]:

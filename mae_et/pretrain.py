@@ -85,7 +85,11 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False, stop: int | None
     if isinstance(train_images, data.StreamedSamples):
         save_state_beside(accelerator, train_images, "stream.json")
     with RunFolder(
-        config.run.output_dir, describe_run(config, train_images, eval_images), resume, accelerator
+        config.run.output_dir,
+        describe_run(config, train_images, eval_images),
+        type(config),
+        resume,
+        accelerator,
     ) as run:
         train(trainer, config, train_images, eval_images, chunk_size, run, stop)
 

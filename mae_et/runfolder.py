@@ -37,7 +37,8 @@ class RunFolder:
 
     Args:
         path: the folder; made if need be.
-        config: the resolved configuration, as plain dicts.
+        config: the resolved configuration, as plain dicts; see `describe_run`.
+        kind: its dataclass.
         resume: whether to go on with the run that the folder holds; auto: if it holds one.
         accelerator: of this process.
 
@@ -48,7 +49,12 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: str, config: Mapping[str, Any], resume: Resume, accelerator: Accelerator
+        self,
+        path: str,
+        config: Mapping[str, Any],
+        kind: type,
+        resume: Resume,
+        accelerator: Accelerator,
     ) -> None:
         self.path = Path(path)
         self.accelerator = accelerator
@@ -58,7 +64,7 @@ class RunFolder:
         self.trackers: list[GeneralTracker] = []  # get the metrics too
         self._unwritten: dict[str, str] = {}
         self.checkpoint: Path | None = None
-        main_process_first(accelerator, lambda: self._open(config, resume))
+        main_process_first(accelerator, lambda: self._open(config, kind, resume))
         checkpoint = [self.checkpoint]
         broadcast_object_list(checkpoint)  # one process reads them all
         (self.checkpoint,) = checkpoint
@@ -72,7 +78,7 @@ class RunFolder:
         if self.accelerator.is_main_process:
             self._lock.close()
 
-    def _open(self, config: Mapping[str, Any], resume: Resume) -> None:
+    def _open(self, config: Mapping[str, Any], kind: type, resume: Resume) -> None:
         if self.accelerator.is_main_process:
             holds_run = (self.path / "config.yaml").exists()
             if resume is True and not holds_run:
@@ -81,7 +87,7 @@ class RunFolder:
             self._lock = _lock(self.path)
             try:
                 if goes_on:
-                    self._check_resume(config)
+                    self._check_resume(config, kind)
                     self.checkpoint = sound_checkpoint(self.path)
                     self._forget_later_metrics()
                 else:
@@ -103,8 +109,8 @@ class RunFolder:
                 "add --resume to go on with it"
             )
 
-    def _check_resume(self, config: Mapping[str, Any]) -> None:
-        changed = changed_fields(read_config(self.path), config)
+    def _check_resume(self, config: Mapping[str, Any], kind: type) -> None:
+        changed = changed_fields(read_config(self.path), config, kind)
         if changed:
             raise ValueError(
                 f"--resume needs the configuration of the run; changed: {', '.join(changed)}"

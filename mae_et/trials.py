@@ -122,7 +122,7 @@ class Trials:
         config = to_dict(self._config(())) | {"search": options}
         file = self.folder / "search.yaml"
         if file.exists():
-            changed = changed_fields(yaml.safe_load(file.read_text()), config)
+            changed = changed_fields(yaml.safe_load(file.read_text()), config, PretrainConfig)
             allowed = "new, or that of a search with the same configuration"
             check(not changed, "run.output_dir", f"{self.folder} ({', '.join(changed)})", allowed)
             return

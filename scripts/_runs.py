@@ -103,7 +103,7 @@ class Cell:
         if not self.record.exists():
             return None
         saved = json.loads(self.record.read_text())
-        changed = changed_fields(saved["config"], self._config())
+        changed = changed_fields(saved["config"], self._config(), CONFIGS[self.module])
         if changed:
             raise ValueError(
                 f"{self.record} must hold the result of the run that is wanted; changed: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import yaml
 from torch import Tensor
 
 from mae_et import load_mae_checkpoint
@@ -80,6 +82,21 @@ def test_resume_of_a_finished_run_changes_nothing(
 ) -> None:
     run = tmp_path / "run"
     assert main(["pretrain", *tiny(clothes, run)]) == 0
+    assert main(["pretrain", *tiny(clothes, run), "--resume"]) == 0
+    assert_same_weights(run, finished)
+
+
+def test_resume_of_a_run_of_an_earlier_version(
+    clothes: str, tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It did not know some fields, and trained as their defaults do now."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    del config["model"]["decode_ratio"], config["model"]["hog"], config["probe"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["pretrain", *tiny(clothes, run, model__decode_ratio=0.5), "--resume"]) == 2
+    assert "changed: model.decode_ratio: 1.0 -> 0.5" in capsys.readouterr().err
     assert main(["pretrain", *tiny(clothes, run), "--resume"]) == 0
     assert_same_weights(run, finished)
 
