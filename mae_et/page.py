@@ -26,7 +26,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
 th, td { padding: 0.3rem 0.7rem; text-align: left; vertical-align: top; white-space: pre-line;
   border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
-td { overflow-wrap: anywhere; min-width: 4rem; }
+td { overflow-wrap: anywhere; min-width: 4rem; } td:first-child { min-width: 10rem; }
 .dot { display: inline-block; width: 0.7rem; height: 0.7rem; border-radius: 50%;
   margin-right: 0.4rem; }
 img { max-width: 100%; background: white; border-radius: 4px; }
