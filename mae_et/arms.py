@@ -211,5 +211,5 @@ def _common(arm: Arm, text: Callable[[Run], str]) -> str:
     names = []
     for run in arm.runs:
         seed = run.fields.get("run.seed", 0)
-        names.append(re.sub(rf"[-_./]?(seed|s)?[-_]?{seed}$", "", text(run)))
+        names.append(re.sub(rf"[-_./]?(seed|s)?[-_]?(?<!\d){seed}$", "", text(run)))
     return os.path.commonprefix(names).rstrip("-_./")  # noqa: RUF071 (letters are meant)
