@@ -118,7 +118,8 @@ def main(arguments: Sequence[str]) -> None:
         "together with --measure, which gives the hours",
     )
     file = None if options.json in (None, "-") else Path(options.json)
-    check(file is None or file.parent.is_dir(), "--json", options.json, "a file to write to, or -")
+    is_file = file is None or (file.parent.is_dir() and not file.is_dir())
+    check(is_file, "--json", options.json, "a file to write to, or -")
     with leaving():
         plan = _measured(config, options) if options.measure else _planned(config, options)
         if plan is not None:
