@@ -156,6 +156,11 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["--mae_size=100"], "--mae_size must be a multiple of the patch size 16, got 100"),
         (["--model.mask_ratio=2"], "model.mask_ratio must be in (0, 1)"),
         (["--json=/no/folder/plan.json"], "--json must be a file to write to"),
+        (["--json=."], "--json must be a file to write to"),
+        (
+            ["--optim.micro_batch_size=2", "--data.replay=[{size: 160, ratio: 4, batches: 1}]"],
+            "data.replay.ratio must be a divisor of the 2 images of a micro-batch",
+        ),
     ],
 )
 def test_bad_plan(options: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
