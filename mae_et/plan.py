@@ -151,7 +151,7 @@ def _measured(config: PretrainConfig, options: Any) -> Plan | None:
     model = MaskedAutoencoder(**to_dict(config.model))
     chunk_size = split_batch(config.optim.batch_size, config.optim.micro_batch_size, processes)
     images, _, curriculum = main_process_first(accelerator, lambda: load_images(config, model))
-    check_replay(config, curriculum, chunk_size, processes)
+    main_process_first(accelerator, lambda: check_replay(config, curriculum, chunk_size, processes))
     trainer = Pretrainer(config, accelerator, model, curriculum)
     times = measure_steps(trainer, images, chunk_size, config.data.num_workers)
     if not accelerator.is_main_process:

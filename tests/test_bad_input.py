@@ -14,6 +14,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from finetune.__main__ import main as finetune_main
@@ -288,6 +289,24 @@ def test_a_bad_folder_in_two_processes(clothes: str, tmp_path: Path) -> None:
     lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 1
     assert "which holds a run" in lines[0]
+    assert "Connection" not in result.stderr
+
+
+def images_of_the_first_machine() -> datasets.Dataset:
+    if os.environ["RANK"] != "0":
+        raise OSError("no such disk")
+    images = {"image": [Image.new("L", (16, 16))] * 20}
+    return datasets.Dataset.from_dict(images, datasets.Features({"image": datasets.Image()}))
+
+
+@pytest.mark.slow
+def test_images_that_the_second_process_lacks(tmp_path: Path) -> None:
+    path = "python:tests.test_bad_input:images_of_the_first_machine"
+    result = launch_two(["mae_et", "pretrain", *tiny(path, tmp_path / "run")])
+    assert result.returncode != 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert "no such disk" in lines[0]
     assert "Connection" not in result.stderr
 
 
