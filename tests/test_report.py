@@ -189,6 +189,18 @@ def test_a_moved_tree_keeps_its_links(study: Path, tmp_path: Path) -> None:
     assert list(unknown) == [f"from {checkpoint} (its pretraining is not given)"]
 
 
+def test_a_moved_run_belongs_to_the_longest_path_that_fits(tmp_path: Path) -> None:
+    """Another arm's run of the same name lies nearer."""
+    windows = lines((10, 16, 160, 1.0))
+    for name, epochs in (("long", 4), ("short", 2)):
+        pretraining(tmp_path / name / "seed_0", 0, windows, epochs=epochs)
+    finetuning(tmp_path / "short" / "tuned", 0, "gone/long/seed_0/encoder", 0.8)
+    assert {name: len(arm.scores) for name, arm in arms_of(tmp_path).items()} == {
+        "long": 1,
+        "short": 0,
+    }
+
+
 def test_chart_shows_means_and_deviations(study: Path) -> None:
     arms = list(arms_of(study).values())
     tasks = {task: name for task, name in name_tasks(arms).items() if task.kind == "fine-tuned"}
