@@ -125,7 +125,7 @@ def pretraining_folder(run: Run, known: Mapping[Path, object]) -> Path | None:
     """The run that a checkpoint belongs to, of those known; None if it is none of them.
 
     If the checkpoint is gone, the tree may have been moved: then it is the run of the same path
-    from a folder that is above both.
+    from a folder that is above both, and of several such runs that of the longest path.
     """
     checkpoint = Path(str(run.checkpoint))
     for folder in (checkpoint, *checkpoint.parents):
@@ -133,14 +133,14 @@ def pretraining_folder(run: Run, known: Mapping[Path, object]) -> Path | None:
             return folder.resolve()
     if checkpoint.exists():
         return None
-    parts = checkpoint.parts
-    for above in run.folder.parents:
-        for first in range(1, len(parts)):
-            for last in range(len(parts), first, -1):
-                folder = above.joinpath(*parts[first:last])
-                if folder in known:
-                    return folder
-    return None
+    parts = checkpoint.relative_to(checkpoint.anchor).parts
+    folders = (
+        above.joinpath(*parts[first:last])
+        for first in range(len(parts))
+        for last in range(len(parts), first, -1)
+        for above in run.folder.parents
+    )
+    return next((folder for folder in folders if folder in known), None)
 
 
 @cache
@@ -211,5 +211,5 @@ def _common(arm: Arm, text: Callable[[Run], str]) -> str:
     names = []
     for run in arm.runs:
         seed = run.fields.get("run.seed", 0)
-        names.append(re.sub(rf"[-_./]?(seed|s)?[-_]?{seed}$", "", text(run)))
+        names.append(re.sub(rf"[-_./]?(seed|s)?[-_]?(?<!\d){seed}$", "", text(run)))
     return os.path.commonprefix(names).rstrip("-_./")  # noqa: RUF071 (letters are meant)

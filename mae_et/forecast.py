@@ -21,7 +21,7 @@ from .flops import build_on_meta, training_flops
 from .masking import num_visible_patches
 from .measure import StepTime
 from .model import MaskedAutoencoder
-from .sampling import replay_bytes, sample_clock
+from .sampling import replay_bytes, replay_spans
 
 MAE_EPOCHS = 1600
 """Of the MAE that runs are compared with: decoder 512 × 8, mask ratio 0.75, normalised pixels."""
@@ -105,7 +105,8 @@ def make_plan(
         mae_size: full size in pixels of the MAE to compare with; None for the run's.
 
     Raises:
-        ValueError: the processes don't divide the batch, or `mae_size` is no multiple of the patch.
+        ValueError: the processes don't divide the batch, a ratio of replay does not divide the
+            micro-batch, or `mae_size` is no multiple of the patch.
     """
     batch_size, source = config.optim.batch_size, config.model
     chunk_size = split_batch(batch_size, config.optim.micro_batch_size, processes)
@@ -113,9 +114,8 @@ def make_plan(
     flops = cache(partial(training_flops, model))
     total = sum(stage.num_steps * flops(stage.size) for stage in curriculum.stages)
     ratios = {as_pair(part.size): part.ratio for part in config.data.replay}
-    buffers = [
-        replay_bytes(config, curriculum, span) for span in sample_clock(config, curriculum).replay
-    ]
+    spans = replay_spans(config, curriculum, chunk_size)
+    buffers = [replay_bytes(config, curriculum, span) for span in spans]
     stages = []
     for size, group in groupby(curriculum.stages, key=lambda stage: stage.size):
         steps = sum(stage.num_steps for stage in group)

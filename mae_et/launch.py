@@ -14,7 +14,7 @@ from accelerate.tracking import GeneralTracker, get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
-    broadcast_object_list,
+    gather_object,
     patch_environment,
 )
 
@@ -82,19 +82,19 @@ def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> 
     """Do something in the main process, which may fill a cache, and then in all others.
 
     Raises:
-        ValueError: in every process, if the work raised one in the main process.
+        ValueError: in every process, if the work raised one in any.
     """
     results: list[Result] = []
-    errors = [""]
-    if accelerator.is_main_process:
-        try:
-            results = [work()]
-        except ValueError as error:
-            errors = [str(error)]
-    (error_line,) = broadcast_object_list(errors)
-    if error_line:
-        raise ValueError(error_line)
-    return results[0] if results else work()
+    for is_main_turn in (True, False):
+        errors: list[str] = []
+        if accelerator.is_main_process == is_main_turn:
+            try:
+                results = [work()]
+            except ValueError as error:
+                errors = [str(error)]
+        for first_error in gather_object(errors):
+            raise ValueError(first_error)
+    return results[0]
 
 
 def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> list[GeneralTracker]:

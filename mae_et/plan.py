@@ -24,6 +24,7 @@ from .measure import measure_steps
 from .model import MaskedAutoencoder
 from .plain import to_dict
 from .pretrain import Pretrainer, build_curriculum, load_images
+from .sampling import check_replay
 
 IMAGENET_IMAGES = 1_281_167
 """What the recipes are made for: the training images of ImageNet-1K."""
@@ -118,7 +119,8 @@ def main(arguments: Sequence[str]) -> None:
         "together with --measure, which gives the hours",
     )
     file = None if options.json in (None, "-") else Path(options.json)
-    check(file is None or file.parent.is_dir(), "--json", options.json, "a file to write to, or -")
+    is_file = file is None or (file.parent.is_dir() and not file.is_dir())
+    check(is_file, "--json", options.json, "a file to write to, or -")
     with leaving():
         plan = _measured(config, options) if options.measure else _planned(config, options)
         if plan is not None:
@@ -149,10 +151,12 @@ def _measured(config: PretrainConfig, options: Any) -> Plan | None:
     model = MaskedAutoencoder(**to_dict(config.model))
     chunk_size = split_batch(config.optim.batch_size, config.optim.micro_batch_size, processes)
     images, _, curriculum = main_process_first(accelerator, lambda: load_images(config, model))
+    main_process_first(accelerator, lambda: check_replay(config, curriculum, chunk_size, processes))
     trainer = Pretrainer(config, accelerator, model, curriculum)
     times = measure_steps(trainer, images, chunk_size, config.data.num_workers)
     if not accelerator.is_main_process:
         return None
+    model = build_on_meta(config.model)  # the trained one may be in shards
     num_images = config.data.num_images or len(images)  # measured on some, planned for all
     curriculum = build_curriculum(config, model, full_size_steps(config, num_images))
     plan = make_plan(config, model, curriculum, num_images, processes, options.mae_size)

@@ -62,13 +62,12 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False, stop: int | None
         has_decoder = load_initial_weights(model, config.checkpoint)
         if not has_decoder and accelerator.is_main_process:
             log.warning("%s has no decoder; a new one is trained", config.checkpoint)
-    chunk_size = data.split_batch(
-        config.optim.batch_size, config.optim.micro_batch_size, accelerator.num_processes
-    )
+    world = accelerator.num_processes
+    chunk_size = data.split_batch(config.optim.batch_size, config.optim.micro_batch_size, world)
     train_images, eval_images, curriculum = main_process_first(
         accelerator, lambda: load_images(config, model)
     )
-    check_replay(config, curriculum, chunk_size, accelerator.num_processes)
+    main_process_first(accelerator, lambda: check_replay(config, curriculum, chunk_size, world))
     probe_images = None
     if config.eval.knn_every is not None or config.eval.linear_every is not None:
         load_labelled = partial(

@@ -33,6 +33,21 @@ def sample_clock(config: PretrainConfig, curriculum: Curriculum) -> SampleClock:
     return SampleClock(config.optim.batch_size, spans)
 
 
+def replay_spans(
+    config: PretrainConfig, curriculum: Curriculum, chunk_size: int
+) -> tuple[ReplaySpan, ...]:
+    """The steps that use images again, in chunks of `chunk_size` images at full size.
+
+    Raises:
+        ValueError: as `sample_clock`; or a ratio does not divide the chunks.
+    """
+    spans = sample_clock(config, curriculum).replay
+    for span in spans:
+        allowed = f"a divisor of the {chunk_size} images of a micro-batch (optim.micro_batch_size)"
+        check(chunk_size % span.ratio == 0, "data.replay.ratio", span.ratio, allowed)
+    return spans
+
+
 def check_replay(
     config: PretrainConfig, curriculum: Curriculum, chunk_size: int, world: int
 ) -> None:
@@ -47,9 +62,7 @@ def check_replay(
     Raises:
         ValueError: they can't, or it has not.
     """
-    for span in sample_clock(config, curriculum).replay:
-        allowed = f"a divisor of the {chunk_size} images of a micro-batch (optim.micro_batch_size)"
-        check(chunk_size % span.ratio == 0, "data.replay.ratio", span.ratio, allowed)
+    for span in replay_spans(config, curriculum, chunk_size):
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) / world
         needed = here * replay_bytes(config, curriculum, span)
         free = psutil.virtual_memory().available

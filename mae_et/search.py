@@ -144,7 +144,8 @@ def main(arguments: Sequence[str]) -> None:
     config, options = parse(parser, PretrainConfig, arguments, "mae_et")
     folder = Path(config.run.output_dir)
     out = folder / "recipe.yaml" if options.out is None else Path(options.out)
-    check(options.out is None or out.parent.is_dir(), "--out", options.out, "a file to write to")
+    is_file = out.parent.is_dir() and not out.is_dir()
+    check(options.out is None or is_file, "--out", options.out, "a file to write to")
     with leaving():
         accelerator = make_accelerator(config.run)
         started = time.monotonic()

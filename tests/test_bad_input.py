@@ -14,6 +14,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from finetune.__main__ import main as finetune_main
@@ -156,6 +157,11 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["--mae_size=100"], "--mae_size must be a multiple of the patch size 16, got 100"),
         (["--model.mask_ratio=2"], "model.mask_ratio must be in (0, 1)"),
         (["--json=/no/folder/plan.json"], "--json must be a file to write to"),
+        (["--json=."], "--json must be a file to write to"),
+        (
+            ["--optim.micro_batch_size=2", "--data.replay=[{size: 160, ratio: 4, batches: 1}]"],
+            "data.replay.ratio must be a divisor of the 2 images of a micro-batch",
+        ),
     ],
 )
 def test_bad_plan(options: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,6 +289,24 @@ def test_a_bad_folder_in_two_processes(clothes: str, tmp_path: Path) -> None:
     lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 1
     assert "which holds a run" in lines[0]
+    assert "Connection" not in result.stderr
+
+
+def images_of_the_first_machine() -> datasets.Dataset:
+    if os.environ["RANK"] != "0":
+        raise OSError("no such disk")
+    images = {"image": [Image.new("L", (16, 16))] * 20}
+    return datasets.Dataset.from_dict(images, datasets.Features({"image": datasets.Image()}))
+
+
+@pytest.mark.slow
+def test_images_that_the_second_process_lacks(tmp_path: Path) -> None:
+    path = "python:tests.test_bad_input:images_of_the_first_machine"
+    result = launch_two(["mae_et", "pretrain", *tiny(path, tmp_path / "run")])
+    assert result.returncode != 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert "no such disk" in lines[0]
     assert "Connection" not in result.stderr
 
 

@@ -73,7 +73,12 @@ def test_the_clock_counts_the_samples_of_each_step() -> None:
     steps = [clock.step_of(sample) for sample in range(int(firsts[-1]))]
     assert Counter(steps) == dict(enumerate(counts))
     assert steps == sorted(steps)
-    assert clock.fewest == 4
+    assert clock.divisor == 4
+    thirds = [
+        data.ReplaySpan(start=first, stop=first + 3, ratio=ratio, batches=2)
+        for first, ratio in ((0, 3), (3, 2))
+    ]
+    assert data.SampleClock(24, thirds).divisor == 4  # of steps of 24, 8 and 12
     with pytest.raises(ValueError, match=r"data.replay.ratio must divide optim.batch_size 16"):
         data.SampleClock(16, [data.ReplaySpan(start=0, stop=6, ratio=3, batches=2)])
 

@@ -169,6 +169,15 @@ def test_another_setting_is_another_arm_or_line(study: Path) -> None:
     assert names == {"long", "short", "long_wide", "scratch"}
 
 
+def test_a_name_keeps_numbers_that_are_no_seed(tmp_path: Path) -> None:
+    """Seed 0 is no part of 100, nor seed 5 of 75."""
+    windows = lines((10, 16, 160, 1.0))
+    pretraining(tmp_path / "steps_100", 0, windows, epochs=2)
+    pretraining(tmp_path / "mask_75", 5, windows, epochs=3)
+    pretraining(tmp_path / "wide_s5", 5, windows, epochs=4)
+    assert set(arms_of(tmp_path)) == {"steps_100", "mask_75", "wide"}
+
+
 def test_a_moved_tree_keeps_its_links(study: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved" / "deeper"
     moved.mkdir(parents=True)
@@ -178,6 +187,18 @@ def test_a_moved_tree_keeps_its_links(study: Path, tmp_path: Path) -> None:
     unknown = arms_of(moved / "tuned_long_0")
     checkpoint = study / "long_0" / "encoder"
     assert list(unknown) == [f"from {checkpoint} (its pretraining is not given)"]
+
+
+def test_a_moved_run_belongs_to_the_longest_path_that_fits(tmp_path: Path) -> None:
+    """Another arm's run of the same name lies nearer."""
+    windows = lines((10, 16, 160, 1.0))
+    for name, epochs in (("long", 4), ("short", 2)):
+        pretraining(tmp_path / name / "seed_0", 0, windows, epochs=epochs)
+    finetuning(tmp_path / "short" / "tuned", 0, "gone/long/seed_0/encoder", 0.8)
+    assert {name: len(arm.scores) for name, arm in arms_of(tmp_path).items()} == {
+        "long": 1,
+        "short": 0,
+    }
 
 
 def test_chart_shows_means_and_deviations(study: Path) -> None:

@@ -286,6 +286,7 @@ def test_test_images_stay_unseen(clothes: str) -> None:
         (["--eval.label_column=name"], "eval.label_column must be one of image, label"),
         (["--data.replay=[{size: 8, ratio: 2, batches: 1}]"], "data.replay must be empty"),
         (["--out=nowhere/recipe.yaml"], "--out must be a file to write to"),
+        (["--out=."], "--out must be a file to write to"),
     ],
 )
 def test_bad_options_are_one_line_before_training(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -68,6 +69,17 @@ def test_a_checkpoint_fits_any_way_of_distributing(
     assert steps_of(run) == [12, 13]
     assert main(["pretrain", *arguments]) == 0
     assert_same_training(run, finished)
+
+
+@pytest.mark.slow
+def test_steps_of_shards_are_measured(clothes: str, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    options = ["--measure", f"--json={file}", "--optim.epochs=2"]
+    result = launch_two(["mae_et", "plan", *tiny(clothes, "unused"), *options], FSDP)
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(file.read_text())
+    assert (plan["processes"], plan["steps"]) == (2, 10)
+    assert sum(stage["time"] for stage in plan["stages"]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

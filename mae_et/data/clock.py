@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,9 +51,9 @@ class SampleClock:
         self._counts.append(count)
 
     @property
-    def fewest(self) -> int:
-        """Samples of the step that takes the fewest; a divisor of those of every step's."""
-        return min(self._counts)
+    def divisor(self) -> int:
+        """The largest number that divides the samples of every step."""
+        return math.gcd(*self._counts)
 
     def samples(self, step: int) -> range:
         """The samples that a step takes."""

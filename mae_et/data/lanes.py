@@ -165,7 +165,7 @@ class StreamedSamples(Dataset[dict[str, Any]]):
     ) -> None:
         self.images, self.transform, self.seed = images, transform, seed
         self.clock, self.shuffle_buffer = clock, shuffle_buffer
-        self.plan = images.plan(clock.fewest, seed)
+        self.plan = images.plan(clock.divisor, seed)
 
     def __len__(self) -> int:
         """Images of an epoch."""

@@ -130,10 +130,10 @@ class ShardedImages:
         self.num_images -= len(cells)
         return cells
 
-    def plan(self, num_samples: int, seed: int) -> ShardPlan:
-        """How rows are dealt out to lanes, whose number divides that of a step's samples."""
-        most = min(num_samples, self.num_shards, MAX_LANES)
-        lanes = max(n for n in range(1, most + 1) if num_samples % n == 0)
+    def plan(self, divisor: int, seed: int) -> ShardPlan:
+        """How rows are dealt out to lanes, whose number divides that of every step's samples."""
+        most = min(divisor, self.num_shards, MAX_LANES)
+        lanes = max(n for n in range(1, most + 1) if divisor % n == 0)
         return ShardPlan(self.lengths, self.left_out, lanes, seed)
 
 
