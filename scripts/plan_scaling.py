@@ -2,7 +2,7 @@
 
     python scripts/plan_scaling.py [--tflops 400] [--images_per_core 780] [--bandwidth 50]
 
-Nothing is run. A GPU is taken to sustain `--tflops` (400 is 40 % of an H100's peak in bf16) at every
+Nothing is run. A GPU is taken to sustain `--tflops` (400 is 40 % of an H100's peak in bf16) at any
 size, so a stage needs that many images per second by its FLOPs per image; a core of the loader
 decodes, crops and resizes `--images_per_core` of them (`scripts/bench_loader.py`). In a step, DDP
 averages the gradients in fp32 with a ring, in which each GPU sends twice their size, less one part,
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64])
     options = parser.parse_args()
 
-    print("| recipe | size | GFLOPs/image | GPUs | images/s | loader cores | step, ms | all-reduce, ms |")
+    print("| recipe | size | GFLOPs/image | GPUs | images/s | cores | step, ms | all-reduce, ms |")
     print("|---" * 8 + "|")
     sizes = {}
     for recipe in RECIPES:
