@@ -31,7 +31,8 @@ FREE_ON_RESUME = frozenset(
 """Fields that may differ between a run and its continuation: none of them changes what is learned.
 
 The size of micro-batches, like the number of processes, changes the order of summation and so the
-last bits of the weights. (In fine-tuning also the random draws of mixup, drop path and erasing.)
+last bits of the weights. (In fine-tuning also the random draws of mixup, drop path and erasing;
+with data.replay, which images are used again.)
 """
 
 
