@@ -1,6 +1,6 @@
 """The arms of `scripts/study.py`: what each pretrains with, and how large the study is.
 
-none      no pretraining: fine-tuning from scratch
+none      no pretraining: training from scratch for SCRATCH times as many epochs as fine-tuning
 constant  E epochs at 28 pixels
 control   the same for as many epochs as cost what et costs
 et        EfficientTrain, E epochs
@@ -14,6 +14,9 @@ fast      our recipe et_fast_vit_b_16 (etpp_hog, half of the decoder's blocks, h
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+SCRATCH = 3
+"""How much longer arm none trains: for longer than et pretrains and fine-tunes, in FLOPs."""
 
 ARMS = ("none", "constant", "control", "et", "etpp", "etpp_hog", "low", "fast")
 
@@ -44,12 +47,21 @@ class Scale:
 
 SCALES = {
     "cpu": Scale(
-        epochs=3,
+        epochs=2,
         seeds=(0, 1, 2),
         decoder_depth=2,
-        pretraining={"run__checkpoint_every": 250},
-        network={"model__patch_size": 2, "run__tracker": "none"},
-        finetuning=(3, 32),
+        pretraining={
+            "model__decoder_dim": 48,
+            "model__decoder_num_heads": 2,
+            "optim__batch_size": 128,
+            "run__checkpoint_every": 250,
+        },
+        network={
+            "model__encoder_args": "{embed_dim: 64, depth: 4, num_heads: 2}",
+            "model__patch_size": 2,
+            "run__tracker": "none",
+        },
+        finetuning=(2, 16),
     ),
     "gpu": Scale(
         epochs=100,

@@ -32,7 +32,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from _arms import ARMS, SCALES, WARMUP, Scale, arm_fields
+from _arms import ARMS, SCALES, SCRATCH, WARMUP, Scale, arm_fields
 from _clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
 from _runs import ROOT, Cell, facts, write_json
 from _seeds import MOST_SEEDS, paired_difference, spread
@@ -116,7 +116,8 @@ class Study:
             inputs = {"encoder": self.results[arm, seed, "pretraining"]["encoder"]}
             encoder = folder / "pretraining" / "encoder"
         if kind == "fine-tuned":
-            fields |= finetuning(encoder, *self.scale.finetuning)
+            epochs, batch_size = self.scale.finetuning
+            fields |= finetuning(encoder, epochs if encoder else SCRATCH * epochs, batch_size)
             return Cell(
                 record=record,
                 module="finetune",
@@ -188,6 +189,7 @@ class Study:
                 "fields": dotted(self.scale.network),
                 "labels": LABEL_SHARE,
                 "epochs_and_batch": self.scale.finetuning,
+                "from_scratch": SCRATCH,
             },
             "runs": list(runs.values()),
             "missing": missing,
