@@ -5,10 +5,11 @@
     python scripts/bench_pretrain.py --out DIR --config et_vit_b_16 -- --data.path PATH ...
 
 Each run is the real command in a process of its own, with its loader, checkpoints and evaluation. A
-round plans each curriculum (`mae_et plan`, with measured steps) and then runs all three; rounds
-begin with another run each. The speedup over the constant size that a round realised is divided by
-the one that was planned from FLOPs, and by the one planned from the steps just measured: the first
-says what a user gets who planned without a machine, the second what the run lost beside its steps.
+round plans each curriculum (`mae_et plan`, with measured steps) and then runs all three (or those
+of `--curricula`); rounds begin with another run each. The speedup over the constant size that a
+round realised is divided by the one that was planned from FLOPs, and by the one planned from the
+steps just measured: the first says what a user gets who planned without a machine, the second what
+the run lost beside its steps.
 
 Seconds are of the whole process ("wall"), of training steps, and in these of waiting for images.
 The rest of the wall time is start-up, evaluation, checkpoints and the export. A stage change costs
@@ -120,7 +121,7 @@ def rows(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
         )
 
     found = []
-    for name in NAMES:
+    for name in [name for name in NAMES if name in rounds[0]["runs"]]:
         row: dict[str, Any] = {"run": name}
         row |= {f"{key} s": median_of(name, key) for key in ("wall", "training", "rest")}
         row |= {"waiting s": total(name, "waiting"), "stage changes s": total(name, "change")}
@@ -140,7 +141,10 @@ def rows(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(found: list[dict[str, Any]]) -> str:
     """Markdown, a column per run."""
-    lines = ["| | " + " | ".join(row["run"] for row in found) + " |", "|---" * 4 + "|"]
+    lines = [
+        "| | " + " | ".join(row["run"] for row in found) + " |",
+        "|---" * (len(found) + 1) + "|",
+    ]
     for key in [key for key in found[-1] if key != "run"]:
         cells = (f"{row[key]:.3f}" if key in row else "" for row in found)
         lines.append(f"| {key} | " + " | ".join(cells) + " |")
@@ -154,6 +158,9 @@ def main() -> None:
     parser.add_argument("--config", help="recipe in place of the small model on Fashion-MNIST")
     parser.add_argument(
         "--minutes", type=float, help="of EfficientTrain's steps: sets optim.epochs"
+    )
+    parser.add_argument(
+        "--curricula", nargs="+", choices=NAMES[1:], default=NAMES[1:], help="beside constant size"
     )
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", choices=["cpu"], help="else the one that accelerate chooses")
@@ -176,11 +183,12 @@ def main() -> None:
         arguments.append(f"--optim.epochs={epochs:.4g}")
 
     rounds: list[dict[str, Any]] = []
+    names = [NAMES[0], *options.curricula]
     for number in range(options.rounds):
-        turn = number % len(NAMES)
-        plans = {name: plan(arguments, options.out, name) for name in NAMES[1:]}
+        turn = number % len(names)
+        plans = {name: plan(arguments, options.out, name) for name in options.curricula}
         runs = {
-            name: pretrain(arguments, options.out, name) for name in NAMES[turn:] + NAMES[:turn]
+            name: pretrain(arguments, options.out, name) for name in names[turn:] + names[:turn]
         }
         rounds.append({"plans": plans, "runs": runs})
         found = rows(rounds)
