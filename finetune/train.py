@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +87,8 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
         model.check_input_size(stage.size)
     train_images = training_stream(config, splits.train, schedule)
     eval_images = evaluation_stream(config, splits.held_out)
-    for stream in (train_images, eval_images):
-        stream[0]  # if not a single image can be read, say so now
+    for stream in (train_images, eval_images):  # if not a single image can be read, say so now
+        main_process_first(accelerator, partial(stream.__getitem__, 0))
     trainer = Finetuner(config, accelerator, model, schedule, splits, eval_images.images.name)
     with RunFolder(
         config.run.output_dir,

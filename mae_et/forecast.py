@@ -72,7 +72,7 @@ class Plan:
     steps: int
     exaflops: float
     replay_gib: float = 0.0
-    """Memory of the largest replay buffer, over all processes."""
+    """Memory of the largest replay buffer, over all processes, for pixels of 8 bits."""
     budget: float
     """`optim.epochs`: passes at full size, that the run is compared with."""
     speedup: float

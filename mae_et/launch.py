@@ -18,7 +18,7 @@ from accelerate.utils import (
     patch_environment,
 )
 
-from .cli import RunInterruptedError
+from .cli import ProcessStoppedError, RunInterruptedError
 from .config import RunConfig
 from .plain import flatten, to_dict
 from .sharding import LAUNCH_FLAG, is_asked_for, launch_settings
@@ -82,7 +82,7 @@ def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> 
     """Do something in the main process, which may fill a cache, and then in all others.
 
     Raises:
-        ValueError: in every process, if the work raised one in any.
+        ValueError: in every process, if the work raised one, or stopped, in any.
     """
     results: list[Result] = []
     for is_main_turn in (True, False):
@@ -90,7 +90,7 @@ def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> 
         if accelerator.is_main_process == is_main_turn:
             try:
                 results = [work()]
-            except ValueError as error:
+            except (ValueError, ProcessStoppedError) as error:
                 errors = [str(error)]
         for first_error in gather_object(errors):
             raise ValueError(first_error)

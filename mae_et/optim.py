@@ -50,6 +50,8 @@ def accumulate_gradients(
 ) -> Tensor:
     """Add up the gradients of a step's micro-batches; processes exchange them once, with the last.
 
+    Shards are exchanged with every micro-batch: to wait would take memory for whole gradients.
+
     Args:
         accelerator: of this process.
         model: prepared.

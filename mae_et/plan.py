@@ -150,8 +150,13 @@ def _measured(config: PretrainConfig, options: Any) -> Plan | None:
     set_seed(config.run.seed)
     model = MaskedAutoencoder(**to_dict(config.model))
     chunk_size = split_batch(config.optim.batch_size, config.optim.micro_batch_size, processes)
-    images, _, curriculum = main_process_first(accelerator, lambda: load_images(config, model))
-    main_process_first(accelerator, lambda: check_replay(config, curriculum, chunk_size, processes))
+    images, held_out, curriculum = main_process_first(
+        accelerator, lambda: load_images(config, model)
+    )
+    value_bytes = held_out[0]["image"].element_size()
+    main_process_first(
+        accelerator, lambda: check_replay(config, curriculum, chunk_size, processes, value_bytes)
+    )
     trainer = Pretrainer(config, accelerator, model, curriculum)
     times = measure_steps(trainer, images, chunk_size, config.data.num_workers)
     if not accelerator.is_main_process:

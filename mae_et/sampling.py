@@ -49,7 +49,7 @@ def replay_spans(
 
 
 def check_replay(
-    config: PretrainConfig, curriculum: Curriculum, chunk_size: int, world: int
+    config: PretrainConfig, curriculum: Curriculum, chunk_size: int, world: int, value_bytes: int
 ) -> None:
     """Check that micro-batches can be parted, and that this machine has memory for the buffers.
 
@@ -58,13 +58,14 @@ def check_replay(
         curriculum: its stages.
         chunk_size: images that a process handles at a time at full size.
         world: processes.
+        value_bytes: of a value of a pixel as loaded.
 
     Raises:
         ValueError: they can't, or it has not.
     """
     for span in replay_spans(config, curriculum, chunk_size):
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) / world
-        needed = here * replay_bytes(config, curriculum, span)
+        needed = here * replay_bytes(config, curriculum, span) * value_bytes
         free = psutil.virtual_memory().available
         allowed = (
             f"few enough for the {free / 2**30:.1f} GiB that are free on this machine (they need "
@@ -74,7 +75,7 @@ def check_replay(
 
 
 def replay_bytes(config: PretrainConfig, curriculum: Curriculum, span: ReplaySpan) -> int:
-    """Memory of the buffers of all processes together."""
+    """Memory of the buffers of all processes together, for pixels of 8 bits."""
     is_small = config.data.downsample == "loader"
     size = curriculum.stage_at(span.start).size if is_small else curriculum.full_size
     height, width = as_pair(size)

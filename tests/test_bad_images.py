@@ -15,6 +15,7 @@ from PIL import Image
 
 from mae_et import data
 from mae_et.__main__ import main
+from mae_et.cli import ProcessStoppedError
 from mae_et.runfolder import read_metrics
 
 from .conftest import launch_two, tiny
@@ -160,7 +161,7 @@ def test_a_run_of_bad_rows_shows_no_other_row_many_times() -> None:
 
 def test_none_is_readable() -> None:
     images: Any = _Numbers(3, bad=3)
-    with pytest.raises(ValueError, match=r"none readable; first: \d: bad"):
+    with pytest.raises(ProcessStoppedError, match=r"none readable; first: \d: bad"):
         data.SampleStream(images, row_and_draw, seed=0)[0]
 
 

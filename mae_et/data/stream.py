@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..cli import ProcessStoppedError
 from .clock import SampleClock
 from .encoded import UnreadableImageError
 from .images import AnyImage
@@ -74,6 +75,10 @@ class SampleStream(Dataset[dict[str, Any]]):
         return StepBatches(start, stop, clock=self.clock, **options)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
+        """
+        Raises:
+            ProcessStoppedError: MAX_TRIES images could not be read.
+        """
         index = self.image_index(number)
         unreadable: dict[str, str] = {}
         for attempt in range(MAX_TRIES):
@@ -89,7 +94,9 @@ class SampleStream(Dataset[dict[str, Any]]):
             else:
                 return {**sample, "unreadable": list(unreadable.items())}
         example = ": ".join(next(iter(unreadable.items())))
-        raise ValueError(f"data.path must hold images, got none readable; first: {example}")
+        raise ProcessStoppedError(
+            f"data.path must hold images, got none readable; first: {example}"
+        )
 
     def image_index(self, number: int) -> int:
         """The data set's row that sample `number` shows."""
