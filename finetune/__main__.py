@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from mae_et.checks import check
 from mae_et.cli import add_resume, config_parser, parse, recipe_names, resume_of, run_command
-from mae_et.config import check
 
 DESCRIPTION = """Fine-tune an encoder on labelled images, or train from scratch (--checkpoint none).
 Other commands: finetune predict --help (classify images), finetune recipes (list the recipes)."""

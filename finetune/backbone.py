@@ -12,7 +12,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from mae_et.config import first_line
+from mae_et.checks import first_line
 from mae_et.curriculum import Size, as_pair, as_size
 from mae_et.own_code import import_callable
 

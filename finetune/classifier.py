@@ -16,7 +16,7 @@ from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from mae_et.checkpoint import new_folder
-from mae_et.config import first_line
+from mae_et.checks import first_line
 from mae_et.curriculum import Size, as_pair
 from mae_et.pretrained import read_pretrained
 from mae_et.timm_folder import handed_on, save_timm_folder

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mae_et.checks import check
 from mae_et.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -14,7 +15,6 @@ from mae_et.config import (
     OptimConfig,
     ProbeConfig,
     RunConfig,
-    check,
     check_channels,
     check_path,
     check_source,

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
+from mae_et.checks import check
 from mae_et.cli import LineParser
-from mae_et.config import check
 from mae_et.data import (
     ImageTable,
     UnreadableImageError,

@@ -25,7 +25,7 @@ from timm.layers import PatchEmbed
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mae_et.config import first_line
+from mae_et.checks import first_line
 from mae_et.curriculum import Size, as_pair, as_size
 
 from .tables import Table, find, match_tables, named_tensors

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from mae_et.checks import check
 from mae_et.cli import Resume
-from mae_et.config import check
 from mae_et.runfolder import top1_history
 
 from .config import FinetuneConfig

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .checks import check as check
-from .checks import check_positive as check_positive
-from .checks import first_line as first_line
+from .checks import check, check_positive
 from .curriculum import Size
 from .curriculum_config import CurriculumConfig as CurriculumConfig
 

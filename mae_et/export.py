@@ -20,8 +20,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from .card import Described, model_card
 from .checkpoint import new_folder
+from .checks import check
 from .cli import LineParser, RunStoppedError
-from .config import check
 from .exchange import Converted, image_processor, save_transformers, to_classifier, to_vit_mae
 from .onnx_file import save_onnx
 from .runfolder import read_config, read_metrics

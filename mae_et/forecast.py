@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import groupby
 
-from .config import ModelConfig, PretrainConfig, check
+from .checks import check
+from .config import ModelConfig, PretrainConfig
 from .curriculum import (
     Curriculum,
     Size,
@@ -193,7 +194,9 @@ def with_times(
                 limit="loader" if is_starved else "device",
             )
         )
-    at_full_size = plan.budget * plan.num_images / plan.batch_size
+    at_full_size = num_training_steps(
+        epochs=plan.budget, num_images=plan.num_images, batch_size=plan.batch_size
+    )
     return replace(
         plan,
         stages=stages,

@@ -14,8 +14,9 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
+from .checks import check
 from .cli import config_parser, parse
-from .config import PretrainConfig, check
+from .config import PretrainConfig
 from .data import split_batch
 from .flops import build_on_meta
 from .forecast import MAE_EPOCHS, Plan, full_size_steps, make_plan, with_times

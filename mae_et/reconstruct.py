@@ -20,8 +20,9 @@ from einops import rearrange
 from torch import Tensor
 
 from . import data
+from .checks import check
 from .cli import LineParser
-from .config import IMAGENET_MEAN, IMAGENET_STD, DataConfig, SourceConfig, check
+from .config import IMAGENET_MEAN, IMAGENET_STD, DataConfig, SourceConfig
 from .curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
 from .lowfreq import Nyquist, low_frequency_crop
 from .model import MaskedAutoencoder

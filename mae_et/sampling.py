@@ -7,7 +7,8 @@ from itertools import groupby
 
 import psutil
 
-from .config import PretrainConfig, check
+from .checks import check
+from .config import PretrainConfig
 from .curriculum import Curriculum, as_pair
 from .data import ReplaySpan, SampleClock
 

@@ -32,8 +32,9 @@ import yaml
 from accelerate import Accelerator
 
 from . import __version__
+from .checks import check
 from .cli import config_parser, parse
-from .config import CurriculumConfig, PretrainConfig, check
+from .config import CurriculumConfig, PretrainConfig
 from .curriculum import Size, area, as_pair, as_size, scaled_sizes
 from .curriculum_config import StageConfig
 from .data import split_batch

@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from . import data
+from .checks import check
 from .cli import LineParser
-from .config import check
 
 
 def channel_mean_and_std(images: data.ImageTable, rows: Sequence[int]) -> tuple[Tensor, Tensor]:

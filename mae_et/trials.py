@@ -27,8 +27,9 @@ import yaml
 from accelerate import PartialState
 
 from .checkpoint import latest_checkpoint, new_folder
+from .checks import check
 from .cli import RunInterruptedError, RunStoppedError
-from .config import PretrainConfig, check
+from .config import PretrainConfig
 from .curriculum import Curriculum, Size, area
 from .curriculum_config import StageConfig
 from .flops import training_flops

@@ -55,6 +55,7 @@ SCALES = {
             "model__decoder_num_heads": 2,
             "optim__batch_size": 128,
             "run__checkpoint_every": 250,
+            "run__eval_every": 500,
         },
         network={
             "model__encoder_args": "{embed_dim: 64, depth: 4, num_heads: 2}",

@@ -11,8 +11,8 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from ..checks import first_line
 from ..cli import ProcessStoppedError
-from ..config import first_line
 from .counting import count_rows
 from .images import AnyImage, image_column, name_of, open_image, undecoded
 from .shards import ShardPlan, Span

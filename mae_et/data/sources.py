@@ -9,7 +9,8 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ..config import PATH_KINDS, first_line
+from ..checks import first_line
+from ..config import PATH_KINDS
 from ..own_code import import_callable
 
 Stream = datasets.IterableDataset
