@@ -96,5 +96,10 @@ def facts(runs: Sequence[Run], skipped: Sequence[tuple[Path, str]], command: str
         for run in runs
         if run.kind == "pretraining" and pretraining_flops(run) is None
     ]
+    rows += [
+        ["cost not counted", f"{run.folder}: what its weights cost before, {run.checkpoint}"]
+        for run in runs
+        if run.kind == "pretraining" and run.checkpoint is not None
+    ]
     rows += [["skipped", f"{folder}: {reason}"] for folder, reason in skipped]
     return table(["", ""], rows)

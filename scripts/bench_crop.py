@@ -12,12 +12,12 @@ import argparse
 import json
 import platform
 import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from _runs import facts
+from _timing import alternated, median_ratio
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,14 +35,6 @@ def fft_crop(images: Tensor, size: int) -> Tensor:
 
 def bicubic(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
-
-
-def seconds(function: Callable[[Tensor, int], Tensor], images: Tensor, size: int) -> float:
-    start = time.perf_counter()
-    function(images, size)
-    if images.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -64,18 +56,10 @@ def main() -> None:
     for full, size in [(224, 192), (224, 160), (224, 96), (28, 20)]:
         images = torch.randn(options.batch, 3, full, full, device=options.device)
         error = (low_frequency_crop(images, size) - fft_crop(images.double(), size)).abs().max()
-        for function in functions.values():
-            seconds(function, images, size)
-        times: dict[str, list[float]] = {name: [] for name in functions}
-        for _ in range(options.rounds):
-            for name, function in functions.items():
-                times[name].append(seconds(function, images, size))
-        fft_ratio = statistics.median(
-            f / c for f, c in zip(times["fft"], times["crop"], strict=True)
-        )
-        bicubic_ratio = statistics.median(
-            c / b for c, b in zip(times["crop"], times["bicubic"], strict=True)
-        )
+        steps = {name: partial(function, images, size) for name, function in functions.items()}
+        times = alternated(steps, options.rounds, options.device)
+        fft_ratio = median_ratio(times["fft"], times["crop"])
+        bicubic_ratio = median_ratio(times["crop"], times["bicubic"])
         row = {"full": full, "size": size, "fft ÷ crop": fft_ratio, "crop ÷ bicubic": bicubic_ratio}
         rows.append(row | {"seconds": times, "max error": error.item()})
         milliseconds = 1e3 * statistics.median(times["crop"]) / options.batch

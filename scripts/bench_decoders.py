@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from _runs import facts
+from _timing import Step, alternated, median_ratio
 
 from mae_et import MaskedAutoencoder
 from mae_et.targets import hog
@@ -34,22 +33,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "self 512 x 8, HOG": {"target": "hog"},
 }
 BASELINE = next(iter(VARIANTS))
-
-
-def alternated(
-    functions: dict[str, Callable[[], object]], rounds: int, device: str
-) -> dict[str, list[float]]:
-    """Seconds of each function in each round, after one round to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for number in range(rounds + 1):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            if device != "cpu":
-                torch.cuda.synchronize()
-            if number:
-                times[name].append(time.perf_counter() - start)
-    return times
 
 
 def main() -> None:
@@ -74,19 +57,18 @@ def main() -> None:
     for size in options.sizes:
         batch = options.batch * 224**2 // size**2
         images = torch.randn(batch, 3, size, size, device=options.device)
-        steps: dict[str, Callable[[], object]] = {"HOG alone": lambda x=images: hog(x)}
+        steps: dict[str, Step] = {"HOG alone": lambda x=images: hog(x)}
         for name, model in models.items():
             model.set_input_size(size)
             steps[name] = lambda m=model, x=images: step(m, x)
         times = alternated(steps, options.rounds, options.device)
         for name, seconds in times.items():
-            ratios = [t / base for t, base in zip(seconds, times[BASELINE], strict=True)]
             rows.append(
                 {
                     "size": size,
                     "variant": name,
                     "ms_per_image": 1e3 * statistics.median(seconds) / batch,
-                    "ratio": statistics.median(ratios),
+                    "ratio": median_ratio(seconds, times[BASELINE]),
                 }
             )
     setting = {**facts(), "device": options.device, "threads": torch.get_num_threads()}

@@ -11,7 +11,8 @@ size: it joins, crops and normalises them and checks its gradients; the others g
 ready. All models are in one process and take turns, in another order every round; the table has
 medians, and medians of the ratios within a round. Memory is what a process of its own needs beyond
 its weights before the first step. Utilisation is the model's FLOPs (matrix products alone) per
-second, as a share of those of one large matrix product in the same precision and round.
+second, as a share of those of one large matrix product in the same precision and round; of a peer,
+the FLOPs of mae_et, so what it computes beyond those of the same loss counts as lost.
 
 Absolute times of a shared machine mean little: quote the ratios.
 """
@@ -20,11 +21,11 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import importlib.util
 import json
+import os
 import statistics
-import time
-from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from multiprocessing import get_context
@@ -36,6 +37,7 @@ import torch
 from _peers import PEERS, Decoder
 from _peers import step as peer_step
 from _runs import facts
+from _timing import Step, alternated, median_ratio
 
 from mae_et.config import (
     DataConfig,
@@ -47,13 +49,11 @@ from mae_et.config import (
     RunConfig,
 )
 from mae_et.curriculum_config import CurriculumConfig, StageConfig
-from mae_et.flops import training_flops
+from mae_et.flops import build_on_meta, training_flops
 from mae_et.launch import make_accelerator
 from mae_et.model import MaskedAutoencoder
 from mae_et.plain import to_dict
 from mae_et.pretrain import Pretrainer, build_curriculum
-
-Step = Callable[[], object]
 
 FULL_SIZE = 224
 OURS: dict[str, dict[str, Any]] = {
@@ -72,11 +72,10 @@ def batch_at(size: int, options: argparse.Namespace) -> int:
     return int(options.batch * FULL_SIZE**2 // size**2)
 
 
-def our_trainer(name: str, size: int, options: argparse.Namespace) -> Pretrainer:
-    """The trainer of a run that trains at this size, and then at full size."""
+def our_model(name: str, options: argparse.Namespace) -> ModelConfig:
+    """The model of one of our contenders."""
     decoder: Decoder = options.decoder
-    batch = batch_at(size, options)
-    model = ModelConfig(
+    return ModelConfig(
         encoder=options.encoder,
         image_size=FULL_SIZE,
         decoder_dim=decoder.dim,
@@ -84,6 +83,11 @@ def our_trainer(name: str, size: int, options: argparse.Namespace) -> Pretrainer
         decoder_num_heads=decoder.num_heads,
         **OURS[name],
     )
+
+
+def our_trainer(name: str, size: int, options: argparse.Namespace) -> Pretrainer:
+    """The trainer of a run that trains at this size, and then at full size."""
+    batch, model = batch_at(size, options), our_model(name, options)
     stages = [StageConfig(size=size), StageConfig(size=FULL_SIZE)]
     config = PretrainConfig(
         model=model,
@@ -141,21 +145,6 @@ def make_step(name: str, size: int, options: argparse.Namespace) -> Step:
     return (our_step if name in OURS else their_step)(name, size, options)
 
 
-def alternated(steps: Mapping[str, Step], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each step in each round, after two rounds to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    names = list(steps)
-    for number in range(-2, rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            start = time.perf_counter()
-            steps[name]()
-            if device != "cpu":
-                torch.cuda.synchronize()
-            if number >= 0:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def memory(name: str, size: int, options: argparse.Namespace) -> int:
     """Bytes that three steps need at most beyond what was there before; in a new process."""
     torch.set_num_threads(options.threads)
@@ -178,18 +167,21 @@ def measure(size: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     steps[CROP] = crop_step(size, options)
     steps[MATRIX], product_flops = matrix_step(options)
     seconds = alternated(steps, options.rounds, options.device)
+    steps.clear()
+    gc.collect()  # accelerate and its models refer to each other
+    if options.device != "cpu":
+        torch.cuda.empty_cache()  # for the processes that measure memory
     flops = {
-        name: training_flops(our_trainer(name, size, options).unwrapped, size)
+        name: training_flops(build_on_meta(our_model(name, options)), size)
         for name in options.contenders
         if name in OURS
     }
 
     def ratio(name: str, base: str) -> float:
-        pairs = zip(seconds[name], seconds[base], strict=True)
-        return statistics.median(mine / its for mine, its in pairs)
+        return median_ratio(seconds[name], seconds[base])
 
     batch, rows = batch_at(size, options), []
-    for name in steps:
+    for name in seconds:
         if name == MATRIX:
             continue
         row: dict[str, Any] = {"size": size, "batch": batch, "name": name}
@@ -220,11 +212,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cell(value: object) -> str:
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and value < 1000
-        else str(round(value) if isinstance(value, float) else value)
-    )
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def main() -> None:
@@ -246,6 +236,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the numbers as JSON")
     options = parser.parse_args()
     options.threads = torch.get_num_threads()
+    if options.device == "cpu":  # else accelerate would put our models on a GPU that is there
+        os.environ["ACCELERATE_USE_CPU"] = "true"
     for peer in set(PEERS) & set(options.contenders):
         if importlib.util.find_spec(peer) is None:
             parser.error(f"--contenders: {peer} is not installed; pip install {peer}")

@@ -55,14 +55,11 @@ def main() -> None:
                 row.append(f"{sent / options.bandwidth / 1e6:.0f}")
                 print(f"| {' | '.join(map(str, row))} |")
     print()
-    print("| recipe | parameters | state per GPU, DDP | FSDP on 8 | gradients sent per step |")
-    print("|---" * 5 + "|")
+    print("| recipe | parameters | state per GPU, DDP | FSDP on 8 |")
+    print("|---" * 4 + "|")
     for recipe, count in sizes.items():
-        state, gradients = 16 * count / 2**30, 4 * count / 2**30
-        print(
-            f"| {recipe} | {count / 1e6:.0f} M | {state:.1f} GiB | {state / 8:.1f} GiB "
-            f"| {2 * 7 / 8 * gradients:.1f} GiB |"
-        )
+        state = 16 * count / 2**30
+        print(f"| {recipe} | {count / 1e6:.0f} M | {state:.1f} GiB | {state / 8:.1f} GiB |")
 
 
 if __name__ == "__main__":

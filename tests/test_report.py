@@ -16,6 +16,7 @@ from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
 from mae_et.arms import Arm, group_into_arms, spread
 from mae_et.charts import accuracy_against_cost, style
+from mae_et.report import facts
 from mae_et.runs import find_runs
 from mae_et.sections import mean_and_deviation, name_tasks
 
@@ -331,6 +332,14 @@ def test_a_model_of_another_version_has_no_flops(tmp_path: Path) -> None:
     rows = {row[0]: row[1:] for row in reversed(Page(out.read_text()).rows)}
     assert rows["run"][:3] == ["1", "–", "1 (1)"]
     assert rows["FLOPs unknown"][0].startswith(f"{run}: ")
+
+
+def test_the_cost_of_given_weights_is_not_counted(tmp_path: Path) -> None:
+    run = pretraining(tmp_path / "run", 0, lines((10, 16, 160, 1.0)))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"checkpoint": "mae.pth"}))
+    runs, _ = find_runs([str(run)])
+    assert "what its weights cost before, mae.pth" in facts(runs, [], "")
 
 
 def test_without_matplotlib(
