@@ -16,7 +16,8 @@ of training steps. `--scale gpu` is a larger ViT with more epochs and seeds.
 Stop it at any time: the same command goes on, with the cells that are complete left alone. A cell
 whose configuration is no longer the one wanted is an error. The results file is written after
 every cell, a whole seed at a time, and lists the cells that are missing; `--arms` and `--seeds`
-restrict what is run, not what is written.
+restrict what is run, not what is written. `--known scripts/results/study.json` goes on with the
+study of another machine: an arm and seed that it has in full is not run again.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Study:
         """arm -> what `mae_et plan` says of its pretraining"""
         self.results: dict[tuple[str, int, str], Any] = {}
         """(arm, seed, pretraining or a metric) -> what is known of it"""
+        self.known: dict[str, Any] | None = None
+        """Facts of the machine that some of it is from; None if all is from this one."""
 
     def fields(self, arm: str) -> dict[str, object]:
         """The pretraining of an arm, without its seed."""
@@ -144,9 +147,7 @@ class Study:
     def keys(self, seeds: list[int]) -> Iterator[tuple[str, int, str]]:
         """All cells, a whole seed at a time."""
         for seed in seeds:
-            for arm in ARMS:
-                kinds = ("pretraining", *METRICS) if arm != "none" else ("fine-tuned",)
-                yield from ((arm, seed, kind) for kind in kinds)
+            yield from ((arm, seed, kind) for arm in ARMS for kind in kinds(arm))
 
     def load(self, seeds: list[int]) -> None:
         """Find the cells that are complete.
@@ -158,6 +159,21 @@ class Study:
             cell = self.cell(*key)
             if cell and (saved := cell.saved()) is not None:
                 self.results[key] = saved
+
+    def know(self, file: Path) -> None:
+        """Count each arm and seed that a results file has in full as complete.
+
+        Raises:
+            ValueError: it is of another study.
+        """
+        found = json.loads(file.read_text())
+        if settings(found) != settings(json.loads(json.dumps(self.report([])))):
+            raise ValueError(f"--known must be the results of a study of these arms, got {file}")
+        for row in found["runs"]:
+            if all(kind in row for kind in kinds(row["arm"])):
+                for kind in kinds(row["arm"]):
+                    self.results.setdefault((row["arm"], row["seed"], kind), row[kind])
+        self.known = {name: found[name] for name in facts()}
 
     def run(self, key: tuple[str, int, str]) -> None:
         """Complete a cell."""
@@ -199,6 +215,7 @@ class Study:
             },
             "runs": list(runs.values()),
             "missing": missing,
+            **({"known": self.known} if self.known else {}),
             **facts(),
         }
 
@@ -241,6 +258,17 @@ def pretrained(folder: Path) -> dict[str, Any]:
     return {"encoder": digest, "seconds": run.seconds}
 
 
+def kinds(arm: str) -> tuple[str, ...]:
+    """What a seed of an arm consists of."""
+    return ("fine-tuned",) if arm == "none" else ("pretraining", *METRICS)
+
+
+def settings(results: dict[str, Any]) -> list[Any]:
+    """What a results file is of."""
+    arms = {arm: part["fields"] for arm, part in results.get("arms", {}).items()}
+    return [arms, results.get("finetuning")]
+
+
 def dotted(fields: dict[str, object]) -> dict[str, object]:
     """Fields by the names of options."""
     return {name.replace("__", "."): value for name, value in fields.items()}
@@ -256,6 +284,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help="else those of the scale")
     parser.add_argument("--out", type=Path, help="work folder; else runs/curriculum[_gpu]")
     parser.add_argument("--results", type=Path, help="else scripts/results/study[_gpu].json")
+    parser.add_argument("--known", type=Path, help="results of the same study from elsewhere")
     parser.add_argument("--data", type=Path, default=Path("runs/study/fashion_mnist"))
     options = parser.parse_args(arguments)
     scale = SCALES[options.scale]
@@ -269,11 +298,15 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--seeds must be {allowed}, got {selected}")
     if options.epochs is not None and not options.epochs > 0:
         parser.error(f"--epochs must be above 0, got {options.epochs}")
+    if options.known is not None and not options.known.is_file():
+        parser.error(f"--known must be a results file, got {options.known}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
 
     study = Study(out, fashion_mnist(options.data.resolve()), scale, options.epochs or scale.epochs)
     try:
         study.load(seeds)
+        if options.known:
+            study.know(options.known)
         for key in study.keys(seeds):
             arm, seed, _ = key
             if key not in study.results and arm in options.arms and seed in selected:

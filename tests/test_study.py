@@ -165,6 +165,16 @@ def test_a_stopped_study_goes_on(
     assert row.split()[1:3] == ["1.00", "1.00"]
 
     started.clear()
+    places[0] = f"--out={tmp_path / 'elsewhere'}"
+    study.main([*places, f"--known={file}", *command[3:]])
+    assert all("plan" in run for run in started)
+    again = json.loads(file.read_text())
+    assert (again["runs"], again["missing"]) == (results["runs"], results["missing"])
+    assert again["known"]["machine"] == results["machine"]
+    with pytest.raises(SystemExit, match="--known must be the results of a study of these arms"):
+        study.main([*places, f"--known={file}", *command[3:], "--epochs", "3"])
+
+    started.clear()
     with pytest.raises(
         SystemExit, match=r"changed: optim.epochs: 5.0 -> 3.0, .*Remove .*or choose"
     ):
