@@ -341,7 +341,7 @@ class EvalConfig:
     Args:
         knn_every: steps between k-nearest-neighbour probes; null for none.
         linear_every: steps between linear probes; null for none.
-        path: labelled images, as in data.path; null for data.path itself.
+        path: labelled images, as in data.path; null for data.path itself, which is then no stream.
         split: the split of `path` to learn from.
         image_column: of `path`; null to find it.
         label_column: null to find it.
