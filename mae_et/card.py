@@ -132,7 +132,8 @@ def _training(model: Described) -> list[str]:
     if not run:
         return []
     images, parts = run.get("images", {}), ["## Training"]
-    lines = [f"Data: `{run['data']['path']}`"]
+    paths = [run["data"]["path"], *(part["path"] for part in run["data"].get("sources", ()))]
+    lines = [f"Data: {', '.join(f'`{path}`' for path in paths if path)}"]
     if images:
         lines[0] += f", {images['train']} training images and {images['eval']} held-out ones"
     if run.get("checkpoint") not in (None, "none"):

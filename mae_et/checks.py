@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def check(ok: bool, name: str, value: object, allowed: str) -> None:
@@ -18,6 +21,19 @@ def check(ok: bool, name: str, value: object, allowed: str) -> None:
 def first_line(error: BaseException) -> str:
     """What an error of any library says in one line; its kind if it says nothing."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def errors_of(section: str) -> Iterator[None]:
+    """Errors of fields of `data` are those of another section's fields of the same names.
+
+    Raises:
+        ValueError: what was raised, with the names that the user knows.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(re.sub(r"^data\.", f"{section}.", str(error))) from error
 
 
 def check_positive(section: object, prefix: str, *names: str) -> None:

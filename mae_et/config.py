@@ -201,7 +201,12 @@ class DataConfig:
     max_bad_share: float = 0.01
 
     def __post_init__(self) -> None:
-        check(not self.sources or self.path is None, "data.path", self.path, "null with sources")
+        for name in ("path", "eval_split", "image_column"):
+            value = getattr(self, name)
+            allowed = "null with data.sources, which have their own"
+            check(not self.sources or value is None, f"data.{name}", value, allowed)
+        ok = not self.sources or self.split == "train"
+        check(ok, "data.split", self.split, "train with data.sources, which have their own")
         check_source(self.num_workers, self.max_bad_share)
         weights = [source.weight for source in self.sources]
         ok = None not in weights or not any(weights)
@@ -334,7 +339,7 @@ class EvalConfig:
     Args:
         knn_every: steps between k-nearest-neighbour probes; null for none.
         linear_every: steps between linear probes; null for none.
-        path: labelled images, as in data.path; null for data.path itself.
+        path: labelled images, as in data.path; null for data.path itself, which is then no stream.
         split: the split of `path` to learn from.
         image_column: of `path`; null to find it.
         label_column: null to find it.

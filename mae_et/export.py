@@ -74,8 +74,8 @@ def find_source(path: Path, scratch: Path) -> Source:
         )
     if handed_on(path) != path:
         return _timm_source(handed_on(path), path)
-    data, folder = read_config(path)["data"], scratch / "encoder"
     model = load_mae_checkpoint(path)  # an error of one line if there is no checkpoint either
+    data, folder = read_config(path)["data"], scratch / "encoder"
     export_encoder(model, folder, mean=data["mean"], std=data["std"])
     return _timm_source(folder, path)
 

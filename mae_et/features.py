@@ -13,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from . import data
+from .checks import errors_of
 from .cli import RunStoppedError
 from .config import DataConfig, EvalConfig, allowed_bad_share
 from .labels import LabelledImages, check_every_class
@@ -193,18 +194,24 @@ def load_probe_images(
         image_column = options.image_column
     if path is None:
         raise ValueError("eval.path must be given where data.sources are several, got null")
-    splits = data.load_splits(path)
-    if options.held_out:
-        splits, eval_split = {name: rows for name, rows in splits.items() if name == split}, None
-    train_rows, test_rows = data.train_and_eval_splits(
-        splits, split, eval_split, options.images, seed
-    )
+    if options.path is None and source.streaming:  # else all of it would be copied to this machine
+        raise ValueError("eval.path must be given with data.streaming, got null")
+    with errors_of("data" if options.path is None else "eval"):
+        splits = data.load_splits(path)
+        if options.held_out:
+            splits = {name: rows for name, rows in splits.items() if name == split}
+            eval_split = None
+        train_rows, test_rows = data.train_and_eval_splits(
+            splits, split, eval_split, options.images, seed
+        )
+        data.ImageTable(train_rows, image_column, in_chans)  # its errors
     field = "eval.label_column"
     train = LabelledImages(train_rows, options.label_column, field=field)
     test = LabelledImages(test_rows, options.label_column, train.class_names, field=field)
+    check_every_class(train.labels, train.class_names, field)
     order = np.random.default_rng([seed, 3]).permutation(len(train))
     train.take(np.sort(order[: options.images]))
-    check_every_class(train.labels, train.class_names, field)
+    check_every_class(train.labels, train.class_names, f"eval.images {options.images}")
     train_stream, test_stream = (
         data.SampleStream(
             data.ImageTable(part.dataset, image_column, in_chans),

@@ -158,12 +158,13 @@ def _measured(config: PretrainConfig, options: Any) -> Plan | None:
     main_process_first(
         accelerator, lambda: check_replay(config, curriculum, chunk_size, processes, value_bytes)
     )
+    num_images = config.data.num_images or len(images)  # measured on some, planned for all
+    planned = build_curriculum(config, model, full_size_steps(config, num_images))
+    plan = make_plan(  # before the steps, which take long and may put the model into shards
+        config, build_on_meta(config.model), planned, num_images, processes, options.mae_size
+    )
     trainer = Pretrainer(config, accelerator, model, curriculum)
     times = measure_steps(trainer, images, chunk_size, config.data.num_workers)
     if not accelerator.is_main_process:
         return None
-    model = build_on_meta(config.model)  # the trained one may be in shards
-    num_images = config.data.num_images or len(images)  # measured on some, planned for all
-    curriculum = build_curriculum(config, model, full_size_steps(config, num_images))
-    plan = make_plan(config, model, curriculum, num_images, processes, options.mae_size)
     return with_times(plan, times, config.data.num_workers, options.price_per_hour)

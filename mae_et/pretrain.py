@@ -290,7 +290,9 @@ def load_images(
             train, augment, seed, clock=clock, shuffle_buffer=source.shuffle_buffer
         )
         return stream, still, curriculum
-    return data.SampleStream(train, augment, seed, clock=clock), still, curriculum
+    samples = data.SampleStream(train, augment, seed, clock=clock)
+    samples[0]  # likewise, if none can be augmented
+    return samples, still, curriculum
 
 
 def stage_size(curriculum: Curriculum, clock: data.SampleClock, number: int) -> tuple[int, int]:

@@ -182,7 +182,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="chooses images and masks")
     options = parser.parse_args(list(arguments))
     out, kinds = Path(options.out), (".png", ".jpg", ".pdf", ".svg")
-    is_file = out.suffix.lower() in kinds and not out.is_dir()
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    is_file = out.suffix.lower() in kinds and not out.is_dir() and above.is_dir()
     check(is_file, "--out", options.out, f"a file with one of {', '.join(kinds)}")
     check(options.num_images > 0, "--num_images", options.num_images, "above 0")
     check(options.seed >= 0, "--seed", options.seed, "at least 0")
@@ -274,6 +275,7 @@ def _load(
     """Images (N, C, H, W) and noise (N, L): of the run's held-out images, or of a split."""
     known = {name: source[name] for name in source.keys() & DataConfig.__annotations__.keys()}
     known["sources"] = [SourceConfig(**part) for part in known.get("sources", ())]
+    known["replay"] = []  # of training alone
     path = known.get("path")
     if path is None and not known["sources"]:
         raise ValueError("data.path must be given, since the checkpoint names no data")

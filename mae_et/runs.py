@@ -23,6 +23,9 @@ Kind = Literal["pretraining", "fine-tuned", "linear", "knn"]
 
 PROBES: tuple[Kind, ...] = ("linear", "knn")
 
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
+"""What files raise that are damaged, or of another program."""
+
 
 class Window(NamedTuple):
     """The steps between two lines of metrics.jsonl."""
@@ -149,8 +152,8 @@ def find_runs(paths: Sequence[str]) -> tuple[list[Run], list[tuple[Path, str]]]:
         for folder in _run_folders(Path(path).resolve(), skipped):
             try:
                 runs |= {(run.folder, run.kind): run for run in _read(folder)}
-            except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-                reason = error if isinstance(error, ValueError) else repr(error)
+            except UNREADABLE as error:
+                reason = error if isinstance(error, ValueError | OSError) else repr(error)
                 skipped[folder] = f"can't be read: {reason}"
     if not runs:
         reasons = "; ".join(f"{folder} {reason}" for folder, reason in skipped.items())
@@ -164,8 +167,12 @@ def _run_folders(path: Path, skipped: dict[Path, str], depth: int = 2) -> list[P
         (path / name).is_file() for name in ("config.yaml", *(f"{kind}.json" for kind in PROBES))
     ):
         return [path]
-    children = sorted(child for child in path.iterdir() if child.is_dir()) if depth else []
     without: dict[Path, str] = {}
+    try:
+        children = sorted(child for child in path.iterdir() if child.is_dir()) if depth else []
+    except OSError as error:
+        skipped[path] = f"can't be read: {error}"
+        return []
     found = [run for child in children for run in _run_folders(child, without, depth - 1)]
     skipped |= without if found else {path: "holds no run"}
     return found
@@ -189,7 +196,7 @@ def _read(folder: Path) -> Iterator[Run]:
             config=config,
             is_complete=bool(metrics) and (folder / result).is_dir(),
             checkpoint=config.get("checkpoint"),
-            top1={what: last[name] for what, name in names.items() if name in last},
+            top1={what: float(last[name]) for what, name in names.items() if name in last},
             images=(images.get("train"), images.get("eval")),
             metrics=metrics,
         )
@@ -205,13 +212,14 @@ def _read(folder: Path) -> Iterator[Run]:
                 config={name: scores[name] for name in ("k", "temperature") if name in scores},
                 is_complete=True,
                 checkpoint=scores["checkpoint"],
-                top1={kind: scores["top1"]},
+                top1={kind: float(scores["top1"])},
                 images=(scores.get("train_images"), scores.get("test_images")),
             )
 
 
 def _size(size: int | list[int]) -> str:
-    return "×".join(map(str, size)) if isinstance(size, list) else str(size)
+    sides = size if isinstance(size, list) else [size]
+    return "×".join(str(int(side)) for side in sides)
 
 
 def _number(value: float | None) -> float:

@@ -6,6 +6,7 @@ import os
 from itertools import groupby
 
 import psutil
+import torch
 
 from .checks import check
 from .config import PretrainConfig
@@ -65,7 +66,7 @@ def check_replay(
         ValueError: they can't, or it has not.
     """
     for span in replay_spans(config, curriculum, chunk_size):
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) / world
+        here = _processes_here(world) / world
         needed = here * replay_bytes(config, curriculum, span) * value_bytes
         free = psutil.virtual_memory().available
         allowed = (
@@ -73,6 +74,12 @@ def check_replay(
             f"{needed / 2**30:.1f})"
         )
         check(needed < free, "data.replay.batches", span.batches, allowed)
+
+
+def _processes_here(world: int) -> int:
+    """Processes on this machine: as the launcher says; without one (Slurm), one per GPU."""
+    one_per_gpu = min(world, max(1, torch.cuda.device_count()))
+    return int(os.environ.get("LOCAL_WORLD_SIZE", one_per_gpu))
 
 
 def replay_bytes(config: PretrainConfig, curriculum: Curriculum, span: ReplaySpan) -> int:

@@ -24,17 +24,21 @@ def channel_mean_and_std(images: data.ImageTable, rows: Sequence[int]) -> tuple[
     Raises:
         ValueError: none can be decoded.
     """
-    means, variances = [], []
+    means, variances, reasons = [], [], list[str]()
     for row in rows:
         try:
             pixels = v2.functional.to_image(images[row].decode())  # (C, H, W)
-        except data.UnreadableImageError:
+        except data.UnreadableImageError as error:
+            reasons.append(str(error))
             continue
         flat = pixels.flatten(1).double() / 255
         means.append(flat.mean(1))
         variances.append(flat.var(1, correction=0))
     if not means:
-        raise ValueError(f"data.path must hold images, got {len(rows)} of which none is readable")
+        raise ValueError(
+            f"data.path must hold images, got {len(rows)} of which none is readable"
+            + "".join(f"; first: {reason}" for reason in reasons[:1])
+        )
     mean = torch.stack(means)
     variance = torch.stack(variances).mean(0) + mean.var(0, correction=0)
     return mean.mean(0), variance.sqrt()

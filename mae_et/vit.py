@@ -53,10 +53,10 @@ def create_vit(
         arguments["patch_size"] = as_pair(patch_size)
     try:
         encoder = timm.create_model(name, pretrained=False, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError) as error:
+    except Exception as error:  # an unknown layer is a KeyError, a bad number any other
         raise ValueError(
             f"model.encoder must be a timm VisionTransformer with absolute positions that accepts "
-            f"{arguments}, got {name!r}: {error}"
+            f"{arguments}, got {name!r}: {type(error).__name__} {error}"
         ) from error
     if type(encoder) is not VisionTransformer or type(encoder.patch_embed) is not PatchEmbed:
         raise ValueError(

@@ -319,6 +319,11 @@ def test_colours_vary_alike_in_8_and_in_16_bits() -> None:
     assert found[0].std() > 20
     with pytest.raises(data.UnreadableImageError, match="color_jitter must be null for float32"):
         transform(opened(pixels("float32", channels=1), 1), 0, 0)
+    later = data.PretrainTransform(
+        (15, 24), 4, color_jitter=0.4, first_color_jitter=0, progress_at=lambda _: 0.0
+    )
+    with pytest.raises(data.UnreadableImageError, match="color_jitter must be null for float32"):
+        later(opened(pixels("float32", channels=1), 1), 0, 0)  # not when the stage changes
 
 
 def test_deep_and_shallow_images_in_one_batch(tmp_path: Path) -> None:

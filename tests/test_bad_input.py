@@ -85,6 +85,7 @@ def error_of(
         ({"model.encoder": "vit_relpos_small_patch16_224"}, "model.encoder must be"),
         ({"model.encoder": "vit_tinny_patch16_224"}, "nearest: vit_tiny_patch16_224"),
         ({"model.encoder_args": "{depht: 2}"}, "depht"),
+        ({"model.encoder_args": "{act_layer: gelo}"}, "KeyError 'gelo'"),
         ({"model.image_size": 18}, "model.image_size must be a multiple of the patch size 4"),
         ({"model.in_chans": 0}, "model.in_chans must be above 0"),
         ({"model.in_chans": 2}, "data.mean must be 2 numbers, one per channel"),
@@ -414,6 +415,19 @@ def test_bad_option_of_reconstruct(flag: str, capsys: pytest.CaptureFixture[str]
     error_of([flag], capsys, "reconstruct")
 
 
+def test_a_picture_that_has_no_place(capsys: pytest.CaptureFixture[str]) -> None:
+    line = error_of(["--checkpoint=run", "--out=/dev/null/x.png"], capsys, "reconstruct")
+    assert "--out must be a file with one of .png" in line
+
+
+def test_a_bad_option_of_plan_is_found_before_steps_are_measured(
+    clothes: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mae_et.plan.measure_steps", lambda *_: pytest.fail("measured"))
+    arguments = [*tiny(clothes, "unused"), "--measure", "--mae_size=7"]
+    assert "--mae_size must be a multiple of the patch" in error_of(arguments, capsys, "plan")
+
+
 def test_batch_that_the_processes_do_not_divide() -> None:
     from mae_et.data import split_batch
 
@@ -427,7 +441,11 @@ def test_batch_that_the_processes_do_not_divide() -> None:
         ({"eval.knn_every": 0}, "eval.knn_every must be above 0 or null"),
         ({"eval.images": 0}, "eval.images must be above 0"),
         ({"eval.knn_every": 5, "eval.label_column": "kind"}, "eval.label_column must be one of"),
-        ({"eval.knn_every": 5, "eval.path": "disk:/not/there"}, "data.path must exist"),
+        ({"eval.knn_every": 5, "eval.path": "disk:/not/there"}, "eval.path must exist"),
+        (
+            {"eval.knn_every": 5, "eval.images": 3},
+            "eval.images 3 must have images of every class, got none of",
+        ),
         (
             {"probe.linear_epochs": 5},
             "probe.linear_warmup_epochs must be in [0, probe",
@@ -529,7 +547,7 @@ def test_bad_prediction(
         return error_of(["predict", *arguments], capsys, "finetune")
 
     assert "--checkpoint must be a fine-tuning run or a classifier" in error(checkpoint=tmp_path)
-    assert "data.path must be" in error(data=tmp_path / "missing")
+    assert "--data must be a folder, or a path as for" in error(data=tmp_path / "missing")
     assert "--split must be one of train" in error(split="test")
     assert "--out must be a file to write" in error(out=tmp_path)
     assert "--batch_size must be above 0, got 0" in error(batch_size=0)

@@ -307,6 +307,12 @@ def test_bad_option(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_of_another_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yaml").write_text("a: 1\n")
+    assert export(tmp_path, "timm", tmp_path / "out") == 2
+    assert "must be a run's folder with a checkpoint in it" in capsys.readouterr().err
+
+
 def test_an_encoder_without_its_run(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

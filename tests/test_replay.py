@@ -130,6 +130,8 @@ def test_a_run_killed_within_a_stage_resumes_exactly(clothes: str, tmp_path: Pat
         folder.rename(tmp_path / folder.name)
     assert main(["pretrain", *arguments, "--resume"]) == 0
     assert_same_weights(tmp_path / "whole", tmp_path / "part")
+    out = tmp_path / "pictures.png"
+    assert main(["reconstruct", f"--checkpoint={tmp_path / 'whole'}", f"--out={out}"]) == 0
     lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines if '"loss"' in line]
     assert len(losses) == 20

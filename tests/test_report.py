@@ -256,6 +256,11 @@ def test_page_of_broken_and_unfinished_runs(
         (study / name).mkdir()
         (study / name / "config.yaml").write_text(text)
     pretraining(study / "no_numbers", 0, lines((5, 8, 0, 1.0)))
+    for name, score in (("no_score", "null"), ("no_word", '"high"')):
+        (study / name).mkdir()
+        (study / name / "knn.json").write_text(f'{{"checkpoint": "x", "top1": {score}}}')
+    (study / "no_lines" / "metrics.jsonl").mkdir(parents=True)
+    (study / "no_lines" / "config.yaml").write_text("model: {decoder_dim: 3}")
     (study / "<b>empty").mkdir()
     out = study / "page.html"
     arguments = ["report", str(study), f"--out={out}", "--title=<i>A & B</i>"]
@@ -277,7 +282,8 @@ def test_page_of_broken_and_unfinished_runs(
     ]
     assert cells["scratch"] == ["2", "0", "0", "–", "55.00 ± 7.07 (2)", ""]
     listed = {(Path(row[1].partition(":")[0]).name, row[0]) for row in page.rows if len(row) == 2}
-    skipped = {(name, "skipped") for name in (*broken, "no_numbers", "<b>empty")}
+    odd = ("no_numbers", "no_score", "no_word", "no_lines", "<b>empty")
+    skipped = {(name, "skipped") for name in (*broken, *odd)}
     assert {*skipped, ("long_2", "unfinished")} <= listed
 
 

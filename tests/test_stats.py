@@ -47,7 +47,7 @@ def test_bad_input(image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     folder = damaged_folder(image_folder, tmp_path / "damaged", 80)
     cases = [
         (["--data.path", "here"], "data.path must be hub:NAME"),
-        (["--data.path", f"imagefolder:{folder}"], "none is readable"),
+        (["--data.path", f"imagefolder:{folder}"], "none is readable; first: "),
         (["--data.path", f"imagefolder:{folder}", "--data.split", "dev"], "data.split must be one"),
         (["--data.path", f"imagefolder:{folder}", "--in_chans", "0"], "--in_chans must be above 0"),
         (["--data.path", f"imagefolder:{folder}", "--num_images", "0"], "--num_images must be"),

@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader
 from mae_et import data
 from mae_et.__main__ import main
 from mae_et.cli import RunStoppedError
-from mae_et.config import DataConfig, SourceConfig
+from mae_et.config import DataConfig, EvalConfig, SourceConfig
 from mae_et.data.counting import count_rows
 from mae_et.data.shards import ShardPlan
+from mae_et.features import load_probe_images
 
 from .conftest import assert_same_weights, launch_two, tiny
 
@@ -342,6 +343,18 @@ def test_what_only_the_second_process_finds_is_said(tmp_path: Path) -> None:
             "without any to",
         ),
         ({"data.path": "python:tests.test_streaming:own_stream"}, "data.num_images must be given"),
+        (
+            {"data.path": "null", "data.sources": "[{path: 'disk:/not/there'}]"},
+            "data.sources.path must exist, got 'disk:/not/there'",
+        ),
+        (
+            {"data.path": "null", "data.sources": "[{path: x}]", "data.image_column": "image"},
+            "data.image_column must be null with data.sources",
+        ),
+        (
+            {"data.path": "null", "data.sources": "[{path: x}]", "data.split": "all"},
+            "data.split must be train with data.sources",
+        ),
     ],
 )
 def test_bad_sources(
@@ -350,6 +363,12 @@ def test_bad_sources(
     arguments = tiny("imagefolder:tests", tmp_path / "run", **options)
     assert main(["pretrain", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_probes_make_no_copy_of_a_stream(shards: dict[str, str]) -> None:
+    source = DataConfig(path=shards["parquet"], streaming=True)
+    with pytest.raises(ValueError, match=r"eval\.path must be given with data\.streaming"):
+        load_probe_images(EvalConfig(), source, size=(8, 8), in_chans=3, chunk_size=4, seed=0)
 
 
 def test_a_weighted_mixture(clothes: str, image_folder: Path) -> None:
@@ -393,3 +412,7 @@ def test_a_mixture_trains(clothes: str, image_folder: Path, tmp_path: Path) -> N
     assert main(["pretrain", *arguments]) == 0
     out = tmp_path / "pictures.png"
     assert main(["reconstruct", "--checkpoint", str(tmp_path / "run"), "--out", str(out)]) == 0
+    export = ["--format", "timm", "--out", str(tmp_path / "timm")]
+    assert main(["export", "--checkpoint", str(tmp_path / "run"), *export]) == 0
+    card = (tmp_path / "timm" / "README.md").read_text()
+    assert f"Data: `{clothes}`, `imagefolder:{image_folder}`" in card

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..checks import errors_of
 from ..config import DataConfig
 from .images import ImageTable
 from .mixture import Mixture
@@ -53,10 +54,11 @@ def _open_mixture(source: DataConfig, in_chans: int, seed: int) -> tuple[Images,
     for part in source.sources:
         share = part.weight / sum(weights) if part.weight is not None else 1 / len(source.sources)
         number = max(1, round(source.eval_images * share))
-        rows = train_and_eval_splits(
-            load_splits(part.path), part.split, part.eval_split, number, seed
-        )
-        tables.append([ImageTable(table, part.image_column, in_chans) for table in rows])
+        with errors_of("data.sources"):
+            rows = train_and_eval_splits(
+                load_splits(part.path), part.split, part.eval_split, number, seed
+            )
+            tables.append([ImageTable(table, part.image_column, in_chans) for table in rows])
     train, held_out = zip(*tables, strict=True)
     return Mixture(train, weights or None), Mixture(held_out)
 

@@ -67,6 +67,8 @@ class PretrainTransform:
         self.progress_at = progress_at
 
     def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
+        if self.color_jitter and isinstance(image, ArrayImage):  # not only from its first stage on
+            image.check_bounded("data.color_jitter")
         noise = torch.rand(self.num_patches)
         progress = 1.0 if self.progress_at is None else self.progress_at(number)
         least, most = (
@@ -79,8 +81,6 @@ class PretrainTransform:
         pixels = image.crop(box, size)
         jitter = _between(self.first_color_jitter, self.color_jitter, progress)
         if jitter:
-            if isinstance(image, ArrayImage):
-                image.check_bounded("data.color_jitter")
             change = v2.ColorJitter(jitter, jitter, jitter, jitter / 4)
             is_float = pixels.is_floating_point()  # then white is 1 to torchvision
             pixels = change(pixels / 255) * 255 if is_float else change(pixels)
