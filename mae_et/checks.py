@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 def check(ok: bool, name: str, value: object, allowed: str) -> None:
@@ -21,6 +23,11 @@ def check(ok: bool, name: str, value: object, allowed: str) -> None:
 def first_line(error: BaseException) -> str:
     """What an error of any library says in one line; its kind if it says nothing."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def can_be_written(file: Path) -> bool:
+    """Whether there is a place for a file: its folder exists and may be written to."""
+    return file.parent.is_dir() and os.access(file.parent, os.W_OK) and not file.is_dir()
 
 
 @contextmanager

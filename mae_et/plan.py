@@ -14,7 +14,7 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from .checks import check
+from .checks import can_be_written, check
 from .cli import config_parser, parse
 from .config import PretrainConfig
 from .data import split_batch
@@ -120,8 +120,7 @@ def main(arguments: Sequence[str]) -> None:
         "together with --measure, which gives the hours",
     )
     file = None if options.json in (None, "-") else Path(options.json)
-    is_file = file is None or (file.parent.is_dir() and not file.is_dir())
-    check(is_file, "--json", options.json, "a file to write to, or -")
+    check(file is None or can_be_written(file), "--json", options.json, "a file to write to, or -")
     with leaving():
         plan = _measured(config, options) if options.measure else _planned(config, options)
         if plan is not None:

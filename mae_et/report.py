@@ -17,7 +17,7 @@ import torch
 
 from . import sections
 from .arms import group_into_arms, pretraining_flops
-from .checks import check
+from .checks import can_be_written, check
 from .cli import LineParser
 from .page import document, table
 from .runs import Run, find_runs
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     options = parser.parse_args(list(arguments))
     out = Path(options.out)
-    ok = out.suffix == ".html" and out.parent.is_dir() and not out.is_dir()
+    ok = out.suffix == ".html" and can_be_written(out)
     check(ok, "--out", options.out, "an .html file in a folder that exists")
     try:
         import matplotlib  # noqa: F401

@@ -32,7 +32,7 @@ import yaml
 from accelerate import Accelerator
 
 from . import __version__
-from .checks import check
+from .checks import can_be_written, check
 from .cli import config_parser, parse
 from .config import CurriculumConfig, PretrainConfig
 from .curriculum import Size, area, as_pair, as_size, scaled_sizes
@@ -145,8 +145,7 @@ def main(arguments: Sequence[str]) -> None:
     config, options = parse(parser, PretrainConfig, arguments, "mae_et")
     folder = Path(config.run.output_dir)
     out = folder / "recipe.yaml" if options.out is None else Path(options.out)
-    is_file = out.parent.is_dir() and not out.is_dir()
-    check(options.out is None or is_file, "--out", options.out, "a file to write to")
+    check(options.out is None or can_be_written(out), "--out", options.out, "a file to write to")
     with leaving():
         accelerator = make_accelerator(config.run)
         started = time.monotonic()
