@@ -95,7 +95,8 @@ def group_into_arms(runs: Sequence[Run]) -> list[Arm]:
             arm_of[run.folder] = arm("pretraining", settings(run))
             arm_of[run.folder].runs.append(run)
             for kind in run.top1 if run.is_complete else ():
-                task = Task(kind, run.fields.get("data.path"), *run.images, True)
+                source = run.fields.get("eval.path") or run.fields.get("data.path")
+                task = Task(kind, source, run.fields.get("eval.images"), None, True)
                 arm_of[run.folder].add_score(task, run)
     for run in runs:
         if run.kind == "pretraining":

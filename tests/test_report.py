@@ -129,6 +129,20 @@ def test_seeds_are_grouped_and_scores_follow_their_checkpoint(study: Path) -> No
     assert arms["scratch"].seconds == []
 
 
+def test_a_probe_while_pretraining_is_named_by_what_it_measures_on(tmp_path: Path) -> None:
+    for name, epochs in (("long", 2), ("short", 1)):
+        run = pretraining(tmp_path / name, 0, lines((10, 16, 160, 1.0)), epochs=epochs)
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["data"]["path"] = f"parquet:{name}"
+        config["eval"] = {"path": "parquet:labelled", "images": 50}
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write('\n{"step": 10, "knn_top1": 0.5}')
+    arms = arms_of(tmp_path)
+    (task,) = {task for arm in arms.values() for task in arm.scores}
+    assert (task.kind, task.data, task.train_images) == ("knn", "parquet:labelled", 50)
+
+
 def test_mean_and_deviation() -> None:
     values = [80.0, 84.0, 81.0]
     assert spread(values) == (mean(values), stdev(values))
