@@ -171,8 +171,9 @@ def test_a_stopped_study_goes_on(
     again = json.loads(file.read_text())
     assert (again["runs"], again["missing"]) == (results["runs"], results["missing"])
     assert again["known"]["machine"] == results["machine"]
+    longer = [f"--out={tmp_path / 'longer'}", *command[1:], "--epochs", "6"]
     with pytest.raises(SystemExit, match="--known must be the results of a study of these arms"):
-        study.main([*places, f"--known={file}", *command[3:], "--epochs", "3"])
+        study.main([*longer, f"--known={file}"])
 
     started.clear()
     with pytest.raises(
