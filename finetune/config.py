@@ -11,7 +11,6 @@ from mae_et.checks import check
 from mae_et.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    CurriculumConfig,
     OptimConfig,
     ProbeConfig,
     RunConfig,
@@ -20,6 +19,7 @@ from mae_et.config import (
     check_source,
 )
 from mae_et.curriculum import EFFICIENTTRAIN_MAGNITUDES, EFFICIENTTRAIN_PLUS_MAGNITUDES, Size
+from mae_et.curriculum_config import CurriculumConfig
 
 
 @dataclass(frozen=True, kw_only=True)

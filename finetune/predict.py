@@ -78,9 +78,9 @@ def load_tables(
     Raises:
         ValueError: there are no such images.
     """
-    if ":" not in path and not Path(path).is_dir():
-        raise ValueError(f"--data must be a folder, or a path as for data.path, got {path!r}")
-    splits = load_splits(path if not Path(path).is_dir() else f"imagefolder:{path}")
+    is_folder = Path(path).is_dir()
+    check(is_folder or ":" in path, "--data", path, "a folder, or a path as for data.path")
+    splits = load_splits(f"imagefolder:{path}" if is_folder else path)
     chosen = splits if split is None else {split: take_split(splits, split, "--split")}
     return [ImageTable(rows, image_column, in_chans) for rows in chosen.values()]
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from .checks import check, check_positive
 from .curriculum import Size
-from .curriculum_config import CurriculumConfig as CurriculumConfig
+from .curriculum_config import CurriculumConfig
 
 PATH_KINDS = (
     "hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES, disk:DIR or "

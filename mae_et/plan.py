@@ -153,9 +153,8 @@ def _measured(config: PretrainConfig, options: Any) -> Plan | None:
     images, held_out, curriculum = main_process_first(
         accelerator, lambda: load_images(config, model)
     )
-    value_bytes = held_out[0]["image"].element_size()
     main_process_first(
-        accelerator, lambda: check_replay(config, curriculum, chunk_size, processes, value_bytes)
+        accelerator, lambda: check_replay(config, curriculum, chunk_size, processes, held_out)
     )
     num_images = config.data.num_images or len(images)  # measured on some, planned for all
     planned = build_curriculum(config, model, full_size_steps(config, num_images))

@@ -67,9 +67,8 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False, stop: int | None
     train_images, eval_images, curriculum = main_process_first(
         accelerator, lambda: load_images(config, model)
     )
-    value_bytes = eval_images[0]["image"].element_size()
     main_process_first(
-        accelerator, lambda: check_replay(config, curriculum, chunk_size, world, value_bytes)
+        accelerator, lambda: check_replay(config, curriculum, chunk_size, world, eval_images)
     )
     probe_images = None
     if config.eval.knn_every is not None or config.eval.linear_every is not None:

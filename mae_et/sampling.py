@@ -11,7 +11,7 @@ import torch
 from .checks import check
 from .config import PretrainConfig
 from .curriculum import Curriculum, as_pair
-from .data import ReplaySpan, SampleClock
+from .data import ReplaySpan, SampleClock, SampleStream
 
 
 def sample_clock(config: PretrainConfig, curriculum: Curriculum) -> SampleClock:
@@ -51,7 +51,11 @@ def replay_spans(
 
 
 def check_replay(
-    config: PretrainConfig, curriculum: Curriculum, chunk_size: int, world: int, value_bytes: int
+    config: PretrainConfig,
+    curriculum: Curriculum,
+    chunk_size: int,
+    world: int,
+    images: SampleStream,
 ) -> None:
     """Check that micro-batches can be parted, and that this machine has memory for the buffers.
 
@@ -60,13 +64,14 @@ def check_replay(
         curriculum: its stages.
         chunk_size: images that a process handles at a time at full size.
         world: processes.
-        value_bytes: of a value of a pixel as loaded.
+        images: of the run; the first one tells the type of their pixels.
 
     Raises:
         ValueError: they can't, or it has not.
     """
     for span in replay_spans(config, curriculum, chunk_size):
         here = _processes_here(world) / world
+        value_bytes = images[0]["image"].element_size()
         needed = here * replay_bytes(config, curriculum, span) * value_bytes
         free = psutil.virtual_memory().available
         allowed = (

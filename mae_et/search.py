@@ -34,9 +34,9 @@ from accelerate import Accelerator
 from . import __version__
 from .checks import can_be_written, check
 from .cli import config_parser, parse
-from .config import CurriculumConfig, PretrainConfig
+from .config import PretrainConfig
 from .curriculum import Size, area, as_pair, as_size, scaled_sizes
-from .curriculum_config import StageConfig
+from .curriculum_config import CurriculumConfig, StageConfig
 from .data import split_batch
 from .features import load_probe_images
 from .flops import build_on_meta

@@ -113,11 +113,11 @@ class EncodedImage:
 
     def __init__(self, encoded: bytes, mode: str, name: str) -> None:
         self.encoded, self.mode, self.name = encoded, mode, name
-        self._opened: Image.Image | None = None
         with reading(self.name):
-            header = self._open()
+            header = Image.open(io.BytesIO(encoded))
             exif = header.getexif().get(int(ExifTags.Base.Orientation), 1)
-        self._opened = header  # for the first decoding; of a PNG, looking for EXIF decoded it all
+        # For the first decoding; of a PNG, looking for EXIF has decoded it all.
+        self._opened: Image.Image | None = header
         self._stored_mode, self._is_jpeg = header.mode, header.format in ("JPEG", "MPO")
         self._stored_width, self._stored_height = header.size
         self._orientation = ORIENTATIONS.get(exif, UPRIGHT)
