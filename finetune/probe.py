@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mae_et.cli import RunStoppedError
 from mae_et.config import allowed_bad_share
 from mae_et.data import channel_statistics, normalize
 from mae_et.features import Features, ProbeImages
@@ -31,13 +33,15 @@ from .classifier import build_encoder
 from .config import FinetuneConfig
 from .data import LabelledSplits, evaluation_stream, load_labelled
 
+log = logging.getLogger(__name__)
+
 
 def probe(config: FinetuneConfig) -> None:
     """Probe the encoder of a configuration as its `mode` says; print the score and write it down.
 
     Raises:
         ValueError: something about the configuration or the data.
-        RunStoppedError: too many images are unreadable.
+        RunStoppedError: too many images are unreadable, or the score can't be written.
     """
     accelerator = make_accelerator(config.run)
     splits = main_process_first(accelerator, lambda: load_labelled(config.data))
@@ -66,9 +70,12 @@ def probe(config: FinetuneConfig) -> None:
             f"rate {scores['rate']:g} of {', '.join(map('{:g}'.format, options.linear_rates))}"
         )
     scores["seconds"] = time.perf_counter() - started
-    file = Path(config.run.output_dir) / f"{config.mode}.json"
-    file.write_text(json.dumps(scores, indent=2) + "\n")
     print(f"{config.mode} ({setting}): top-1 accuracy {scores['top1']:.2%}")
+    file = Path(config.run.output_dir) / f"{config.mode}.json"
+    try:
+        file.write_text(json.dumps(scores, indent=2) + "\n")
+    except OSError as error:
+        raise RunStoppedError(f"{file} can't be written ({error})") from error
 
 
 def cached_features(
@@ -77,7 +84,6 @@ def cached_features(
     """The features of the training and of the held-out images; None but in the main process.
 
     Raises:
-        ValueError: the output folder can't be written.
         RunStoppedError: too many images are unreadable.
     """
     file = Path(config.run.output_dir) / "features.safetensors"
@@ -158,5 +164,9 @@ def _write(file: Path, key: str, train: Features, test: Features) -> None:
         for part, features in (("train", train), ("test", test))
         for name, value in (("values", features.values), ("labels", features.labels))
     }
-    save_file(tensors, unfinished, {"key": key})
-    unfinished.rename(file)
+    try:
+        save_file(tensors, unfinished, {"key": key})
+        unfinished.rename(file)
+    except (OSError, SafetensorError) as error:
+        log.warning("%s can't be written (%s); the next probe computes them again", file, error)
+        unfinished.unlink(missing_ok=True)

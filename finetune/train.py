@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mae_et import data
-from mae_et.checkpoint import save_beside
+from mae_et.checkpoint import latest_checkpoint, save_beside
 from mae_et.cli import Resume, RunStoppedError
 from mae_et.curriculum import Curriculum, as_pair, chunks_per_micro_batch, num_training_steps
 from mae_et.features import compute_outputs
@@ -77,7 +77,9 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
     )
     set_seed(config.run.seed)  # the same weights in every process
     assert config.checkpoint is not None
-    model = build_classifier(config.model, splits.class_names, config.checkpoint)
+    resumed = latest_checkpoint(Path(config.run.output_dir)) if resume else None
+    weights = "none" if resumed else config.checkpoint  # a run has its own by now
+    model = build_classifier(config.model, splits.class_names, weights)
     schedule = config.curriculum.build(
         full_size=config.model.image_size,
         multiple=size_multiple(model.model, config.model.image_size),

@@ -424,6 +424,9 @@ class PretrainConfig:
         jitter = self.data.color_jitter
         allowed = f"null for model.in_chans {self.model.in_chans}"
         check(jitter is None or self.model.in_chans in (1, 3), "data.color_jitter", jitter, allowed)
+        for name in ("first_crop_scale", "first_color_jitter"):
+            value, has_stages = getattr(self.data, name), self.curriculum.num_stages > 1
+            check(value is None or has_stages, f"data.{name}", value, "null without stages to vary")
 
 
 def check_path(path: str | None) -> None:

@@ -9,10 +9,6 @@ from typing import Any, get_type_hints
 FREE_ON_RESUME = frozenset(
     {
         "data.num_workers",
-        "eval.knn_every",
-        "eval.linear_every",
-        "eval.images",
-        "eval.held_out",
         "run.patience",
         "data.bad_images",
         "data.max_bad_share",
@@ -28,7 +24,8 @@ FREE_ON_RESUME = frozenset(
         "run.output_dir",
     }
 )
-"""Fields that may differ between a run and its continuation: none of them changes what is learned.
+"""Fields that may differ between a run and its continuation, besides all of eval: none of them changes
+what is learned.
 
 The size of micro-batches, like the number of processes, changes the order of summation and so the
 last bits of the weights. (In fine-tuning also the random draws of mixup, drop path and erasing;
@@ -59,7 +56,9 @@ def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any], kind: type) -
     return [
         f"{name}: {before.get(name)} -> {after.get(name)}"
         for name in sorted(before.keys() | after.keys())
-        if name not in FREE_ON_RESUME and before.get(name) != after.get(name)
+        if before.get(name) != after.get(name)
+        and name not in FREE_ON_RESUME
+        and not name.startswith("eval.")
     ]
 
 

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = config_parser(PretrainConfig, "mae_et plan", "Say what a run will cost.")
     parser.add_argument(
-        "--processes", type=int, default=1, help="that train; with --measure, those launched"
+        "--processes", type=int | None, help="that train, else 1; those launched with --measure"
     )
     parser.add_argument(
         "--measure", action="store_true", help="time real steps on this device and this loader"
@@ -119,6 +119,9 @@ def main(arguments: Sequence[str]) -> None:
         options.price_per_hour,
         "together with --measure, which gives the hours",
     )
+    allowed = "left out with --measure, which counts those launched"
+    ok = options.processes is None or not options.measure
+    check(ok, "--processes", options.processes, allowed)
     file = None if options.json in (None, "-") else Path(options.json)
     check(file is None or can_be_written(file), "--json", options.json, "a file to write to, or -")
     with leaving():
@@ -139,7 +142,9 @@ def _planned(config: PretrainConfig, options: Any) -> Plan:
     elif num_images is None:
         num_images = IMAGENET_IMAGES
     curriculum = build_curriculum(config, model, full_size_steps(config, num_images))
-    return make_plan(config, model, curriculum, num_images, options.processes, options.mae_size)
+    return make_plan(
+        config, model, curriculum, num_images, options.processes or 1, options.mae_size
+    )
 
 
 def _measured(config: PretrainConfig, options: Any) -> Plan | None:

@@ -280,7 +280,9 @@ def _load(
     if path is None and not known["sources"]:
         raise ValueError("data.path must be given, since the checkpoint names no data")
     images: data.Images
-    if split and path is not None:
+    if split:
+        if path is None:
+            raise ValueError(f"--data.split must be left out with data.sources, got {split!r}")
         rows = data.take_split(data.load_splits(path), split, "data.split")
         images = data.ImageTable(rows, known.get("image_column"), model.in_chans)
     else:

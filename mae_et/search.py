@@ -194,7 +194,11 @@ def _prepare(
             ),
             seed=config.run.seed,
         )
-        constant = replace(config, curriculum=CurriculumConfig(name="constant"))
+        constant = replace(
+            config,
+            curriculum=CurriculumConfig(name="constant"),
+            data=replace(config.data, first_crop_scale=None, first_color_jitter=None),
+        )
         return len(load_images(constant, model)[0]), len(labelled.test)
 
     num_images, num_held_out = main_process_first(accelerator, load)

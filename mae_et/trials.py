@@ -119,8 +119,8 @@ class Trials:
 
     def _open(self) -> None:
         """Make the folder, or go on in that of a search with the same configuration."""
-        options = {"score": self.probe, "images": self.config.eval.images}
-        config = to_dict(self._config(())) | {"search": options}
+        config = to_dict(self._config(()))
+        config["search"] = {"score": self.probe, "eval": config["eval"]}  # elsewhere free
         file = self.folder / "search.yaml"
         if file.exists():
             changed = changed_fields(yaml.safe_load(file.read_text()), config, PretrainConfig)
@@ -250,7 +250,10 @@ class Trials:
             ratio = cost(sizes[-1]) / cost(size)
             steps = max(1, round(budget / len(sizes) * ratio))
             shares.append(round(steps / ratio * 2**20) / 2**20)
-        return [*shares, budget - sum(shares)]
+        rest = budget - sum(shares)
+        allowed = f"enough steps for {len(sizes)} stages of equal cost"
+        check(rest > 0, "--epochs", self.config.optim.epochs, f"{allowed} (now {budget})")
+        return [*shares, rest]
 
     def _folder(self, seed: int, path: Past) -> Path:
         return self.folder / f"seed_{seed}" / "-".join(f"{_name(s)}@{n}" for s, n in path)

@@ -67,6 +67,10 @@ def error_of(
         ({"data.first_crop_scale": "[0.5, 2]"}, "data.first_crop_scale must be 0 < least"),
         ({"data.color_jitter": 0}, "data.color_jitter must be in (0, 1] or null, got 0"),
         ({"data.first_color_jitter": 0.1}, "data.first_color_jitter must be in [0, 1], together"),
+        (
+            {"curriculum.stages": "[{size: 16}]", "data.first_crop_scale": "[0.5, 1]"},
+            "data.first_crop_scale must be null without stages to vary, got",
+        ),
         ({"data.mean": "[0.1, 0.2]"}, "data.mean must be 1 numbers"),
         ({"data.path": "null"}, "data.path must be hub:NAME"),
         ({"data.path": "/no/kind"}, "data.path must be hub:NAME"),
@@ -155,6 +159,7 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["--processes=3"], "optim.batch_size must be a multiple of the 3 processes"),
         (["--price_per_hour=2"], "--price_per_hour must be together with --measure"),
         (["--measure"], "data.path must be hub:NAME"),
+        (["--measure", "--processes=8"], "--processes must be left out with --measure"),
         (["--mae_size=100"], "--mae_size must be a multiple of the patch size 16, got 100"),
         (["--model.mask_ratio=2"], "model.mask_ratio must be in (0, 1)"),
         (["--json=/no/folder/plan.json"], "--json must be a file to write to"),

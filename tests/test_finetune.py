@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -218,13 +219,25 @@ def test_layer_decay_and_schedule_reach_the_optimizer(
 
 
 def test_resumed_run_equals_the_uninterrupted_one(
-    clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: tuple[MaskedAutoencoder, Path],
+    clothes: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Also if the encoder that it began with is no longer there."""
     from finetune.train import Finetuner
 
     def arguments(name: str) -> list[str]:
-        return tiny_finetune(clothes, tmp_path / name, augment__randaug="rand-m5-mstd0.5-inc1")
+        return tiny_finetune(
+            clothes,
+            tmp_path / name,
+            augment__randaug="rand-m5-mstd0.5-inc1",
+            checkpoint=start,
+            model__encoder_args=TINY,
+        )
 
+    start = tmp_path / "encoder"
+    shutil.copytree(encoder[1], start)
     assert main(arguments("whole")) == 0
 
     class Interrupted(Exception):  # noqa: N818
@@ -241,6 +254,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
         patch.setattr(Finetuner, "train_step", interrupted)
         with pytest.raises(Interrupted):
             main(arguments("broken"))
+    shutil.rmtree(start)
     assert main([*arguments("broken"), "--resume"]) == 0
     whole, broken = (
         load_file(tmp_path / n / "last" / "model.safetensors") for n in ("whole", "broken")

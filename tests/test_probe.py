@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -163,6 +164,12 @@ def test_probes_from_the_command_line(
     assert not computed  # cached by the first probe
     assert linear(data__labels_per_class=4)["train_images"] == 40
     assert len(computed) == 1  # other images: computed again
+
+    def no_space(*_: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("finetune.probe.save_file", no_space)
+    assert linear(data__labels_per_class=3)["train_images"] == 30  # the score is what matters
 
 
 def test_unreadable_images_are_no_part_of_a_probe(

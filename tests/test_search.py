@@ -282,6 +282,10 @@ def test_test_images_stay_unseen(clothes: str) -> None:
         (["--epochs=0"], "--epochs must be above 0, got 0"),
         (["--tolerance=-1"], "--tolerance must be in [0, 100), got -1"),
         (["--method=sequential", "--phase=0"], "--phase must be in (0, 1], got 0"),
+        (
+            ["--method=sequential", "--stages=9", "--sizes=[8]", "--epochs=0.5"],
+            "--epochs must be enough steps for 9 stages of equal cost (now",
+        ),
         (["--eval.label_column=image"], "eval.label_column must hold class labels"),
         (["--eval.label_column=name"], "eval.label_column must be one of image, label"),
         (["--data.replay=[{size: 8, ratio: 2, batches: 1}]"], "data.replay must be empty"),
@@ -317,5 +321,7 @@ def test_a_folder_belongs_to_one_configuration(
     assert "optim.base_lr: 0.01 -> 0.02" in capsys.readouterr().err
     assert main([*arguments(clothes, folder, "greedy"), "--score=knn"]) == 2
     assert "search.score: linear -> knn" in capsys.readouterr().err
+    assert main([*arguments(clothes, folder, "greedy"), "--eval.images=70"]) == 2
+    assert "search.eval.images: 10000 -> 70" in capsys.readouterr().err
     assert main(arguments(clothes, finished, "greedy")) == 2
     assert "run.output_dir must be new, or that of a search" in capsys.readouterr().err

@@ -392,6 +392,12 @@ def test_a_weighted_mixture(clothes: str, image_folder: Path) -> None:
     assert len(names) == 158
 
 
+def test_a_weight_is_worth_a_sample_of_an_epoch(clothes: str) -> None:
+    parts = [SourceConfig(path=clothes, weight=weight) for weight in (1, 0.001)]
+    with pytest.raises(ValueError, match=r"data\.sources must be weights that give each at least"):
+        data.open_images(DataConfig(sources=parts), 1, seed=0)
+
+
 def test_a_mixture_without_weights_shows_every_image_once(clothes: str) -> None:
     parts = [
         SourceConfig(path=clothes),
@@ -411,7 +417,9 @@ def test_a_mixture_trains(clothes: str, image_folder: Path, tmp_path: Path) -> N
     arguments = tiny("null", tmp_path / "run", **{"data.sources": sources})
     assert main(["pretrain", *arguments]) == 0
     out = tmp_path / "pictures.png"
-    assert main(["reconstruct", "--checkpoint", str(tmp_path / "run"), "--out", str(out)]) == 0
+    draw = ["reconstruct", "--checkpoint", str(tmp_path / "run"), "--out", str(out)]
+    assert main(draw) == 0
+    assert main([*draw, "--data.split=test"]) == 2
     export = ["--format", "timm", "--out", str(tmp_path / "timm")]
     assert main(["export", "--checkpoint", str(tmp_path / "run"), *export]) == 0
     card = (tmp_path / "timm" / "README.md").read_text()

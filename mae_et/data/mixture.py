@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check
 from .images import AnyImage, ImageTable
 
 
@@ -19,6 +20,9 @@ class Mixture:
         tables: the data sets.
         weights: of the tables' shares of the samples, in any unit; None for one per image, so that
             an epoch shows every image once.
+
+    Raises:
+        ValueError: a table would have no sample in an epoch.
     """
 
     def __init__(
@@ -30,6 +34,8 @@ class Mixture:
         if weights is not None:
             shares = np.cumsum(weights) / sum(weights)
             self.counts = np.diff(np.rint(shares * len(self)), prepend=0).astype(int).tolist()
+            allowed = f"weights that give each at least one of the {len(self)} samples of an epoch"
+            check(min(self.counts) > 0, "data.sources", list(weights), allowed)
 
     def __len__(self) -> int:
         """Images of all tables, and samples of an epoch."""
