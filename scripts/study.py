@@ -30,36 +30,17 @@ import sys
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from _arms import ARMS, SCALES, SCRATCH, WARMUP, Scale, arm_fields
 from _clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
 from _runs import ROOT, Cell, facts, write_json
-from _seeds import MOST_SEEDS, paired_difference, spread
+from _seeds import MOST_SEEDS
+from _study_table import METRICS, table
 
 from mae_et.runs import find_runs
 
 LABEL_SHARE = 0.1
-METRICS = ("fine-tuned", "linear", "knn")
-INTERVALS = """\
-Differences in points, paired by seed, with 95 % intervals (Student's t). They are of other seeds,
-not of other test images. Of 20 intervals about one misses by chance. "No difference shown" does not
-say that arms are equal: with three seeds, an interval reaches 2.5 standard deviations of the paired
-differences to either side, and nothing within it is excluded."""
-
-PAIRS = (
-    ("constant", "none"),
-    ("control", "constant"),
-    ("et", "constant"),
-    ("et", "control"),
-    ("etpp", "constant"),
-    ("etpp", "control"),
-    ("etpp_hog", "constant"),
-    ("etpp_hog", "etpp"),
-    ("low", "control"),
-    ("fast", "constant"),
-)
 
 
 class Study:
@@ -78,8 +59,10 @@ class Study:
         """arm -> what `mae_et plan` says of its pretraining"""
         self.results: dict[tuple[str, int, str], Any] = {}
         """(arm, seed, pretraining or a metric) -> what is known of it"""
-        self.known: dict[str, Any] | None = None
-        """Facts of the machine that some of it is from; None if all is from this one."""
+        self.machines: list[dict[str, Any]] = []
+        """Facts of those that some of it is from, before this one."""
+        self.origins: dict[tuple[str, int], int] = {}
+        """(arm, seed) -> which of them has run it"""
 
     def fields(self, arm: str) -> dict[str, object]:
         """The pretraining of an arm, without its seed."""
@@ -171,23 +154,16 @@ class Study:
             raise ValueError(f"--known must be the results of a study of these arms, got {file}")
         for row in found["runs"]:
             if all(kind in row for kind in kinds(row["arm"])):
+                self.origins[row["arm"], row["seed"]] = row["machine"]
                 for kind in kinds(row["arm"]):
-                    self.results.setdefault((row["arm"], row["seed"], kind), row[kind])
-        self.known = {name: found[name] for name in facts()}
+                    self.results[row["arm"], row["seed"], kind] = row[kind]
+        self.machines = found["machines"]
 
     def run(self, key: tuple[str, int, str]) -> None:
         """Complete a cell."""
         cell = self.cell(*key)
         assert cell is not None
         self.results[key] = cell.result()
-
-    def scores(self, arm: str, kind: str) -> dict[int, Any]:
-        """Seed -> result."""
-        return {
-            seed: value
-            for (other, seed, name), value in self.results.items()
-            if (other, name) == (arm, kind)
-        }
 
     def report(self, seeds: list[int]) -> dict[str, Any]:
         """What the results file holds."""
@@ -199,6 +175,7 @@ class Study:
         for arm, seed, kind in self.keys(seeds):
             row = runs.setdefault((arm, seed), {"arm": arm, "seed": seed})
             if (arm, seed, kind) in self.results:
+                row["machine"] = self.origins.get((arm, seed), len(self.machines))
                 row[kind] = self.results[arm, seed, kind]
             else:
                 missing.append(f"{arm}/{seed}/{kind}")
@@ -215,39 +192,8 @@ class Study:
             },
             "runs": list(runs.values()),
             "missing": missing,
-            **({"known": self.known} if self.known else {}),
-            **facts(),
+            "machines": [*self.machines, facts()],
         }
-
-    def table(self) -> str:
-        """A line per arm, then one per difference."""
-        constant = self.scores("constant", "pretraining")
-        lines = ["FLOPs and seconds: of pretraining, by those of constant. Top-1 in %, mean ±"]
-        lines += ["standard deviation over the seeds."]
-        lines += [f"{'':<10}{'FLOPs':>7}{'seconds':>9}" + "".join(f"{m:>16}" for m in METRICS)]
-        for arm in ARMS:
-            flops = 0.0
-            if arm != "none":
-                flops = self.plan(arm)["exaflops"] / self.plan("constant")["exaflops"]
-            runs = self.scores(arm, "pretraining")
-            ratios = [
-                runs[seed]["seconds"] / constant[seed]["seconds"]
-                for seed in runs.keys() & constant.keys()
-            ]
-            seconds = f"{median(ratios):.2f}" if ratios else "-"
-            cells = [f"{spread([*self.scores(arm, m).values()]):>16}" for m in METRICS]
-            lines.append(f"{arm:<10}{flops:>7.2f}{seconds:>9}" + "".join(cells))
-        lines += ["", INTERVALS]
-        for first, second in PAIRS:
-            for metric in METRICS:
-                found = paired_difference(self.scores(first, metric), self.scores(second, metric))
-                if found:
-                    lines.append(
-                        f"{f'{first} - {second}, {metric}':<32} {found.mean:+6.2f} "
-                        f"[{found.low:+.2f}, {found.high:+.2f}], {found.seeds} seeds: "
-                        f"{found.verdict}"
-                    )
-        return "\n".join(lines)
 
 
 def pretrained(folder: Path) -> dict[str, Any]:
@@ -317,8 +263,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("stopped; the same command goes on")
     except ValueError as error:
         sys.exit(f"error: {error}")
-    write_json(results, study.report(seeds))
-    print(study.table())
+    report = study.report(seeds)
+    write_json(results, report)
+    print(table(report))
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def test_a_stopped_study_goes_on(
     assert all("plan" in run for run in started)
     again = json.loads(file.read_text())
     assert (again["runs"], again["missing"]) == (results["runs"], results["missing"])
-    assert again["known"]["machine"] == results["machine"]
+    assert again["machines"][0] == results["machines"][0]
     longer = [f"--out={tmp_path / 'longer'}", *command[1:], "--epochs", "6"]
     with pytest.raises(SystemExit, match="--known must be the results of a study of these arms"):
         study.main([*longer, f"--known={file}"])
