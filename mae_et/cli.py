@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_type_hints
 
-from jsonargparse import SUPPRESS, ArgumentParser
+from jsonargparse import SUPPRESS, ArgumentParser, Namespace
 from yaml import YAMLError
 
 Config = TypeVar("Config")
@@ -44,6 +44,17 @@ class LineParser(ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **options})
+
+    recipe_fields: frozenset[str] | None = None
+    """What --print_config prints, so that every command reads it; None for all."""
+
+    def dump(self, namespace: Namespace, **options: Any) -> str:
+        """YAML of a configuration, without the options of a command."""
+        recipe = namespace.clone()
+        for name in vars(namespace).keys() - (self.recipe_fields or vars(namespace).keys()):
+            del recipe[name]
+        text: str = super().dump(recipe, **options)
+        return text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         message = message.replace("typing.", "").replace("<class ", "").replace("'>", "'")
@@ -80,6 +91,7 @@ def find_recipe(name: str, package: str) -> str:
 def config_parser(config_type: type[Config], prog: str, description: str) -> ArgumentParser:
     """A parser of `--config` and of every field of a configuration by its dotted name."""
     parser = LineParser(prog=prog, description=description)
+    parser.recipe_fields = frozenset(_fields(config_type))
     parser.add_argument("--config", action="config", help="name of a recipe, or a YAML file")
     defaults = {field.name: field.default for field in fields(config_type)}  # type: ignore[arg-type]
     for name, field_type in _fields(config_type).items():
@@ -150,6 +162,7 @@ def run_command(command: Callable[[], object]) -> int:
     """
     try:
         command()
+        sys.stdout.flush()
     except (ValueError, RunStoppedError) as error:
         if os.environ.get("MAE_ET_TRACEBACK"):
             raise
@@ -157,6 +170,9 @@ def run_command(command: Callable[[], object]) -> int:
             f"error: {_own_message(error)}", everywhere=isinstance(error, ProcessStoppedError)
         )
         return 3 if isinstance(error, RunStoppedError) else 2
+    except BrokenPipeError:  # whoever reads wants no more, as in `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

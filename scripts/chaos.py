@@ -47,7 +47,7 @@ TINY = f"""
 """
 ARGUMENTS = [f"--{part.strip()}" for part in TINY.replace("\n", " ").split("--") if part.strip()]
 
-IMAGES = 12_000  # of the embedded training split
+IMAGES = 10_000  # of the embedded training split
 
 
 def attempt(run: Path, epochs: float, workers: int) -> None:

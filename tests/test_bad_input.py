@@ -5,6 +5,7 @@ All of it before any training: no run folder holds a checkpoint afterwards.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -526,6 +527,27 @@ def test_a_runs_own_configuration_is_a_recipe(clothes: str, tmp_path: Path) -> N
         load_file(tmp_path / name / "last" / "model.safetensors") for name in ("run", "again")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_printed_configuration_is_a_recipe_of_every_command(
+    clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = tiny(clothes, tmp_path / "run", optim__epochs=7)
+    with pytest.raises(SystemExit):
+        main(["pretrain", *arguments, "--resume", "--print_config"])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(capsys.readouterr().out)
+    assert main(["plan", f"--config={recipe}", "--json=-"]) == 0
+    assert json.loads(capsys.readouterr().out)["epochs"] == 7
+
+
+def test_a_reader_that_wants_no_more(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mae_et", "recipes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_no_readable_image_to_evaluate_on(
