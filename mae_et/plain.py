@@ -24,8 +24,9 @@ FREE_ON_RESUME = frozenset(
         "run.output_dir",
     }
 )
-"""Fields that may differ between a run and its continuation, besides all of eval: none of them changes
-what is learned.
+"""Fields that may differ between a run and its continuation, besides all of eval.
+
+None of them changes what is learned.
 
 The size of micro-batches, like the number of processes, changes the order of summation and so the
 last bits of the weights. (In fine-tuning also the random draws of mixup, drop path and erasing;

@@ -8,11 +8,13 @@
 A step is forward, backward and optimizer (fused AdamW for all) of one batch, with the same encoder,
 decoder, mask ratio and target. Ours is the step of the training loop, from uint8 images at full
 size: it joins, crops and normalises them and checks its gradients; the others get images that are
-ready. All models are in one process and take turns, in another order every round; the table has
-medians, and medians of the ratios within a round. Memory is what a process of its own needs beyond
-its weights before the first step. Utilisation is the model's FLOPs (matrix products alone) per
-second, as a share of those of one large matrix product in the same precision and round; of a peer,
-the FLOPs of mae_et, so what it computes beyond those of the same loss counts as lost.
+ready. Each has a process of its own; they take turns, in another order every round, and the table
+has medians, and medians of the ratios within a round. On a CPU our processes keep freed memory
+(`mae_et.launch.keep_freed_memory`), as every run does; "transformers, memory kept" does so too, and
+shows how much comes of that alone. Memory is what the first three steps need beyond the weights.
+Utilisation is the model's FLOPs (matrix products alone) per second, as a share of those of one
+large matrix product in the same precision and round; of a peer, the FLOPs of mae_et, so what it
+computes beyond those of the same loss counts as lost.
 
 Absolute times of a shared machine mean little: quote the ratios.
 """
@@ -21,12 +23,12 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import gc
 import importlib.util
 import json
 import os
 import statistics
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -50,7 +52,7 @@ from mae_et.config import (
 )
 from mae_et.curriculum_config import CurriculumConfig, StageConfig
 from mae_et.flops import build_on_meta, training_flops
-from mae_et.launch import make_accelerator
+from mae_et.launch import keep_freed_memory, make_accelerator
 from mae_et.model import MaskedAutoencoder
 from mae_et.plain import to_dict
 from mae_et.pretrain import Pretrainer, build_curriculum
@@ -62,6 +64,8 @@ OURS: dict[str, dict[str, Any]] = {
     "mae_et, cross": {"decoder": "cross"},
     "mae_et, cross, quarter decoded": {"decoder": "cross", "decode_ratio": 0.25},
 }
+KEPT = "transformers, memory kept"
+CONTENDERS = ("transformers", KEPT, "lightly", *OURS)
 CROP = "crop and normalise"
 MATRIX = "matrix product"
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
@@ -117,12 +121,20 @@ def our_step(name: str, size: int, options: argparse.Namespace) -> Step:
 
 def their_step(name: str, size: int, options: argparse.Namespace) -> Step:
     """A step of another library on images at this size."""
-    peer = PEERS[name](options.encoder, options.decoder, size).to(options.device).train()
+    library = library_of(name)
+    if name == KEPT:
+        keep_freed_memory()
+    peer = PEERS[library](options.encoder, options.decoder, size).to(options.device).train()
     optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-4, fused=True)
     images = torch.randn(batch_at(size, options), 3, size, size, device=options.device)
     if options.compile:
         peer.compile(dynamic=False)
     return lambda: peer_step(peer, optimizer, images, DTYPES[options.precision])
+
+
+def library_of(name: str) -> str:
+    """Of a contender that is not ours."""
+    return name.partition(",")[0]
 
 
 def crop_step(size: int, options: argparse.Namespace) -> Step:
@@ -133,70 +145,107 @@ def crop_step(size: int, options: argparse.Namespace) -> Step:
     return lambda: trainer.crop(images, size)
 
 
-def matrix_step(options: argparse.Namespace) -> tuple[Step, int]:
-    """A matrix product large enough to keep the device busy, and its FLOPs."""
-    side = 2048 if options.device == "cpu" else 8192
+def matrix_step(options: argparse.Namespace) -> Step:
+    """A matrix product large enough to keep the device busy."""
+    side = matrix_side(options)
     left, right = torch.randn(2, side, side, device=options.device, dtype=DTYPES[options.precision])
-    return lambda: left @ right, 2 * side**3
+    return lambda: left @ right
+
+
+def matrix_side(options: argparse.Namespace) -> int:
+    """Rows and columns of its matrices."""
+    return 2048 if options.device == "cpu" else 8192
 
 
 def make_step(name: str, size: int, options: argparse.Namespace) -> Step:
-    """The step of a contender."""
+    """The step of a contender, or of what it is measured by."""
+    if name == MATRIX:
+        return matrix_step(options)
+    if name == CROP:
+        return crop_step(size, options)
     return (our_step if name in OURS else their_step)(name, size, options)
 
 
-def memory(name: str, size: int, options: argparse.Namespace) -> int:
-    """Bytes that three steps need at most beyond what was there before; in a new process."""
+class Contender:
+    """A step in a process of its own, which lives until the context is left."""
+
+    def __init__(self, name: str, size: int, options: argparse.Namespace) -> None:
+        self.process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self.memory: int = self.process.submit(start, name, size, options).result()
+        """Bytes that its first three steps need at most beyond what was there before."""
+
+    def step(self) -> None:
+        """Take a step and wait for it."""
+        self.process.submit(take_step).result()
+
+    def __enter__(self) -> Contender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.shutdown()
+
+
+here: dict[str, Any] = {}
+"""The step and the device of this process, if it is a contender's."""
+
+
+def start(name: str, size: int, options: argparse.Namespace) -> int:
+    """In a contender's process: build the step and take it three times; see `Contender.memory`."""
     torch.set_num_threads(options.threads)
     on_cpu = options.device == "cpu"
-    step = make_step(name, size, options)
+    here.update(step=make_step(name, size, options), on_cpu=on_cpu)
     if on_cpu:
         ctypes.CDLL(None).malloc_trim(0)  # of building the model; steps would use it again
     before = psutil.Process().memory_info().rss if on_cpu else torch.cuda.memory_allocated()
     for _ in range(3):
-        step()
+        take_step()
     if not on_cpu:
         return torch.cuda.max_memory_allocated() - before
     status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 - before
 
 
+def take_step() -> None:
+    """In a contender's process: a step."""
+    here["step"]()
+    if not here["on_cpu"]:
+        torch.cuda.synchronize()
+
+
 def measure(size: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of the table for one size."""
-    steps = {name: make_step(name, size, options) for name in options.contenders}
-    steps[CROP] = crop_step(size, options)
-    steps[MATRIX], product_flops = matrix_step(options)
-    seconds = alternated(steps, options.rounds, options.device)
-    steps.clear()
-    gc.collect()  # accelerate and its models refer to each other
-    if options.device != "cpu":
-        torch.cuda.empty_cache()  # for the processes that measure memory
+    with ExitStack() as stack:
+        contenders = {
+            name: stack.enter_context(Contender(name, size, options))
+            for name in (*options.contenders, CROP, MATRIX)
+        }
+        steps = {name: contender.step for name, contender in contenders.items()}
+        seconds = alternated(steps, options.rounds, device="cpu")  # they wait for theirs
     flops = {
         name: training_flops(build_on_meta(our_model(name, options)), size)
         for name in options.contenders
         if name in OURS
     }
+    product_flops = 2 * matrix_side(options) ** 3
 
     def ratio(name: str, base: str) -> float:
         return median_ratio(seconds[name], seconds[base])
 
     batch, rows = batch_at(size, options), []
-    for name in seconds:
-        if name == MATRIX:
-            continue
+    for name in (*options.contenders, CROP):
         row: dict[str, Any] = {"size": size, "batch": batch, "name": name}
         row["images_per_s"] = batch / statistics.median(seconds[name])
-        for base in (*PEERS, "mae_et"):
-            if base in options.contenders and name != CROP:
-                row[f"speedup over {base}"] = 1 / ratio(name, base)
-        if name == CROP and "mae_et" in options.contenders:
-            row["share of the step"] = ratio(name, "mae_et")
-        elif name != CROP:
+        if name == CROP:
+            if "mae_et" in options.contenders:
+                row["share of the step"] = ratio(name, "mae_et")
+        else:
+            for base in ("transformers", "lightly", "mae_et"):
+                if base in options.contenders:
+                    row[f"speedup over {base}"] = 1 / ratio(name, base)
             count = flops.get(name, flops.get("mae_et"))
             if count is not None:
                 row["utilisation"] = batch * count / product_flops / ratio(name, MATRIX)
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                row["memory_mib"] = process.submit(memory, name, size, options).result() / 2**20
+            row["memory_mib"] = contenders[name].memory / 2**20
         rows.append(row)
     return rows
 
@@ -232,13 +281,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="no", choices=DTYPES)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--contenders", nargs="+", choices=[*PEERS, *OURS], default=[*PEERS, *OURS])
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS)
     parser.add_argument("--out", type=Path, help="the numbers as JSON")
     options = parser.parse_args()
     options.threads = torch.get_num_threads()
-    if options.device == "cpu":  # else accelerate would put our models on a GPU that is there
+    on_cpu = options.device == "cpu"
+    options.contenders = options.contenders or [n for n in CONTENDERS if n != KEPT or on_cpu]
+    if on_cpu:  # else accelerate would put our models on a GPU that is there
         os.environ["ACCELERATE_USE_CPU"] = "true"
-    for peer in set(PEERS) & set(options.contenders):
+    for peer in {library_of(name) for name in options.contenders if name not in OURS}:
         if importlib.util.find_spec(peer) is None:
             parser.error(f"--contenders: {peer} is not installed; pip install {peer}")
     rows = [row for size in options.sizes for row in measure(size, options)]

@@ -1,0 +1,24 @@
+"""What a process does with its memory."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+
+import pytest
+import torch
+
+from mae_et.launch import keep_freed_memory
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="no glibc")
+def test_memory_that_was_freed_is_there_for_the_next_step() -> None:
+    def page_faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**26)  # 256 MiB, or 65,536 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    keep_freed_memory()
+    for _ in range(3):
+        page_faults()
+    assert page_faults() < 1000
