@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mae_et.cli import RunStoppedError
-from mae_et.config import allowed_bad_share
 from mae_et.data import channel_statistics, normalize
+from mae_et.data_config import allowed_bad_share
 from mae_et.features import Features, ProbeImages
 from mae_et.launch import main_process_first, make_accelerator
 from mae_et.plain import to_dict

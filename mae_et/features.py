@@ -15,7 +15,8 @@ from torch import Tensor
 from . import data
 from .checks import errors_of
 from .cli import RunStoppedError
-from .config import DataConfig, EvalConfig, allowed_bad_share
+from .config import EvalConfig
+from .data_config import DataConfig, allowed_bad_share
 from .labels import LabelledImages, check_every_class
 
 

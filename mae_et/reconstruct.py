@@ -22,8 +22,8 @@ from torch import Tensor
 from . import data
 from .checks import check
 from .cli import LineParser
-from .config import IMAGENET_MEAN, IMAGENET_STD, DataConfig, SourceConfig
 from .curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
+from .data_config import IMAGENET_MEAN, IMAGENET_STD, DataConfig, SourceConfig
 from .lowfreq import Nyquist, low_frequency_crop
 from .model import MaskedAutoencoder
 from .runfolder import read_config, read_metrics

@@ -42,7 +42,6 @@ from _runs import facts
 from _timing import Step, alternated, median_ratio
 
 from mae_et.config import (
-    DataConfig,
     EvalConfig,
     ModelConfig,
     OptimConfig,
@@ -51,6 +50,7 @@ from mae_et.config import (
     RunConfig,
 )
 from mae_et.curriculum_config import CurriculumConfig, StageConfig
+from mae_et.data_config import DataConfig
 from mae_et.flops import build_on_meta, training_flops
 from mae_et.launch import keep_freed_memory, make_accelerator
 from mae_et.model import MaskedAutoencoder

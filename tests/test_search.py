@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from mae_et.__main__ import main
-from mae_et.config import DataConfig, EvalConfig
+from mae_et.config import EvalConfig
 from mae_et.curriculum import Curriculum
+from mae_et.data_config import DataConfig
 from mae_et.features import load_probe_images
 from mae_et.loop import Trainer
 from mae_et.pretrain import Pretrainer

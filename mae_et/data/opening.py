@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..checks import errors_of
-from ..config import DataConfig
+from ..data_config import DataConfig
 from .images import ImageTable
 from .mixture import Mixture
 from .sharded import HeldOutImages, ShardedImages

@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 
 from ..checks import first_line
-from ..config import PATH_KINDS
+from ..data_config import PATH_KINDS
 from ..own_code import import_callable
 
 Stream = datasets.IterableDataset
