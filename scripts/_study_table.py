@@ -20,6 +20,8 @@ PAIRS = (
     ("etpp_hog", "constant"),
     ("etpp_hog", "etpp"),
     ("low", "control"),
+    ("et", "low"),
+    ("etpp", "low"),
     ("fast", "constant"),
 )
 COSTS = """\
