@@ -50,10 +50,11 @@ class LineParser(ArgumentParser):
 
     def dump(self, namespace: Namespace, **options: Any) -> str:
         """YAML of a configuration, without the options of a command."""
-        recipe = namespace.clone()
-        for name in vars(namespace).keys() - (self.recipe_fields or vars(namespace).keys()):
-            del recipe[name]
-        text: str = super().dump(recipe, **options)
+        if self.recipe_fields is not None:
+            namespace = namespace.clone()
+            for name in vars(namespace).keys() - self.recipe_fields:
+                del namespace[name]
+        text: str = super().dump(namespace, **options)
         return text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -161,8 +162,10 @@ def run_command(command: Callable[[], object]) -> int:
     MAE_ET_TRACEBACK=1 in the environment shows the traceback instead.
     """
     try:
-        command()
-        sys.stdout.flush()
+        try:
+            command()
+        finally:
+            sys.stdout.flush()
     except (ValueError, RunStoppedError) as error:
         if os.environ.get("MAE_ET_TRACEBACK"):
             raise
@@ -170,9 +173,13 @@ def run_command(command: Callable[[], object]) -> int:
             f"error: {_own_message(error)}", everywhere=isinstance(error, ProcessStoppedError)
         )
         return 3 if isinstance(error, RunStoppedError) else 2
-    except BrokenPipeError:  # whoever reads wants no more, as in `… | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        try:
+            print(flush=True)
+        except BrokenPipeError:  # whoever reads wants no more, as in `… | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,19 +20,17 @@ from accelerate.utils import (
 
 from .cli import ProcessStoppedError, RunInterruptedError
 from .config import RunConfig
+from .memory import keep_freed_memory
 from .plain import flatten, to_dict
 from .sharding import LAUNCH_FLAG, is_asked_for, launch_settings
 
 Result = TypeVar("Result")
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Options of mallopt, as malloc.h numbers them."""
-
 REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def make_accelerator(run: RunConfig, *, may_shard: bool = False) -> Accelerator:
-    """The accelerator of this process.
+    """The accelerator of this process, which on a CPU keeps freed memory from now on.
 
     Args:
         run: the run.
@@ -82,19 +79,6 @@ def make_accelerator(run: RunConfig, *, may_shard: bool = False) -> Accelerator:
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next step; elsewhere nothing changes.
-
-    It would hand large blocks back to the system and get them anew, page by page and zeroed, in
-    every step. The process keeps what it has needed at most
-    (https://man7.org/linux/man-pages/man3/mallopt.3.html).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_TRIM_THRESHOLD, -1)
-        mallopt(M_MMAP_MAX, 0)
 
 
 def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> Result:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any, get_type_hints
 
 FREE_ON_RESUME = frozenset(
     {
+        "eval",
         "data.num_workers",
         "run.patience",
         "data.bad_images",
@@ -24,7 +25,7 @@ FREE_ON_RESUME = frozenset(
         "run.output_dir",
     }
 )
-"""Fields that may differ between a run and its continuation, besides all of eval.
+"""Fields and sections that may differ between a run and its continuation.
 
 None of them changes what is learned.
 
@@ -45,21 +46,25 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return fields
 
 
-def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any], kind: type) -> list[str]:
-    """'field: old -> new' for each field that may not change on resume.
+def changed_fields(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    kind: type,
+    free: Collection[str] = FREE_ON_RESUME,
+) -> list[str]:
+    """'field: old -> new' for each field that may not change.
 
     Args:
         old: a configuration that was written down, maybe by an earlier version.
         new: the present one.
         kind: its dataclass, whose defaults stand for fields that the earlier version did not have.
+        free: fields and sections that may.
     """
     before, after = flatten(defaults(kind)) | flatten(old), flatten(new)
     return [
         f"{name}: {before.get(name)} -> {after.get(name)}"
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-        and name not in FREE_ON_RESUME
-        and not name.startswith("eval.")
+        if before.get(name) != after.get(name) and not {name, name.partition(".")[0]} & set(free)
     ]
 
 

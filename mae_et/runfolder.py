@@ -96,10 +96,9 @@ class RunFolder:
                 self._lock.close()
                 raise
             remove_unfinished(self.path)
-            if not goes_on:
-                unfinished = self.path / "config.yaml.tmp"
-                unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False))
-                unfinished.rename(self.path / "config.yaml")
+            unfinished = self.path / "config.yaml.tmp"
+            unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+            unfinished.rename(self.path / "config.yaml")
 
     def _check_new(self) -> None:
         names = ("config.yaml", "metrics.jsonl", "bad_images.txt", "checkpoints")

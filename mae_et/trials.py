@@ -36,7 +36,7 @@ from .flops import training_flops
 from .forecast import full_size_steps
 from .interrupt import Interrupt
 from .model import MaskedAutoencoder
-from .plain import changed_fields, to_dict
+from .plain import FREE_ON_RESUME, changed_fields, to_dict
 from .pretrain import build_curriculum, pretrain
 from .runfolder import read_config, read_metrics
 
@@ -119,11 +119,11 @@ class Trials:
 
     def _open(self) -> None:
         """Make the folder, or go on in that of a search with the same configuration."""
-        config = to_dict(self._config(()))
-        config["search"] = {"score": self.probe, "eval": config["eval"]}  # elsewhere free
+        config = to_dict(self._config(())) | {"search": {"score": self.probe}}
         file = self.folder / "search.yaml"
         if file.exists():
-            changed = changed_fields(yaml.safe_load(file.read_text()), config, PretrainConfig)
+            old, free = yaml.safe_load(file.read_text()), FREE_ON_RESUME - {"eval"}
+            changed = changed_fields(old, config, PretrainConfig, free)
             allowed = "new, or that of a search with the same configuration"
             check(not changed, "run.output_dir", f"{self.folder} ({', '.join(changed)})", allowed)
             return
@@ -231,7 +231,7 @@ class Trials:
         return replace(
             config,
             curriculum=curriculum,
-            eval=replace(config.eval, held_out=True),
+            eval=replace(config.eval, held_out=True, knn_every=None, linear_every=None),
             run=replace(config.run, eval_every=None, keep_checkpoints=1, tracker="none"),
         )
 

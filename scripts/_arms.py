@@ -50,7 +50,7 @@ class Scale:
 SCALES = {
     "cpu": Scale(
         epochs=2,
-        seeds=(0, 1, 2),
+        seeds=(0, 1, 2, 3, 4),
         decoder_depth=2,
         pretraining={
             "model__decoder_dim": 48,

@@ -8,10 +8,10 @@
 A step is forward, backward and optimizer (fused AdamW for all) of one batch, with the same encoder,
 decoder, mask ratio and target. Ours is the step of the training loop, from uint8 images at full
 size: it joins, crops and normalises them and checks its gradients; the others get images that are
-ready. Each has a process of its own; they take turns, in another order every round, and the table
-has medians, and medians of the ratios within a round. On a CPU our processes keep freed memory
-(`mae_et.launch.keep_freed_memory`), as every run does; "transformers, memory kept" does so too, and
-shows how much comes of that alone. Memory is what the first three steps need beyond the weights.
+ready. They take turns, in another order every round; the table has medians, and medians of the
+ratios within a round. On a CPU each has a process of its own: ours keep freed memory
+(`mae_et.memory`), as every run does; "transformers, memory kept" does so too, and shows how much
+comes of that alone. Memory is what the first three steps need beyond the weights.
 Utilisation is the model's FLOPs (matrix products alone) per second, as a share of those of one
 large matrix product in the same precision and round; of a peer, the FLOPs of mae_et, so what it
 computes beyond those of the same loss counts as lost.
@@ -27,9 +27,11 @@ import importlib.util
 import json
 import os
 import statistics
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack
-from itertools import repeat
+from functools import partial
+from itertools import cycle, repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ import torch
 from _peers import PEERS, Decoder
 from _peers import step as peer_step
 from _runs import facts
-from _timing import Step, alternated, median_ratio
+from _timing import Step, alternated, median_ratio, seconds_of
 
 from mae_et.config import (
     EvalConfig,
@@ -52,7 +54,8 @@ from mae_et.config import (
 from mae_et.curriculum_config import CurriculumConfig, StageConfig
 from mae_et.data_config import DataConfig
 from mae_et.flops import build_on_meta, training_flops
-from mae_et.launch import keep_freed_memory, make_accelerator
+from mae_et.launch import make_accelerator
+from mae_et.memory import keep_freed_memory
 from mae_et.model import MaskedAutoencoder
 from mae_et.plain import to_dict
 from mae_et.pretrain import Pretrainer, build_curriculum
@@ -167,60 +170,64 @@ def make_step(name: str, size: int, options: argparse.Namespace) -> Step:
 
 
 class Contender:
-    """A step in a process of its own, which lives until the context is left."""
+    """A step in another process."""
 
-    def __init__(self, name: str, size: int, options: argparse.Namespace) -> None:
-        self.process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        self.memory: int = self.process.submit(start, name, size, options).result()
+    def __init__(
+        self, process: Executor, name: str, size: int, options: argparse.Namespace
+    ) -> None:
+        self.process, self.name = process, name
+        self.memory: int = process.submit(start, name, size, options).result()
         """Bytes that its first three steps need at most beyond what was there before."""
 
-    def step(self) -> None:
-        """Take a step and wait for it."""
-        self.process.submit(take_step).result()
-
-    def __enter__(self) -> Contender:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.shutdown()
+    def seconds(self) -> float:
+        """Take a step."""
+        return self.process.submit(take_step, self.name).result()
 
 
-here: dict[str, Any] = {}
-"""The step and the device of this process, if it is a contender's."""
+here: dict[str, Callable[[], float]] = {}
+"""In a contender's process: its step, by name."""
 
 
 def start(name: str, size: int, options: argparse.Namespace) -> int:
     """In a contender's process: build the step and take it three times; see `Contender.memory`."""
     torch.set_num_threads(options.threads)
+    here[name] = partial(seconds_of, make_step(name, size, options), options.device)
     on_cpu = options.device == "cpu"
-    here.update(step=make_step(name, size, options), on_cpu=on_cpu)
     if on_cpu:
         ctypes.CDLL(None).malloc_trim(0)  # of building the model; steps would use it again
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+    else:
+        torch.cuda.reset_peak_memory_stats()
     before = psutil.Process().memory_info().rss if on_cpu else torch.cuda.memory_allocated()
     for _ in range(3):
-        take_step()
+        take_step(name)
     if not on_cpu:
         return torch.cuda.max_memory_allocated() - before
     status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 - before
 
 
-def take_step() -> None:
-    """In a contender's process: a step."""
-    here["step"]()
-    if not here["on_cpu"]:
-        torch.cuda.synchronize()
+def take_step(name: str) -> float:
+    """In a contender's process: a step, in seconds."""
+    return here[name]()
 
 
 def measure(size: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of the table for one size."""
+    names = [*options.contenders, CROP, MATRIX]
     with ExitStack() as stack:
+        # A GPU's memory would not hold what each keeps; there malloc does not matter either.
+        count = len(names) if options.device == "cpu" else 1
+        processes = [
+            stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+            for _ in range(count)
+        ]
         contenders = {
-            name: stack.enter_context(Contender(name, size, options))
-            for name in (*options.contenders, CROP, MATRIX)
+            name: Contender(process, name, size, options)
+            for name, process in zip(names, cycle(processes), strict=False)
         }
-        steps = {name: contender.step for name, contender in contenders.items()}
-        seconds = alternated(steps, options.rounds, device="cpu")  # they wait for theirs
+        timers = {name: contender.seconds for name, contender in contenders.items()}
+        seconds = alternated(timers, options.rounds)
     flops = {
         name: training_flops(build_on_meta(our_model(name, options)), size)
         for name in options.contenders
@@ -294,8 +301,6 @@ def main() -> None:
             parser.error(f"--contenders: {peer} is not installed; pip install {peer}")
     rows = [row for size in options.sizes for row in measure(size, options)]
     setting = {name: str(value) for name, value in vars(options).items()} | facts()
-    if options.device == "cuda":
-        setting["device"] = torch.cuda.get_device_name()
     if options.out:
         options.out.write_text(json.dumps({**setting, "rows": rows}, indent=1) + "\n")
     print(setting)

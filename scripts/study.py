@@ -59,10 +59,8 @@ class Study:
         """arm -> what `mae_et plan` says of its pretraining"""
         self.results: dict[tuple[str, int, str], Any] = {}
         """(arm, seed, pretraining or a metric) -> what is known of it"""
-        self.machines: list[dict[str, Any]] = []
-        """Facts of those that some of it is from, before this one."""
-        self.origins: dict[tuple[str, int], int] = {}
-        """(arm, seed) -> which of them has run it"""
+        self.origins: dict[tuple[str, int], dict[str, Any]] = {}
+        """(arm, seed) -> facts of the machine that has run it, if it was another one"""
 
     def fields(self, arm: str) -> dict[str, object]:
         """The pretraining of an arm, without its seed."""
@@ -150,14 +148,15 @@ class Study:
             ValueError: it is of another study.
         """
         found = json.loads(file.read_text())
-        if settings(found) != settings(json.loads(json.dumps(self.report([])))):
+        own = json.loads(json.dumps(self.report([])))
+        if "machines" not in found or settings(found) != settings(own):
             raise ValueError(f"--known must be the results of a study of these arms, got {file}")
         for row in found["runs"]:
-            if all(kind in row for kind in kinds(row["arm"])):
-                self.origins[row["arm"], row["seed"]] = row["machine"]
-                for kind in kinds(row["arm"]):
-                    self.results[row["arm"], row["seed"], kind] = row[kind]
-        self.machines = found["machines"]
+            arm, seed = row["arm"], row["seed"]
+            keys = {kind: (arm, seed, kind) for kind in kinds(arm)}
+            if keys.keys() <= row.keys() and not {*keys.values()} <= self.results.keys():
+                self.origins[arm, seed] = found["machines"][row["machine"]]
+                self.results |= {key: row[kind] for kind, key in keys.items()}
 
     def run(self, key: tuple[str, int, str]) -> None:
         """Complete a cell."""
@@ -171,11 +170,14 @@ class Study:
             arm: {"fields": dotted(self.fields(arm)), "plan": self.plan(arm)} for arm in ARMS[1:]
         }
         runs: dict[tuple[str, int], dict[str, Any]] = {}
-        missing = []
+        here, machines, missing = facts(), list[dict[str, Any]](), list[str]()
         for arm, seed, kind in self.keys(seeds):
             row = runs.setdefault((arm, seed), {"arm": arm, "seed": seed})
             if (arm, seed, kind) in self.results:
-                row["machine"] = self.origins.get((arm, seed), len(self.machines))
+                machine = self.origins.get((arm, seed), here)
+                if machine not in machines:
+                    machines.append(machine)
+                row["machine"] = machines.index(machine)
                 row[kind] = self.results[arm, seed, kind]
             else:
                 missing.append(f"{arm}/{seed}/{kind}")
@@ -192,7 +194,7 @@ class Study:
             },
             "runs": list(runs.values()),
             "missing": missing,
-            "machines": [*self.machines, facts()],
+            "machines": machines,
         }
 
 

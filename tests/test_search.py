@@ -323,6 +323,6 @@ def test_a_folder_belongs_to_one_configuration(
     assert main([*arguments(clothes, folder, "greedy"), "--score=knn"]) == 2
     assert "search.score: linear -> knn" in capsys.readouterr().err
     assert main([*arguments(clothes, folder, "greedy"), "--eval.images=70"]) == 2
-    assert "search.eval.images: 10000 -> 70" in capsys.readouterr().err
+    assert "eval.images: 10000 -> 70" in capsys.readouterr().err
     assert main(arguments(clothes, finished, "greedy")) == 2
     assert "run.output_dir must be new, or that of a search" in capsys.readouterr().err
