@@ -1,11 +1,10 @@
-"""Seconds of things that take turns: a machine that slows down does so for all of them."""
+"""Seconds of things, alone or in turns: a machine that slows down then does so for all."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import torch
 
@@ -21,26 +20,21 @@ def seconds_of(step: Step, device: str) -> float:
     return time.perf_counter() - start
 
 
-def alternated(timers: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each in each round, after two rounds to warm up.
+def median_seconds(step: Step, number: int, device: str) -> float:
+    """Seconds of a step: the median of some, after two to warm up."""
+    return statistics.median([seconds_of(step, device) for _ in range(2 + number)][2:])
 
-    Args:
-        timers: do something and return its seconds.
-        rounds: each begins with another one.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in timers}
-    names = list(timers)
+
+def alternated(steps: Mapping[str, Step], rounds: int, device: str) -> dict[str, list[float]]:
+    """Seconds of each step in each round, after two rounds to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    names = list(steps)
     for number in range(-2, rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            taken = timers[name]()
+            taken = seconds_of(steps[name], device)
             if number >= 0:
                 seconds[name].append(taken)
     return seconds
-
-
-def alternated_steps(steps: Mapping[str, Step], rounds: int, device: str) -> dict[str, list[float]]:
-    """The same for steps of this process."""
-    return alternated({name: partial(seconds_of, steps[name], device) for name in steps}, rounds)
 
 
 def median_ratio(first: Sequence[float], second: Sequence[float]) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from _runs import facts
-from _timing import alternated_steps, median_ratio
+from _timing import alternated, median_ratio
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -57,7 +57,7 @@ def main() -> None:
         images = torch.randn(options.batch, 3, full, full, device=options.device)
         error = (low_frequency_crop(images, size) - fft_crop(images.double(), size)).abs().max()
         steps = {name: partial(function, images, size) for name, function in functions.items()}
-        times = alternated_steps(steps, options.rounds, options.device)
+        times = alternated(steps, options.rounds, options.device)
         fft_ratio = median_ratio(times["fft"], times["crop"])
         bicubic_ratio = median_ratio(times["crop"], times["bicubic"])
         row = {"full": full, "size": size, "fft ÷ crop": fft_ratio, "crop ÷ bicubic": bicubic_ratio}

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from _runs import facts
-from _timing import Step, alternated_steps, median_ratio
+from _timing import Step, alternated, median_ratio
 
 from mae_et import MaskedAutoencoder
 from mae_et.targets import hog
@@ -61,7 +61,7 @@ def main() -> None:
         for name, model in models.items():
             model.set_input_size(size)
             steps[name] = lambda m=model, x=images: step(m, x)
-        times = alternated_steps(steps, options.rounds, options.device)
+        times = alternated(steps, options.rounds, options.device)
         for name, seconds in times.items():
             rows.append(
                 {

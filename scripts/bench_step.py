@@ -8,13 +8,14 @@
 A step is forward, backward and optimizer (fused AdamW for all) of one batch, with the same encoder,
 decoder, mask ratio and target. Ours is the step of the training loop, from uint8 images at full
 size: it joins, crops and normalises them and checks its gradients; the others get images that are
-ready. They take turns, in another order every round; the table has medians, and medians of the
-ratios within a round. On a CPU each has a process of its own: ours keep freed memory
-(`mae_et.memory`), as every run does; "transformers, memory kept" does so too, and shows how much
-comes of that alone. Memory is what the first three steps need beyond the weights.
-Utilisation is the model's FLOPs (matrix products alone) per second, as a share of those of one
-large matrix product in the same precision and round; of a peer, the FLOPs of mae_et, so what it
-computes beyond those of the same loss counts as lost.
+ready. Each has a process of its own, one after the other and begun anew every round, in another
+order, since it matters which memory a process gets; the table has medians over the rounds, of the
+ratios within a round. On a CPU ours keep freed memory (`mae_et.memory`), as every run does;
+"transformers, memory kept" does so too, and shows how much comes of that alone. Memory is what the
+first three steps need beyond the weights. Utilisation is the model's FLOPs (matrix products alone)
+per second, as a share of those of one large matrix product in the same precision and process; of a
+peer, the FLOPs of mae_et, so what it computes beyond those of the same loss counts as lost. The
+share of the crop counts normalising too.
 
 Absolute times of a shared machine mean little: quote the ratios.
 """
@@ -25,13 +26,13 @@ import argparse
 import ctypes
 import importlib.util
 import json
+import math
 import os
 import statistics
-from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, repeat
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ import torch
 from _peers import PEERS, Decoder
 from _peers import step as peer_step
 from _runs import facts
-from _timing import Step, alternated, median_ratio, seconds_of
+from _timing import Step, median_seconds
 
 from mae_et.config import (
     EvalConfig,
@@ -69,8 +70,6 @@ OURS: dict[str, dict[str, Any]] = {
 }
 KEPT = "transformers, memory kept"
 CONTENDERS = ("transformers", KEPT, "lightly", *OURS)
-CROP = "crop and normalise"
-MATRIX = "matrix product"
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -160,99 +159,67 @@ def matrix_side(options: argparse.Namespace) -> int:
     return 2048 if options.device == "cpu" else 8192
 
 
-def make_step(name: str, size: int, options: argparse.Namespace) -> Step:
-    """The step of a contender, or of what it is measured by."""
-    if name == MATRIX:
-        return matrix_step(options)
-    if name == CROP:
-        return crop_step(size, options)
-    return (our_step if name in OURS else their_step)(name, size, options)
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What a contender's process measures; seconds are medians of its steps."""
+
+    step: float
+    matrix: float
+    crop: float
+    """Of ours; else not a number."""
+    memory: int
+    """Bytes that the first three steps need at most beyond what was there before."""
 
 
-class Contender:
-    """A step in another process."""
-
-    def __init__(
-        self, process: Executor, name: str, size: int, options: argparse.Namespace
-    ) -> None:
-        self.process, self.name = process, name
-        self.memory: int = process.submit(start, name, size, options).result()
-        """Bytes that its first three steps need at most beyond what was there before."""
-
-    def seconds(self) -> float:
-        """Take a step."""
-        return self.process.submit(take_step, self.name).result()
-
-
-here: dict[str, Callable[[], float]] = {}
-"""In a contender's process: its step, by name."""
-
-
-def start(name: str, size: int, options: argparse.Namespace) -> int:
-    """In a contender's process: build the step and take it three times; see `Contender.memory`."""
+def sample(name: str, size: int, options: argparse.Namespace) -> Sample:
+    """In a process of its own: build the step, take it three times, and measure it."""
     torch.set_num_threads(options.threads)
-    here[name] = partial(seconds_of, make_step(name, size, options), options.device)
     on_cpu = options.device == "cpu"
+    step = (our_step if name in OURS else their_step)(name, size, options)
     if on_cpu:
         ctypes.CDLL(None).malloc_trim(0)  # of building the model; steps would use it again
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
-    else:
-        torch.cuda.reset_peak_memory_stats()
     before = psutil.Process().memory_info().rss if on_cpu else torch.cuda.memory_allocated()
     for _ in range(3):
-        take_step(name)
-    if not on_cpu:
-        return torch.cuda.max_memory_allocated() - before
-    status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 - before
-
-
-def take_step(name: str) -> float:
-    """In a contender's process: a step, in seconds."""
-    return here[name]()
+        step()
+    if on_cpu:
+        status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory
+        most = int(status.split("VmHWM:")[1].split()[0]) * 1024
+    else:
+        most = torch.cuda.max_memory_allocated()
+    seconds = partial(median_seconds, number=options.steps, device=options.device)
+    return Sample(
+        step=seconds(step),
+        matrix=seconds(matrix_step(options)),
+        crop=seconds(crop_step(size, options)) if name in OURS else math.nan,
+        memory=most - before,
+    )
 
 
 def measure(size: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of the table for one size."""
-    names = [*options.contenders, CROP, MATRIX]
-    with ExitStack() as stack:
-        # A GPU's memory would not hold what each keeps; there malloc does not matter either.
-        count = len(names) if options.device == "cpu" else 1
-        processes = [
-            stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
-            for _ in range(count)
-        ]
-        contenders = {
-            name: Contender(process, name, size, options)
-            for name, process in zip(names, cycle(processes), strict=False)
-        }
-        timers = {name: contender.seconds for name, contender in contenders.items()}
-        seconds = alternated(timers, options.rounds)
-    flops = {
-        name: training_flops(build_on_meta(our_model(name, options)), size)
-        for name in options.contenders
-        if name in OURS
-    }
-    product_flops = 2 * matrix_side(options) ** 3
-
-    def ratio(name: str, base: str) -> float:
-        return median_ratio(seconds[name], seconds[base])
-
+    samples: dict[str, list[Sample]] = {name: [] for name in options.contenders}
+    for number in range(options.rounds):
+        first = number % len(options.contenders)
+        for name in options.contenders[first:] + options.contenders[:first]:
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                samples[name].append(process.submit(sample, name, size, options).result())
     batch, rows = batch_at(size, options), []
-    for name in (*options.contenders, CROP):
+    product_flops = 2 * matrix_side(options) ** 3
+    for name, own in samples.items():
         row: dict[str, Any] = {"size": size, "batch": batch, "name": name}
-        row["images_per_s"] = batch / statistics.median(seconds[name])
-        if name == CROP:
-            if "mae_et" in options.contenders:
-                row["share of the step"] = ratio(name, "mae_et")
-        else:
-            for base in ("transformers", "lightly", "mae_et"):
-                if base in options.contenders:
-                    row[f"speedup over {base}"] = 1 / ratio(name, base)
-            count = flops.get(name, flops.get("mae_et"))
-            if count is not None:
-                row["utilisation"] = batch * count / product_flops / ratio(name, MATRIX)
-            row["memory_mib"] = contenders[name].memory / 2**20
+        row["images_per_s"] = batch / statistics.median(one.step for one in own)
+        for base in ("transformers", "lightly", "mae_et"):
+            if base in samples:
+                pairs = zip(samples[base], own, strict=True)
+                row[f"speedup over {base}"] = statistics.median(b.step / s.step for b, s in pairs)
+        ours = name if name in OURS else "mae_et"
+        flops = training_flops(build_on_meta(our_model(ours, options)), size)
+        used = statistics.median(one.matrix / one.step for one in own)
+        row["utilisation"] = batch * flops / product_flops * used
+        row["memory_mib"] = statistics.median(one.memory for one in own) / 2**20
+        if name in OURS:
+            row["share of the crop"] = statistics.median(one.crop / one.step for one in own)
         rows.append(row)
     return rows
 
@@ -284,7 +251,8 @@ def main() -> None:
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 192, 160, 96])
     parser.add_argument("--batch", type=int, default=16, help="images at 224; more at less")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="timed in each round")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="no", choices=DTYPES)
     parser.add_argument("--compile", action="store_true")
