@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from .curriculum import Size, as_pair, as_size
@@ -36,12 +39,14 @@ class Pretrained:
 
     Args:
         weights: of encoder and decoder, or of the encoder alone.
+        encoder: its timm name; None if unknown.
         grid: of the position tables; None for a square one.
         num_heads: of the encoder; None if unknown.
         decoder_num_heads: of the decoder; None if unknown.
     """
 
     weights: dict[str, Tensor]
+    encoder: str | None = None
     grid: Grid | None = None
     num_heads: int | None = None
     decoder_num_heads: int | None = None
@@ -108,12 +113,21 @@ def read_pretrained(path: Path) -> Pretrained:
 def _read_timm_folder(path: Path, config: Mapping[str, Any]) -> Pretrained:
     weights = with_prefix(read_weights(path / "model.safetensors"))
     try:
-        arguments = config["model_args"]
+        encoder, arguments = str(config["architecture"]), config["model_args"]
         grid = _grid(arguments["img_size"], arguments["patch_size"])
     except (KeyError, TypeError):
         return Pretrained(weights=weights)  # not of ours
-    heads = arguments.get("num_heads")
-    return Pretrained(weights=weights, grid=grid, num_heads=heads)
+    heads = arguments.get("num_heads") or _num_heads(encoder)
+    return Pretrained(weights=weights, encoder=encoder, grid=grid, num_heads=heads)
+
+
+def _num_heads(encoder: str) -> int | None:
+    """The attention heads of a timm model; None if it is no VisionTransformer."""
+    if not timm.is_model(encoder):
+        return None
+    with torch.device("meta"):
+        model = timm.create_model(encoder)
+    return model.blocks[0].attn.num_heads if isinstance(model, VisionTransformer) else None
 
 
 def _grid(image_size: Size, patch_size: Size) -> Grid:
@@ -185,6 +199,8 @@ def check_architecture(pretrained: Pretrained, own: Pretrained, path: str | Path
             f"{LABELS[name].format(theirs[name])} for {ours[name]}" for name in changed
         )
         options = " ".join(f"--model.{name} {_argument(theirs[name])}" for name in changed)
+        if pretrained.encoder is not None and pretrained.encoder != own.encoder:
+            options = f"--model.encoder {pretrained.encoder} {options}"
         raise ValueError(f"checkpoint {path} is of another architecture ({found}); give {options}")
 
 

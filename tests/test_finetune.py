@@ -106,6 +106,26 @@ def test_other_attention_heads_are_another_architecture(
         build_classifier(changed, list("abc"), str(encoder[1]))
 
 
+def test_an_encoder_of_another_name_says_its_own(tmp_path: Path) -> None:
+    """Its attention heads are those of that name, which its folder does not repeat."""
+    model = MaskedAutoencoder(
+        "vit_tiny_patch16_224",
+        encoder_args={"depth": 1},
+        image_size=16,
+        patch_size=4,
+        decoder_dim=16,
+        decoder_depth=1,
+        decoder_num_heads=2,
+    )
+    export_encoder(model, tmp_path / "encoder")
+    others = {"encoder": "vit_base_patch16_224", "in_chans": 3}
+    changed = classifier_config(**others, encoder_args={"depth": 1, "embed_dim": 192})
+    with pytest.raises(
+        ValueError, match=r"3 attention heads for 12\); give --model.encoder vit_tiny_patch16_224 "
+    ):
+        build_classifier(changed, list("abc"), str(tmp_path / "encoder"))
+
+
 def test_balanced_choice_of_labels() -> None:
     labels = np.repeat(np.arange(4), [10, 20, 30, 40])
     chosen = choose_labels(labels, list("abcd"), per_class=5, fraction=None, seed=0)
