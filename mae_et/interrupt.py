@@ -93,7 +93,7 @@ class _Vote:
         return bool(self._vote)
 
 
-def ignore_signals() -> None:
+def ignore_signals(_worker: int) -> None:
     """Have a loader's worker end when the run does, or when it finds it gone."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -22,7 +22,6 @@ from .config import OptimConfig, RunConfig
 from .curriculum import Curriculum
 from .interrupt import Interrupt
 from .launch import start_trackers
-from .memory import give_back_freed_memory
 from .meter import BadImages, Meter, SourceConfig, StageWait, describe
 from .optim import learning_rate, set_learning_rate, step_if_finite
 from .runfolder import RunFolder
@@ -233,7 +232,6 @@ def train(
             is_save = is_last or is_interrupted or is_due(done, config.run.checkpoint_every)
             if is_evaluation or is_save or trainer.is_probe_due(done):
                 with meter.excluded():
-                    give_back_freed_memory()  # loaders of an evaluation are forked now
                     scores = trainer.probe(done)
                     if is_evaluation:
                         scores |= trainer.evaluate(bad_images.noted(iter(eval_loader)))

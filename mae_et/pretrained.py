@@ -199,7 +199,7 @@ def check_architecture(pretrained: Pretrained, own: Pretrained, path: str | Path
             f"{LABELS[name].format(theirs[name])} for {ours[name]}" for name in changed
         )
         options = " ".join(f"--model.{name} {_argument(theirs[name])}" for name in changed)
-        if pretrained.encoder is not None and pretrained.encoder != own.encoder:
+        if pretrained.encoder and any(name.startswith("encoder_args") for name in changed):
             options = f"--model.encoder {pretrained.encoder} {options}"
         raise ValueError(f"checkpoint {path} is of another architecture ({found}); give {options}")
 

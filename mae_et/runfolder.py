@@ -96,9 +96,10 @@ class RunFolder:
                 self._lock.close()
                 raise
             remove_unfinished(self.path)
-            unfinished = self.path / "config.yaml.tmp"
-            unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False))
-            unfinished.rename(self.path / "config.yaml")
+            if not goes_on:
+                unfinished = self.path / "config.yaml.tmp"
+                unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+                unfinished.rename(self.path / "config.yaml")
 
     def _check_new(self) -> None:
         names = ("config.yaml", "metrics.jsonl", "bad_images.txt", "checkpoints")

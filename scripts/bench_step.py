@@ -10,8 +10,7 @@ decoder, mask ratio and target. Ours is the step of the training loop, from uint
 size: it joins, crops and normalises them and checks its gradients; the others get images that are
 ready. Each has a process of its own, one after the other and begun anew every round, in another
 order, since it matters which memory a process gets; the table has medians over the rounds, of the
-ratios within a round. On a CPU ours keep freed memory (`mae_et.memory`), as every run does;
-"transformers, memory kept" does so too, and shows how much comes of that alone. Memory is what the
+ratios within a round. Memory is what the
 first three steps need beyond the weights. Utilisation is the model's FLOPs (matrix products alone)
 per second, as a share of those of one large matrix product in the same precision and process; of a
 peer, the FLOPs of mae_et, so what it computes beyond those of the same loss counts as lost. The
@@ -56,7 +55,6 @@ from mae_et.curriculum_config import CurriculumConfig, StageConfig
 from mae_et.data_config import DataConfig
 from mae_et.flops import build_on_meta, training_flops
 from mae_et.launch import make_accelerator
-from mae_et.memory import keep_freed_memory
 from mae_et.model import MaskedAutoencoder
 from mae_et.plain import to_dict
 from mae_et.pretrain import Pretrainer, build_curriculum
@@ -68,8 +66,7 @@ OURS: dict[str, dict[str, Any]] = {
     "mae_et, cross": {"decoder": "cross"},
     "mae_et, cross, quarter decoded": {"decoder": "cross", "decode_ratio": 0.25},
 }
-KEPT = "transformers, memory kept"
-CONTENDERS = ("transformers", KEPT, "lightly", *OURS)
+CONTENDERS = (*PEERS, *OURS)
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -123,20 +120,12 @@ def our_step(name: str, size: int, options: argparse.Namespace) -> Step:
 
 def their_step(name: str, size: int, options: argparse.Namespace) -> Step:
     """A step of another library on images at this size."""
-    library = library_of(name)
-    if name == KEPT:
-        keep_freed_memory()
-    peer = PEERS[library](options.encoder, options.decoder, size).to(options.device).train()
+    peer = PEERS[name](options.encoder, options.decoder, size).to(options.device).train()
     optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-4, fused=True)
     images = torch.randn(batch_at(size, options), 3, size, size, device=options.device)
     if options.compile:
         peer.compile(dynamic=False)
     return lambda: peer_step(peer, optimizer, images, DTYPES[options.precision])
-
-
-def library_of(name: str) -> str:
-    """Of a contender that is not ours."""
-    return name.partition(",")[0]
 
 
 def crop_step(size: int, options: argparse.Namespace) -> Step:
@@ -256,15 +245,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="no", choices=DTYPES)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     parser.add_argument("--out", type=Path, help="the numbers as JSON")
     options = parser.parse_args()
     options.threads = torch.get_num_threads()
-    on_cpu = options.device == "cpu"
-    options.contenders = options.contenders or [n for n in CONTENDERS if n != KEPT or on_cpu]
-    if on_cpu:  # else accelerate would put our models on a GPU that is there
+    options.contenders = list(options.contenders)
+    if options.device == "cpu":  # else accelerate would put our models on a GPU that is there
         os.environ["ACCELERATE_USE_CPU"] = "true"
-    for peer in {library_of(name) for name in options.contenders if name not in OURS}:
+    for peer in set(PEERS) & set(options.contenders):
         if importlib.util.find_spec(peer) is None:
             parser.error(f"--contenders: {peer} is not installed; pip install {peer}")
     rows = [row for size in options.sizes for row in measure(size, options)]

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..interrupt import ignore_signals
-from ..memory import keep_small_blocks_alone
 from .lanes import StreamedSamples
 from .replay import Replay, first_step
 from .stream import SampleStream, StepBatches
@@ -33,13 +32,8 @@ def make_loader(
         pin_memory=pin_memory,
         collate_fn=collate,
         prefetch_factor=2 if num_workers else None,
-        worker_init_fn=_start_worker,
+        worker_init_fn=ignore_signals,
     )
-
-
-def _start_worker(_: int) -> None:
-    ignore_signals()
-    keep_small_blocks_alone()
 
 
 def load_steps(
