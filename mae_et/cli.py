@@ -42,11 +42,11 @@ Resume = bool | Literal["auto"]
 class LineParser(ArgumentParser):
     """A parser whose errors are a ValueError of one line, with the nearest name."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **{"allow_abbrev": False, **options})
-
     recipe_fields: frozenset[str] | None = None
     """What --print_config prints, so that every command reads it; None for all."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
     def dump(self, namespace: Namespace, **options: Any) -> str:
         """YAML of a configuration, without the options of a command."""

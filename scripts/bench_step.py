@@ -10,11 +10,10 @@ decoder, mask ratio and target. Ours is the step of the training loop, from uint
 size: it joins, crops and normalises them and checks its gradients; the others get images that are
 ready. Each has a process of its own, one after the other and begun anew every round, in another
 order, since it matters which memory a process gets; the table has medians over the rounds, of the
-ratios within a round. Memory is what the
-first three steps need beyond the weights. Utilisation is the model's FLOPs (matrix products alone)
-per second, as a share of those of one large matrix product in the same precision and process; of a
-peer, the FLOPs of mae_et, so what it computes beyond those of the same loss counts as lost. The
-share of the crop counts normalising too.
+ratios within a round. Memory is what the first three steps need beyond the weights. Utilisation is
+the model's FLOPs (matrix products alone) per second, as a share of those of one large matrix
+product in the same precision and process; of a peer, the FLOPs of mae_et, so what it computes
+beyond those of the same loss counts as lost. The share of the crop counts normalising too.
 
 Absolute times of a shared machine mean little: quote the ratios.
 """
@@ -41,7 +40,7 @@ import torch
 from _peers import PEERS, Decoder
 from _peers import step as peer_step
 from _runs import facts
-from _timing import Step, median_seconds
+from _timing import Step, median_ratio, median_seconds
 
 from mae_et.config import (
     EvalConfig,
@@ -168,6 +167,8 @@ def sample(name: str, size: int, options: argparse.Namespace) -> Sample:
     if on_cpu:
         ctypes.CDLL(None).malloc_trim(0)  # of building the model; steps would use it again
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+    else:
+        torch.cuda.reset_peak_memory_stats()
     before = psutil.Process().memory_info().rss if on_cpu else torch.cuda.memory_allocated()
     for _ in range(3):
         step()
@@ -196,19 +197,20 @@ def measure(size: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     batch, rows = batch_at(size, options), []
     product_flops = 2 * matrix_side(options) ** 3
     for name, own in samples.items():
+        steps = [one.step for one in own]
         row: dict[str, Any] = {"size": size, "batch": batch, "name": name}
-        row["images_per_s"] = batch / statistics.median(one.step for one in own)
-        for base in ("transformers", "lightly", "mae_et"):
+        row["images_per_s"] = batch / statistics.median(steps)
+        for base in (*PEERS, "mae_et"):
             if base in samples:
-                pairs = zip(samples[base], own, strict=True)
-                row[f"speedup over {base}"] = statistics.median(b.step / s.step for b, s in pairs)
+                others = [one.step for one in samples[base]]
+                row[f"speedup over {base}"] = median_ratio(others, steps)
         ours = name if name in OURS else "mae_et"
         flops = training_flops(build_on_meta(our_model(ours, options)), size)
-        used = statistics.median(one.matrix / one.step for one in own)
-        row["utilisation"] = batch * flops / product_flops * used
+        products = median_ratio([one.matrix for one in own], steps)
+        row["utilisation"] = batch * flops / product_flops * products
         row["memory_mib"] = statistics.median(one.memory for one in own) / 2**20
         if name in OURS:
-            row["share of the crop"] = statistics.median(one.crop / one.step for one in own)
+            row["share of the crop"] = median_ratio([one.crop for one in own], steps)
         rows.append(row)
     return rows
 

@@ -541,7 +541,8 @@ def test_a_printed_configuration_is_a_recipe_of_every_command(
     assert json.loads(capsys.readouterr().out)["epochs"] == 7
 
 
-def test_a_reader_that_wants_no_more(tmp_path: Path) -> None:
+def test_a_reader_that_wants_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # else print itself finds out
     command = [sys.executable, "-m", "mae_et", "recipes"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

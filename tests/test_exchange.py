@@ -528,7 +528,10 @@ def test_the_command_line_says_what_is_needed(
     for checkpoint, message in (
         (tmp_path / "nothing", "checkpoint must exist"),
         (tmp_path / "empty", "checkpoint must be a run's folder with a checkpoint in it"),
-        (tmp_path / "encoder", "--model.patch_size 8 --model.in_chans 3"),
+        (
+            tmp_path / "encoder",
+            "give --model.encoder vit_base_patch16_224 --model.patch_size 8 --model.in_chans 3",
+        ),
     ):
         assert main(["pretrain", *tiny(clothes, tmp_path / "run", checkpoint=checkpoint)]) == 2
         errors = capsys.readouterr().err.splitlines()
