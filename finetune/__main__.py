@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mae_et.checks import check
 from mae_et.cli import add_resume, config_parser, parse, recipe_names, resume_of, run_command
+from mae_et.workers import worker_context
 
 DESCRIPTION = """Fine-tune an encoder on labelled images, or train from scratch (--checkpoint none).
 Other commands: finetune predict --help (classify images), finetune recipes (list the recipes)."""
@@ -24,12 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _finetune(arguments: Sequence[str]) -> None:
-    from mae_et.launch import leaving
-
     from .config import FinetuneConfig
-    from .probe import probe
-    from .sweep import sweep_layer_decay
-    from .train import finetune
 
     parser = config_parser(FinetuneConfig, "finetune", DESCRIPTION)
     add_resume(parser)
@@ -48,6 +44,15 @@ def _finetune(arguments: Sequence[str]) -> None:
         config.mode,
         "finetune for --resume and --sweep.layer_decay",
     )
+    if config.data.num_workers:
+        worker_context()  # it imports what it needs while this process does
+
+    from mae_et.launch import leaving
+
+    from .probe import probe
+    from .sweep import sweep_layer_decay
+    from .train import finetune
+
     with leaving():
         if config.mode != "finetune":
             probe(config)

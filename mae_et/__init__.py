@@ -1,10 +1,18 @@
-"""Masked-autoencoder pretraining of vision transformers under the EfficientTrain curriculum."""
+"""Masked-autoencoder pretraining of vision transformers under the EfficientTrain curriculum.
 
-from .curriculum import Curriculum, Stage
-from .lowfreq import low_frequency_crop
-from .model import MaskedAutoencoder
-from .timm_folder import export_encoder
-from .weights import load_mae_checkpoint
+What is public is imported when it is first used: torch and timm take seconds, which neither the
+curriculum nor `--help` needs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .curriculum import Curriculum, Stage
+    from .lowfreq import low_frequency_crop
+    from .model import MaskedAutoencoder
+    from .timm_folder import export_encoder
+    from .weights import load_mae_checkpoint
 
 __version__ = "0.1.0"
 
@@ -16,3 +24,18 @@ __all__ = [
     "load_mae_checkpoint",
     "low_frequency_crop",
 ]
+
+_MODULES = {
+    "Curriculum": "curriculum",
+    "MaskedAutoencoder": "model",
+    "Stage": "curriculum",
+    "export_encoder": "timm_folder",
+    "load_mae_checkpoint": "weights",
+    "low_frequency_crop": "lowfreq",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from .cli import add_resume, config_parser, parse, resume_of, run_command
+from .workers import worker_context
 
 USAGE = """usage: python -m mae_et COMMAND [options]
 
@@ -39,14 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _pretrain(arguments: Sequence[str]) -> None:
     from .config import PretrainConfig
-    from .launch import leaving
-    from .pretrain import pretrain
 
     parser = config_parser(PretrainConfig, "mae_et pretrain", "Pretrain a masked autoencoder.")
     add_resume(parser)
     config, options = parse(parser, PretrainConfig, arguments, "mae_et")
+    resume = resume_of(options)
+    if config.data.num_workers:
+        worker_context()  # it imports what it needs while this process does
+
+    from .launch import leaving
+    from .pretrain import pretrain
+
     with leaving():
-        pretrain(config, resume=resume_of(options))
+        pretrain(config, resume=resume)
 
 
 def _plan(arguments: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import difflib
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
@@ -34,6 +35,9 @@ class ProcessStoppedError(RunStoppedError):
 class RunInterruptedError(RuntimeError):
     """A run that was asked to stop, and that `--resume auto` goes on with. One line."""
 
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""Those that ask a run to stop: of schedulers, spot machines and `docker stop`; Slurm; Ctrl-C."""
 
 Resume = bool | Literal["auto"]
 """Whether to go on with the run of a folder; auto: if it holds one, else start one."""

@@ -1,6 +1,5 @@
 """Signals that ask a run to stop: the step is finished, and every process stops after the same one.
 
-SIGTERM (schedulers, spot machines, `docker stop`), SIGUSR1 (Slurm's `--signal`), SIGINT (Ctrl-C).
 A scheduler may signal one process of many, so processes have to agree.
 """
 
@@ -17,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+from .cli import STOP_SIGNALS
 
 SAME_SIGNAL_SECONDS = 1.0
 """A terminal and a launcher may both hand on one Ctrl-C; later than this, it is a second one."""
@@ -40,8 +39,8 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():  # no other may set handlers
-            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
-            outer = getattr(self._previous[SIGNALS[0]], "__self__", None)
+            self._previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+            outer = getattr(self._previous[STOP_SIGNALS[0]], "__self__", None)
             if isinstance(outer, Interrupt):
                 self._noted_at = outer._noted_at
         return self
@@ -91,9 +90,3 @@ class _Vote:
         if self._arrived is not None:
             self._arrived.synchronize()
         return bool(self._vote)
-
-
-def ignore_signals(_worker: int) -> None:
-    """Have a loader's worker end when the run does, or when it finds it gone."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -14,8 +17,9 @@ from PIL import Image
 
 from finetune.config import FinetuneConfig
 from mae_et import data
-from mae_et.cli import config_parser, parse, recipe_names
+from mae_et.cli import STOP_SIGNALS, config_parser, parse, recipe_names
 from mae_et.config import PretrainConfig
+from mae_et.data import loader, sources
 from mae_et.labels import LabelledImages
 
 
@@ -41,6 +45,44 @@ def test_each_epoch_shows_each_image_once_in_its_own_order(stream: data.SampleSt
     epochs = [[stream.image_index(80 * epoch + k) for k in range(80)] for epoch in range(3)]
     assert all(sorted(order) == list(range(80)) for order in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
+
+
+OWN_MODULE = """
+import datasets
+from PIL import Image
+from tests.test_data import table
+
+Image.MIME["OWN"] = "image/own"  # as a plug-in for a format does
+
+def images():
+    return table([Image.new("L", (8, 8))]).rows
+"""
+
+
+class Surroundings:
+    """A transform that tells of the process it runs in."""
+
+    def __call__(self, image: data.AnyImage, index: int, number: int) -> dict[str, Any]:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        return {
+            "parent": os.getppid(),
+            "blocked": blocked >= set(STOP_SIGNALS),
+            "has_plugin": "OWN" in Image.MIME,
+        }
+
+
+def test_workers_are_no_copies_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come from a server, see no signals to stop, and import the user's code again."""
+    (tmp_path / "own_images.py").write_text(OWN_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(loader, "own_modules", set())
+    monkeypatch.setattr(sources, "own_modules", loader.own_modules)
+    rows = data.load_splits("python:own_images:images")["train"]
+    stream = data.SampleStream(data.ImageTable(rows, None, 1), Surroundings(), seed=0)
+    (chunk,) = data.make_loader(stream, [[0]], 1, pin_memory=False)
+    assert chunk["parent"] != os.getpid()
+    assert chunk["blocked"]
+    assert chunk["has_plugin"]
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")

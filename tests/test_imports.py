@@ -1,6 +1,8 @@
 """Imports point one way: leaves import nothing of the project, and there are no cycles."""
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -54,6 +56,13 @@ def test_the_curriculum_needs_no_torch():
     names = {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
     names |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     assert names <= {"__future__", "bisect", "collections.abc", "dataclasses", "itertools", "math"}
+
+
+def test_help_and_the_curriculum_import_no_torch():
+    code = "import sys, mae_et; mae_et.Curriculum; from mae_et.__main__ import main; main({})"
+    code += "; sys.exit('torch' in sys.modules)"
+    for arguments in (["--help"], ["pretrain", "--config", "nowhere"]):
+        subprocess.run([sys.executable, "-c", code.format(arguments)], check=True, cwd=ROOT)
 
 
 def test_config_imports_only_the_curriculum():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from accelerate import Accelerator
@@ -42,11 +42,11 @@ def before_step(monkeypatch: pytest.MonkeyPatch, actions: dict[int, Callable[[],
 
 
 def send(number: int) -> Callable[[], None]:
-    """Send a signal to this process and to its loader's workers, as a scheduler does."""
+    """Send a signal to this process and those it has started, as a scheduler does."""
 
     def act() -> None:
-        for worker in multiprocessing.active_children():
-            os.kill(worker.pid or 0, number)
+        for process in psutil.Process().children(recursive=True):
+            process.send_signal(number)
         os.kill(os.getpid(), number)
 
     return act

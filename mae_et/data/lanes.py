@@ -163,9 +163,14 @@ class StreamedSamples(Dataset[dict[str, Any]]):
         clock: SampleClock,
         shuffle_buffer: int,
     ) -> None:
-        self.images, self.transform, self.seed = images, transform, seed
+        self.images, self.in_chans = images, images.in_chans
+        self.transform, self.seed = transform, seed
         self.clock, self.shuffle_buffer = clock, shuffle_buffer
         self.plan = images.plan(clock.divisor, seed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker needs, which reads nothing: the stream may not be picklable."""
+        return {name: getattr(self, name) for name in ("in_chans", "transform", "seed")}
 
     def __len__(self) -> int:
         """Images of an epoch."""
@@ -199,7 +204,7 @@ class StreamedSamples(Dataset[dict[str, Any]]):
         for item in items:
             seed_generators(self.seed, number)
             try:
-                image = open_image(item.cell.value, self.images.in_chans, item.cell.name)
+                image = open_image(item.cell.value, self.in_chans, item.cell.name)
                 sample = self.transform(image, number, number)
             except UnreadableImageError as error:
                 unreadable.append((error.name, error.reason))

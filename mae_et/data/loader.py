@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..interrupt import ignore_signals
+from ..workers import worker_context
 from .lanes import StreamedSamples
 from .replay import Replay, first_step
+from .sources import own_modules
 from .stream import SampleStream, StepBatches
 
 
@@ -21,10 +24,7 @@ def make_loader(
     num_workers: int,
     pin_memory: bool,
 ) -> DataLoader[dict[str, Any]]:
-    """A loader of the stream's samples, in the order of the batches.
-
-    Its workers ignore the signals that ask a run to stop, which may be sent to all its processes.
-    """
+    """A loader of the stream's samples, in the order of the batches."""
     return DataLoader(
         stream,
         batch_sampler=batches,
@@ -32,8 +32,14 @@ def make_loader(
         pin_memory=pin_memory,
         collate_fn=collate,
         prefetch_factor=2 if num_workers else None,
-        worker_init_fn=ignore_signals,
+        multiprocessing_context=worker_context() if num_workers else None,
+        worker_init_fn=partial(_import_modules, frozenset(own_modules)),
     )
+
+
+def _import_modules(names: Iterable[str], _worker: int) -> None:
+    for name in names:
+        import_module(name)
 
 
 def load_steps(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import torch
 
 from ..checks import first_line
 from ..cli import ProcessStoppedError
@@ -138,17 +140,27 @@ class ShardedImages:
 
 
 class HeldOutImages:
-    """Images of a stream that are kept in memory."""
+    """Images of a stream that are kept in memory, pickled in one tensor, which workers share."""
 
     def __init__(self, cells: Sequence[Cell], in_chans: int) -> None:
-        self.cells, self.in_chans = cells, in_chans
+        self.in_chans = in_chans
+        pickled = [pickle.dumps(cell) for cell in cells]
+        self.ends = list(accumulate(map(len, pickled)))
+        self.bytes = torch.frombuffer(bytearray().join(pickled), dtype=torch.uint8)
 
     def __len__(self) -> int:
-        return len(self.cells)
+        return len(self.ends)
 
     def __getitem__(self, index: int) -> AnyImage:
-        return open_image(self.cells[index].value, self.in_chans, self.cells[index].name)
+        cell = self._cell(index)
+        return open_image(cell.value, self.in_chans, cell.name)
 
     def name(self, index: int) -> str:
         """The file of an image, or its row."""
-        return self.cells[index].name
+        return self._cell(index).name
+
+    def _cell(self, index: int) -> Cell:
+        stop = self.ends[index]
+        start = self.ends[index - 1] if index else 0
+        cell: Cell = pickle.loads(self.bytes[start:stop].numpy().tobytes())
+        return cell

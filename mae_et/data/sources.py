@@ -17,6 +17,9 @@ Stream = datasets.IterableDataset
 
 STREAMABLE = ("hub", "parquet", "webdataset")
 
+own_modules: set[str] = set()
+"""Those of `python:` paths, for workers to import as well: one may register an image format."""
+
 
 def load_splits(path: str) -> dict[str, datasets.Dataset]:
     """The splits of a data set of random access, by name.
@@ -41,7 +44,10 @@ def open_splits(path: str) -> dict[str, Any]:
         ValueError: the path is of no known kind, does not exist, or holds no images.
     """
     kind, location = _parse(path)
-    own = import_callable(location, "data.path") if kind == "python" else None
+    own = None
+    if kind == "python":
+        own = import_callable(location, "data.path")
+        own_modules.add(location.partition(":")[0])
     try:
         if own is not None:
             splits = own()
