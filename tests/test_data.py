@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +25,8 @@ from mae_et.cli import STOP_SIGNALS, config_parser, parse, recipe_names
 from mae_et.config import PretrainConfig
 from mae_et.data import loader, sources
 from mae_et.labels import LabelledImages
+
+from .conftest import ROOT
 
 
 def table(images: list[Image.Image], in_chans: int = 3) -> data.ImageTable:
@@ -47,15 +53,18 @@ def test_each_epoch_shows_each_image_once_in_its_own_order(stream: data.SampleSt
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+def black() -> data.ImageTable:
+    return table([Image.new("L", (8, 8))], in_chans=1)
+
+
 OWN_MODULE = """
-import datasets
 from PIL import Image
-from tests.test_data import table
+from tests.test_data import black
 
 Image.MIME["OWN"] = "image/own"  # as a plug-in for a format does
 
 def images():
-    return table([Image.new("L", (8, 8))]).rows
+    return black().rows
 """
 
 
@@ -83,6 +92,35 @@ def test_workers_are_no_copies_of_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert chunk["parent"] != os.getpid()
     assert chunk["blocked"]
     assert chunk["has_plugin"]
+
+
+KILLED = """
+import os, psutil
+from mae_et import data
+from tests.test_data import Surroundings, black
+
+if __name__ == "__main__":
+    stream = data.SampleStream(black(), Surroundings(), seed=0)
+    chunks = iter(data.make_loader(stream, [[0]] * 99, 2, pin_memory=False))
+    next(chunks)
+    print(*(process.pid for process in psutil.Process().children(recursive=True)), flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    output = tmp_path / "pids"
+    with output.open("w") as file:  # a pipe would be open for as long as a worker lives
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, script], stdout=file, env=environment, check=False)
+    pids = [int(pid) for pid in output.read_text().split()]
+    assert len(pids) == 4  # two workers, their server, and Python's resource tracker
+    ends = time.monotonic() + 20
+    while any(psutil.pid_exists(pid) for pid in pids):
+        assert time.monotonic() < ends
+        time.sleep(0.1)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..workers import worker_context
+from ..workers import end_with_the_run, worker_context
 from .lanes import StreamedSamples
 from .replay import Replay, first_step
 from .sources import own_modules
@@ -33,12 +33,13 @@ def make_loader(
         collate_fn=collate,
         prefetch_factor=2 if num_workers else None,
         multiprocessing_context=worker_context() if num_workers else None,
-        worker_init_fn=partial(_import_modules, frozenset(own_modules)),
+        worker_init_fn=partial(_init_worker, frozenset(own_modules)),
     )
 
 
-def _import_modules(names: Iterable[str], _worker: int) -> None:
-    for name in names:
+def _init_worker(own_modules: Iterable[str], _worker: int) -> None:
+    end_with_the_run()
+    for name in own_modules:
         import_module(name)
 
 
