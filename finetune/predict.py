@@ -25,6 +25,7 @@ from mae_et.data import (
     load_splits,
     normalize,
     take_split,
+    worker_options,
 )
 
 from .classifier import load_classifier
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
         [ImagesToClassify(table, transform) for table in tables]
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loader = DataLoader(images, options.batch_size, num_workers=options.num_workers)
+    loader = DataLoader(images, options.batch_size, **worker_options(options.num_workers))
     mean, std = (channel_statistics(preprocessing[name], device) for name in ("mean", "std"))
     number, unreadable = write_csv(
         Path(options.out), predictions(model.to(device), loader, mean, std), class_names

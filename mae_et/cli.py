@@ -10,8 +10,8 @@ import difflib
 import errno
 import os
 import re
-import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
@@ -35,9 +35,6 @@ class ProcessStoppedError(RunStoppedError):
 class RunInterruptedError(RuntimeError):
     """A run that was asked to stop, and that `--resume auto` goes on with. One line."""
 
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-"""Those that ask a run to stop: of schedulers, spot machines and `docker stop`; Slurm; Ctrl-C."""
 
 Resume = bool | Literal["auto"]
 """Whether to go on with the run of a folder; auto: if it holds one, else start one."""
@@ -162,40 +159,52 @@ def run_command(command: Callable[[], object]) -> int:
     """Run a command: 0, or one line on stderr and another code.
 
     2 for a bad input, 3 for a run that can't go on, 75 (EX_TEMPFAIL) for one that was asked to stop
-    and has saved a checkpoint, 130 for one that was stopped at once.
-    MAE_ET_TRACEBACK=1 in the environment shows the traceback instead.
+    and has saved a checkpoint, 130 for one that was stopped at once; 1 and a traceback for what
+    nobody expects. MAE_ET_TRACEBACK=1 in the environment shows the traceback of the others too.
     """
     try:
         try:
             command()
         finally:
             sys.stdout.flush()
-    except (ValueError, RunStoppedError) as error:
-        if os.environ.get("MAE_ET_TRACEBACK"):
-            raise
-        _print_once(
-            f"error: {_own_message(error)}", everywhere=isinstance(error, ProcessStoppedError)
-        )
-        return 3 if isinstance(error, RunStoppedError) else 2
-    except BrokenPipeError:
-        try:
-            print(flush=True)
-        except BrokenPipeError:  # whoever reads wants no more, as in `… | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        raise
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _print_once(f"error: {error}")
-        return 3
-    except RunInterruptedError as error:
-        _print_once(str(error))
-        return os.EX_TEMPFAIL
-    except KeyboardInterrupt:
-        print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    except (Exception, KeyboardInterrupt) as error:
+        return _report(error)  # Python would keep the traceback, and in it a loader and its workers
     return 0
+
+
+def _report(error: BaseException) -> int:
+    """Say what has ended a command; the exit code."""
+    if os.environ.get("MAE_ET_TRACEBACK"):
+        traceback.print_exception(error)
+    match error:
+        case ValueError() | RunStoppedError():
+            everywhere = isinstance(error, ProcessStoppedError)
+            _print_once(f"error: {_own_message(error)}", everywhere=everywhere)
+            return 3 if isinstance(error, RunStoppedError) else 2
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            _print_once(f"error: {error}")
+            return 3
+        case RunInterruptedError():
+            _print_once(str(error))
+            return os.EX_TEMPFAIL
+        case KeyboardInterrupt():
+            print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+            return 130
+        case BrokenPipeError() if _is_output_closed():
+            return 1
+    if not os.environ.get("MAE_ET_TRACEBACK"):
+        traceback.print_exception(error)
+    return 1
+
+
+def _is_output_closed() -> bool:
+    """Whether whoever reads the output wants no more of it, as in `… | head`."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _own_message(error: Exception) -> str:

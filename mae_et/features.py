@@ -154,18 +154,6 @@ class ProbeImages:
         return None if train is None or test is None else (train, test)
 
 
-class LabelledCrop:
-    """The centre of the image as "image" (C, H, W), its "label", and whether it "is_own"."""
-
-    def __init__(self, size: tuple[int, int], labels: Any) -> None:
-        self.crop = data.centre_crop(size)
-        self.labels = labels
-
-    def __call__(self, image: data.AnyImage, index: int, number: int) -> dict[str, Any]:
-        label = int(self.labels[index])
-        return {"image": self.crop(image.decode()), "label": label, "is_own": index == number}
-
-
 def load_probe_images(
     options: EvalConfig,
     source: DataConfig,
@@ -216,7 +204,7 @@ def load_probe_images(
     train_stream, test_stream = (
         data.SampleStream(
             data.ImageTable(part.dataset, image_column, in_chans),
-            LabelledCrop(size, part.labels),
+            data.LabelledCrop(size, part.labels),
             seed,
             shuffle=False,
         )

@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .cli import STOP_SIGNALS
+from .workers import STOP_SIGNALS
 
 SAME_SIGNAL_SECONDS = 1.0
 """A terminal and a launcher may both hand on one Ctrl-C; later than this, it is a second one."""

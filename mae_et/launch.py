@@ -20,6 +20,7 @@ from accelerate.utils import (
 
 from .cli import ProcessStoppedError, RunInterruptedError
 from .config import RunConfig
+from .memory import keep_freed_memory
 from .plain import flatten, to_dict
 from .sharding import LAUNCH_FLAG, is_asked_for, launch_settings
 
@@ -29,7 +30,7 @@ REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def make_accelerator(run: RunConfig, *, may_shard: bool = False) -> Accelerator:
-    """The accelerator of this process.
+    """The accelerator of this process, which on a CPU keeps freed memory from now on.
 
     Args:
         run: the run.
@@ -75,6 +76,8 @@ def make_accelerator(run: RunConfig, *, may_shard: bool = False) -> Accelerator:
             f"the launch configuration must not ask for {accelerator.distributed_type.value}; to "
             "share out a model that does not fit one device, pretrain with FSDP 2"
         )
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     return accelerator
 
 

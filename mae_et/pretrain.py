@@ -32,7 +32,7 @@ from .plain import to_dict
 from .pretrained import load_initial_weights
 from .probe import probe_scores
 from .runfolder import RunFolder, describe_run
-from .sampling import check_replay, sample_clock
+from .sampling import augment_progress, check_replay, sample_clock, stage_size
 from .sharding import is_sharded, whole
 from .timm_folder import export_encoder
 
@@ -299,15 +299,3 @@ def load_images(
     samples = data.SampleStream(train, augment, seed, clock=clock)
     samples[0]  # likewise, if none can be augmented
     return samples, still, curriculum
-
-
-def stage_size(curriculum: Curriculum, clock: data.SampleClock, number: int) -> tuple[int, int]:
-    """(height, width) at which sample `number` is trained."""
-    return as_pair(curriculum.stage_at(clock.step_of(number)).size)
-
-
-def augment_progress(curriculum: Curriculum, clock: data.SampleClock, number: int) -> float:
-    """How far augmentation has got at sample `number`: 0 in the first stage, 1 in the last."""
-    stages = curriculum.stages
-    index = stages.index(curriculum.stage_at(clock.step_of(number)))
-    return index / (len(stages) - 1) if len(stages) > 1 else 1.0

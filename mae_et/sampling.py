@@ -1,4 +1,4 @@
-"""Which samples the steps of a run take from its data, and which images they use again."""
+"""Which samples the steps of a run take from its data, how, and which images they use again."""
 
 from __future__ import annotations
 
@@ -94,3 +94,15 @@ def replay_bytes(config: PretrainConfig, curriculum: Curriculum, span: ReplaySpa
     height, width = as_pair(size)
     images = span.batches * config.optim.batch_size
     return images * config.model.in_chans * height * width
+
+
+def stage_size(curriculum: Curriculum, clock: SampleClock, number: int) -> tuple[int, int]:
+    """(height, width) at which sample `number` is trained."""
+    return as_pair(curriculum.stage_at(clock.step_of(number)).size)
+
+
+def augment_progress(curriculum: Curriculum, clock: SampleClock, number: int) -> float:
+    """How far augmentation has got at sample `number`: 0 in the first stage, 1 in the last."""
+    stages = curriculum.stages
+    index = stages.index(curriculum.stage_at(clock.step_of(number)))
+    return index / (len(stages) - 1) if len(stages) > 1 else 1.0

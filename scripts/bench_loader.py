@@ -128,8 +128,11 @@ def ours(
             world=1,
         )
         stream = make_stream(folder, transform)
-        encoded.simplejpeg = decoder  # workers are forked with it
-        return data.make_loader(stream, batches, workers, pin_memory=False)
+        encoded.simplejpeg = decoder
+        loader = data.make_loader(stream, batches, workers, pin_memory=False)
+        if workers:  # forked as those of the others are: with the decoder, and their time counts
+            loader.multiprocessing_context = "fork"
+        return loader
 
     return load
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from PIL import Image
 
 from finetune.config import FinetuneConfig
 from mae_et import data
-from mae_et.cli import STOP_SIGNALS, config_parser, parse, recipe_names
+from mae_et.cli import config_parser, parse, recipe_names
 from mae_et.config import PretrainConfig
-from mae_et.data import loader, sources
+from mae_et.data import sources
 from mae_et.labels import LabelledImages
+from mae_et.workers import STOP_SIGNALS
 
 from .conftest import ROOT
 
@@ -84,8 +86,7 @@ def test_workers_are_no_copies_of_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     """They come from a server, see no signals to stop, and import the user's code again."""
     (tmp_path / "own_images.py").write_text(OWN_MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(loader, "own_modules", set())
-    monkeypatch.setattr(sources, "own_modules", loader.own_modules)
+    monkeypatch.setattr(sources, "own_modules", set())
     rows = data.load_splits("python:own_images:images")["train"]
     stream = data.SampleStream(data.ImageTable(rows, None, 1), Surroundings(), seed=0)
     (chunk,) = data.make_loader(stream, [[0]], 1, pin_memory=False)
@@ -108,6 +109,12 @@ if __name__ == "__main__":
 """
 
 
+def lives(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
@@ -118,7 +125,7 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
     pids = [int(pid) for pid in output.read_text().split()]
     assert len(pids) == 4  # two workers, their server, and Python's resource tracker
     ends = time.monotonic() + 20
-    while any(psutil.pid_exists(pid) for pid in pids):
+    while any(lives(pid) for pid in pids):
         assert time.monotonic() < ends
         time.sleep(0.1)
 

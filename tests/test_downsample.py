@@ -14,8 +14,8 @@ from mae_et.__main__ import main
 from mae_et.curriculum import Curriculum
 from mae_et.lowfreq import low_frequency_crop
 from mae_et.meter import Meter, StageWait
-from mae_et.pretrain import stage_size
 from mae_et.runfolder import read_metrics
+from mae_et.sampling import stage_size
 
 from .conftest import tiny
 from .test_data import table

@@ -272,8 +272,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
 
     with monkeypatch.context() as patch:
         patch.setattr(Finetuner, "train_step", interrupted)
-        with pytest.raises(Interrupted):
-            main(arguments("broken"))
+        assert main(arguments("broken")) == 1
     shutil.rmtree(start)
     assert main([*arguments("broken"), "--resume"]) == 0
     whole, broken = (

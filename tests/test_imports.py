@@ -59,10 +59,12 @@ def test_the_curriculum_needs_no_torch():
 
 
 def test_help_and_the_curriculum_import_no_torch():
-    code = "import sys, mae_et; mae_et.Curriculum; from mae_et.__main__ import main; main({})"
+    code = "import sys, mae_et; mae_et.Curriculum; from {}.__main__ import main; main({})"
     code += "; sys.exit('torch' in sys.modules)"
-    for arguments in (["--help"], ["pretrain", "--config", "nowhere"]):
-        subprocess.run([sys.executable, "-c", code.format(arguments)], check=True, cwd=ROOT)
+    for package in ("mae_et", "finetune"):
+        for arguments in (["recipes"], ["pretrain", "--config", "nowhere"]):
+            command = [sys.executable, "-c", code.format(package, arguments)]
+            subprocess.run(command, check=True, cwd=ROOT)
 
 
 def test_config_imports_only_the_curriculum():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -46,7 +47,8 @@ def send(number: int) -> Callable[[], None]:
 
     def act() -> None:
         for process in psutil.Process().children(recursive=True):
-            process.send_signal(number)
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
         os.kill(os.getpid(), number)
 
     return act
@@ -82,6 +84,37 @@ def test_a_signal_saves_a_checkpoint_and_resume_auto_goes_on(
     assert signal.getsignal(number) is handler  # workers ignore signals, this process does not
     assert main(["pretrain", *arguments]) == 0
     assert_same_weights(run, finished)
+
+
+def kill_a_worker() -> None:
+    multiprocessing.active_children()[0].kill()
+
+
+def fail() -> None:
+    raise RuntimeError("nobody expects this")
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "said"),
+    [
+        (kill_a_worker, 3, "error: a loader's worker was killed, perhaps for want of memory"),
+        (fail, 1, "RuntimeError: nobody expects this"),
+    ],
+)
+def test_a_run_that_fails_leaves_no_workers(
+    clothes: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    action: Callable[[], None],
+    code: int,
+    said: str,
+) -> None:
+    """Python waits for them when it ends."""
+    before_step(monkeypatch, {7: action})
+    assert main(["pretrain", *tiny(clothes, tmp_path / "run", data__num_workers=2)]) == code
+    assert said in capfd.readouterr().err
+    assert not multiprocessing.active_children()
 
 
 def test_a_second_ctrl_c_stops_at_once(

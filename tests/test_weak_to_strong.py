@@ -15,7 +15,7 @@ from torch import Tensor
 from mae_et import Curriculum
 from mae_et.__main__ import main
 from mae_et.data import EncodedImage, PretrainTransform, SampleClock, seed_generators, transforms
-from mae_et.pretrain import augment_progress
+from mae_et.sampling import augment_progress
 
 from .conftest import assert_same_weights, tiny, weights
 

@@ -15,7 +15,7 @@ from .clock import ReplaySpan, SampleClock
 from .encoded import MODES, Box, EncodedImage, UnreadableImageError
 from .images import AnyImage, ImageTable, open_image
 from .lanes import StreamedSamples
-from .loader import collate, join, load_steps, make_loader
+from .loader import collate, join, load_steps, make_loader, worker_options
 from .opening import open_images
 from .sharded import ShardedImages
 from .sources import eval_split_name, load_splits, take_split, train_and_eval_splits
@@ -30,6 +30,7 @@ from .stream import (
 )
 from .transforms import (
     EvalTransform,
+    LabelledCrop,
     PretrainTransform,
     centre_crop,
     channel_statistics,
@@ -46,6 +47,7 @@ __all__ = [
     "EvalTransform",
     "ImageTable",
     "Images",
+    "LabelledCrop",
     "PretrainTransform",
     "ReplaySpan",
     "SampleClock",
@@ -72,4 +74,5 @@ __all__ = [
     "split_batch",
     "take_split",
     "train_and_eval_splits",
+    "worker_options",
 ]

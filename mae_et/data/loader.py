@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -11,11 +11,35 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..workers import end_with_the_run, worker_context
+from ..cli import ProcessStoppedError
+from ..workers import become_worker, worker_context
+from . import sources
 from .lanes import StreamedSamples
 from .replay import Replay, first_step
-from .sources import own_modules
 from .stream import SampleStream, StepBatches
+
+
+class Loader(DataLoader[dict[str, Any]]):
+    """A loader that says in one line that a worker was killed.
+
+    Raises:
+        ProcessStoppedError: one was, which is noticed by what doesn't come from it any more.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except (RuntimeError, EOFError, ConnectionError) as error:
+            if isinstance(error, RuntimeError):
+                is_killed = str(error).startswith("DataLoader worker (pid")
+            else:  # of a pipe; or a worker's own, which is handed on
+                is_killed = not str(error).startswith("Caught")
+            if not is_killed:
+                raise
+            raise ProcessStoppedError(
+                "a loader's worker was killed, perhaps for want of memory (fewer data.num_workers "
+                "need less); --resume auto goes on from the last checkpoint"
+            ) from error
 
 
 def make_loader(
@@ -25,20 +49,26 @@ def make_loader(
     pin_memory: bool,
 ) -> DataLoader[dict[str, Any]]:
     """A loader of the stream's samples, in the order of the batches."""
-    return DataLoader(
+    return Loader(
         stream,
         batch_sampler=batches,
-        num_workers=num_workers,
         pin_memory=pin_memory,
         collate_fn=collate,
-        prefetch_factor=2 if num_workers else None,
-        multiprocessing_context=worker_context() if num_workers else None,
-        worker_init_fn=partial(_init_worker, frozenset(own_modules)),
+        **worker_options(num_workers),
     )
 
 
+def worker_options(num_workers: int) -> dict[str, Any]:
+    """Those of a `DataLoader` about its workers."""
+    return {
+        "num_workers": num_workers,
+        "multiprocessing_context": worker_context() if num_workers else None,
+        "worker_init_fn": partial(_init_worker, sorted(sources.own_modules)),
+    }
+
+
 def _init_worker(own_modules: Iterable[str], _worker: int) -> None:
-    end_with_the_run()
+    become_worker()
     for name in own_modules:
         import_module(name)
 

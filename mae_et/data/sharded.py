@@ -145,11 +145,11 @@ class HeldOutImages:
     def __init__(self, cells: Sequence[Cell], in_chans: int) -> None:
         self.in_chans = in_chans
         pickled = [pickle.dumps(cell) for cell in cells]
-        self.ends = list(accumulate(map(len, pickled)))
+        self.bounds = [0, *accumulate(map(len, pickled))]
         self.bytes = torch.frombuffer(bytearray().join(pickled), dtype=torch.uint8)
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return len(self.bounds) - 1
 
     def __getitem__(self, index: int) -> AnyImage:
         cell = self._cell(index)
@@ -160,7 +160,6 @@ class HeldOutImages:
         return self._cell(index).name
 
     def _cell(self, index: int) -> Cell:
-        stop = self.ends[index]
-        start = self.ends[index - 1] if index else 0
+        start, stop = self.bounds[index : index + 2]
         cell: Cell = pickle.loads(self.bytes[start:stop].numpy().tobytes())
         return cell

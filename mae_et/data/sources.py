@@ -162,10 +162,16 @@ def train_and_eval_splits(
         raise ValueError(f"data.path must hold at least 2 images to hold one out, got {len(train)}")
     order = np.random.default_rng([seed, 1]).permutation(len(train))
     number = min(eval_images, max(1, len(train) // 10))
-    return train.select(np.sort(order[number:])), train.select(np.sort(order[:number]))
+    return train.select(np.sort(order[number:])), select_alone(train, order[:number])
 
 
 def select_held_out(rows: datasets.Dataset, number: int, seed: int) -> datasets.Dataset:
     """Some of the rows, in order."""
     order = np.random.default_rng([seed, 1]).permutation(len(rows))
-    return rows.select(np.sort(order[:number]))
+    return select_alone(rows, order[:number])
+
+
+def select_alone(rows: datasets.Dataset, indices: Any) -> datasets.Dataset:
+    """Some of the rows, in order: without the others, if these are in memory, for the workers."""
+    selected = rows.select(np.sort(indices))
+    return selected if rows.cache_files else selected.flatten_indices(keep_in_memory=True)

@@ -115,6 +115,18 @@ class EvalTransform:
         return {"noise": torch.rand(self.num_patches), "image": self.crop(image.decode())}
 
 
+class LabelledCrop:
+    """The centre of the image as "image" (C, H, W), its "label", and whether it "is_own"."""
+
+    def __init__(self, size: tuple[int, int], labels: Any) -> None:
+        self.crop = centre_crop(size)
+        self.labels = labels
+
+    def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
+        label = int(self.labels[index])
+        return {"image": self.crop(image.decode()), "label": label, "is_own": index == number}
+
+
 def centre_crop(size: tuple[int, int]) -> v2.Compose:
     """The centre of an image as `decode` gives it, (C, height, width) of the same type."""
     return v2.Compose(
