@@ -198,6 +198,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         unfinished.mkdir(parents=True)
         yield unfinished
+        for file in unfinished.iterdir():  # safetensors lets nobody else read its files
+            file.chmod(unfinished.stat().st_mode & (0o777 if file.is_dir() else 0o666))
         _replace(folder, unfinished)
     except (OSError, SafetensorError) as error:
         raise RunStoppedError(f"{folder} can't be written ({error})") from error

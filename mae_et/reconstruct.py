@@ -149,6 +149,7 @@ def _draw_losses(axis: Any, metrics: Sequence[dict[str, Any]]) -> None:
         axis.plot(
             [line["step"] for line in lines],
             [line["loss"] for line in lines],
+            marker="." if len(lines) == 1 else None,
             label=f"training, size {size}",
         )
     axis.plot(

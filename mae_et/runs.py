@@ -11,9 +11,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from .checks import check
 from .plain import flatten
@@ -126,11 +128,10 @@ class Run:
     @property
     def eval_losses(self) -> list[tuple[float, float]]:
         """(seconds of training so far, loss of the held-out images) of each evaluation."""
-        ends = {0: 0.0}
-        for window in self.windows:
-            ends[max(ends) + window.steps] = window.ended
+        steps = [0, *accumulate(window.steps for window in self.windows)]
+        ends = [0.0, *(window.ended for window in self.windows)]
         return [
-            (max(end for step, end in ends.items() if step <= line["step"]), line["eval_loss"])
+            (float(np.interp(line["step"], steps, ends)), line["eval_loss"])
             for line in self.metrics
             if line.get("eval_loss") is not None
         ]

@@ -8,6 +8,7 @@ whole, as if there were one process, so checkpoints fit any way of distributing 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -63,7 +64,9 @@ def prepare(
         blocks: modules whose weights are gathered one after the other, in place of all at once.
     """
     if not is_asked_for() or accelerator.num_processes == 1:
-        prepared: tuple[nn.Module, AcceleratedOptimizer] = accelerator.prepare(model, optimizer)
+        with warnings.catch_warnings():  # newer names of torch, which accelerate can't hand on yet
+            warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+            prepared: tuple[nn.Module, AcceleratedOptimizer] = accelerator.prepare(model, optimizer)
         return prepared
     model = accelerator.prepare_model(model, evaluation_mode=True)  # device and precision alone
     names = {parameter: name for name, parameter in model.named_parameters()}

@@ -254,6 +254,15 @@ def empty() -> datasets.IterableDataset:
     return own_stream().take(0)
 
 
+def transformed() -> datasets.Dataset:
+    rows = datasets.Dataset.from_generator(numbered_rows, gen_kwargs={"shards": [0]})
+    return rows.with_transform(lambda rows: rows)
+
+
+def failing() -> datasets.Dataset:
+    raise KeyError("no such table")
+
+
 def featureless() -> datasets.IterableDataset:
     return datasets.IterableDataset.from_generator(numbered_rows, gen_kwargs={"shards": [0]})
 
@@ -334,6 +343,8 @@ def test_what_only_the_second_process_finds_is_said(tmp_path: Path) -> None:
         ({"data.path": "imagefolder:tests", "data.streaming": True}, "data.streaming needs"),
         ({"data.path": "python:nowhere:f"}, "can't import module 'nowhere'"),
         ({"data.path": "python:tests.test_streaming:ROWS"}, "must be callable, got tuple"),
+        ({"data.path": "python:tests.test_streaming:transformed"}, "no function of set_transform"),
+        ({"data.path": "python:tests.test_streaming:failing"}, "raised KeyError: 'no such table'"),
         ({"data.path": "python:tests.test_streaming:featureless"}, "give the data set its feature"),
         (
             {"data.path": "python:tests.test_streaming:empty", "data.num_images": 9},

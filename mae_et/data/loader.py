@@ -38,7 +38,7 @@ class Loader(DataLoader[dict[str, Any]]):
                 raise
             raise ProcessStoppedError(
                 "a loader's worker was killed, perhaps for want of memory (fewer data.num_workers "
-                "need less); --resume auto goes on from the last checkpoint"
+                "need less); --resume auto goes on from the last checkpoint, if there is one"
             ) from error
 
 

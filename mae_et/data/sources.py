@@ -55,10 +55,11 @@ def open_splits(path: str) -> dict[str, Any]:
             splits = datasets.load_from_disk(location)
         else:
             splits = datasets.load_dataset(**_arguments(kind, location))
-    except Exception as error:  # the libraries behind these raise many kinds
-        raise ValueError(
-            f"data.path {path!r} holds no data set of this kind: {first_line(error)}"
-        ) from error
+    except Exception as error:  # the libraries behind these, and users' functions, raise many kinds
+        problem = "holds no data set of this kind"
+        if own is not None:
+            problem = f"is a function that raised {type(error).__name__}"
+        raise ValueError(f"data.path {path!r} {problem}: {first_line(error)}") from error
     if isinstance(splits, datasets.Dataset | Stream):
         splits = {"train": splits}
     if not isinstance(splits, Mapping) or not all(
@@ -67,6 +68,13 @@ def open_splits(path: str) -> dict[str, Any]:
         raise ValueError(
             f"data.path {path!r} must give a Dataset or IterableDataset of `datasets`, or a dict "
             f"of them by split, got {type(splits).__name__}"
+        )
+    if any(
+        isinstance(s, datasets.Dataset) and s.format["type"] == "custom" for s in splits.values()
+    ):
+        raise ValueError(
+            f"data.path {path!r} must give images that no function of set_transform or "
+            "with_transform changes when they are read (map changes them once)"
         )
     if not any(isinstance(split, Stream) or len(split) for split in splits.values()):
         raise ValueError(f"data.path must hold images, got {path!r} with none")
