@@ -181,6 +181,8 @@ def train(
     accelerator, schedule = trainer.accelerator, trainer.schedule
     run.trackers = start_trackers(accelerator, config, run.path)
     start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
+    if start and accelerator.is_main_process:
+        log.warning("going on after step %s of %s", start, stop or schedule.num_steps)
 
     batch_size, num_steps = config.optim.batch_size, stop or schedule.num_steps
     rank, world = accelerator.process_index, accelerator.num_processes

@@ -201,6 +201,9 @@ def check_architecture(pretrained: Pretrained, own: Pretrained, path: str | Path
         options = " ".join(f"--model.{name} {_argument(theirs[name])}" for name in changed)
         if pretrained.encoder and any(name.startswith("encoder_args") for name in changed):
             options = f"--model.encoder {pretrained.encoder} {options}"
+        if pretrained.grid and "patch_size" in changed:  # as many pixels would be other patches
+            sides = zip(pretrained.grid, as_pair(theirs["patch_size"]), strict=True)
+            options += f" --model.image_size {_argument(as_size(*(n * side for n, side in sides)))}"
         raise ValueError(f"checkpoint {path} is of another architecture ({found}); give {options}")
 
 

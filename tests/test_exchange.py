@@ -532,6 +532,7 @@ def test_the_command_line_says_what_is_needed(
             tmp_path / "encoder",
             "give --model.encoder vit_base_patch16_224 --model.patch_size 8 --model.in_chans 3",
         ),
+        (tmp_path / "encoder", " --model.image_size 32"),
     ):
         assert main(["pretrain", *tiny(clothes, tmp_path / "run", checkpoint=checkpoint)]) == 2
         errors = capsys.readouterr().err.splitlines()
