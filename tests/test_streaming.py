@@ -255,8 +255,7 @@ def empty() -> datasets.IterableDataset:
 
 
 def transformed() -> datasets.Dataset:
-    rows = datasets.Dataset.from_generator(numbered_rows, gen_kwargs={"shards": [0]})
-    return rows.with_transform(lambda rows: rows)
+    return datasets.Dataset.from_dict({"image": [None]}).with_transform(lambda rows: rows)
 
 
 def failing() -> datasets.Dataset:
