@@ -59,6 +59,12 @@ def black() -> data.ImageTable:
     return table([Image.new("L", (8, 8))], in_chans=1)
 
 
+def test_held_out_rows_of_memory_go_to_workers_alone() -> None:
+    rows = table([Image.new("L", (8, 8), shade) for shade in range(20)], in_chans=1).rows
+    _, held_out = data.train_and_eval_splits({"train": rows}, "train", None, 2, seed=0)
+    assert held_out.data.num_rows == len(held_out) == 2
+
+
 OWN_MODULE = """
 from PIL import Image
 from tests.test_data import black

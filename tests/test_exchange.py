@@ -524,6 +524,7 @@ def test_the_command_line_says_what_is_needed(
     clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     export_encoder(make_mae(), tmp_path / "encoder")
+    assert len({file.stat().st_mode for file in (tmp_path / "encoder").iterdir()}) == 1
     (tmp_path / "empty").mkdir()
     for checkpoint, message in (
         (tmp_path / "nothing", "checkpoint must exist"),
