@@ -145,9 +145,12 @@ def losses(arms: Sequence[Arm], groups: Mapping[str, Sequence[Run]]) -> Figure:
             color, marker, dashes = style(index_of[run.folder])
             look = {"color": color, "linestyle": dashes, "linewidth": 1, "alpha": 0.8}
             look["label"] = arms[index_of[run.folder]].name
-            dot = "." if len(run.windows) == 1 else None
-            ends, losses = [w.ended for w in run.windows], [w.loss for w in run.windows]
-            left.plot(ends, losses, marker=dot, **look)
+            left.plot(
+                [window.ended for window in run.windows],
+                [window.loss for window in run.windows],
+                marker="." if len(run.windows) == 1 else None,
+                **look,
+            )
             seconds, values = zip(*run.eval_losses, strict=True) if run.eval_losses else ((), ())
             right.plot(seconds, values, marker=marker, markersize=3, **look)
         left.set_title(title, fontsize=9, loc="left", parse_math=False)

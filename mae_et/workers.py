@@ -1,8 +1,8 @@
 """The workers of loaders, and the server that forks them.
 
 Forking the run itself would copy locks that its threads hold: those of Arrow, which read a stream,
-made workers wait for ever (https://github.com/python/cpython/issues/112275). No thread of the
-server runs Python.
+made workers wait for ever (https://github.com/python/cpython/issues/112275). In the server, only
+the thread that forks runs Python.
 """
 
 from __future__ import annotations

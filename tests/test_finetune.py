@@ -243,6 +243,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
     clothes: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Also if the encoder that it began with is no longer there."""
     from finetune.train import Finetuner
@@ -273,6 +274,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
     with monkeypatch.context() as patch:
         patch.setattr(Finetuner, "train_step", interrupted)
         assert main(arguments("broken")) == 1
+    assert "Interrupted" in capsys.readouterr().err
     shutil.rmtree(start)
     assert main([*arguments("broken"), "--resume"]) == 0
     whole, broken = (

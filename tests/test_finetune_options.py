@@ -58,7 +58,10 @@ class Interrupted(Exception):  # noqa: N818
 
 
 def test_resumed_run_with_average_and_curriculum_equals_the_uninterrupted_one(
-    clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clothes: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     options: dict[str, object] = {
         "optim.ema_decay": 0.9,
@@ -77,6 +80,7 @@ def test_resumed_run_with_average_and_curriculum_equals_the_uninterrupted_one(
     with monkeypatch.context() as patch:
         patch.setattr(Finetuner, "train_step", interrupted)
         assert main(tiny_finetune(clothes, tmp_path / "broken", **options)) == 1
+    assert "Interrupted" in capsys.readouterr().err
     assert main([*tiny_finetune(clothes, tmp_path / "broken", **options), "--resume"]) == 0
     whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     for name in whole:

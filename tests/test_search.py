@@ -208,6 +208,7 @@ def test_an_interrupted_search_goes_on(
     with monkeypatch.context() as patch:
         count_steps(patch, crash)
         assert main(command) == 1
+        assert "MemoryError" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         stopping = count_steps(
             patch, lambda count: os.kill(os.getpid(), signal.SIGTERM) if count == 3 else None
