@@ -269,7 +269,7 @@ class FinetuneRunConfig(RunConfig):
         keep_checkpoints: how many are kept.
         tracker: name of an accelerate tracker (tensorboard, wandb, …), auto (TensorBoard if it is
             installed), or none.
-        progress: whether a progress bar is shown.
+        progress: whether a terminal shows a bar; else, and in a file, a line every log_every steps.
     """
 
     output_dir: str = "runs/finetune"

@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from . import data
 from .checkpoint import load_checkpoint, save_checkpoint, save_unwrapped
@@ -22,8 +21,9 @@ from .config import OptimConfig, RunConfig
 from .curriculum import Curriculum
 from .interrupt import Interrupt
 from .launch import start_trackers
-from .meter import BadImages, Meter, SourceConfig, StageWait, describe
+from .meter import BadImages, Meter, SourceConfig, StageWait
 from .optim import learning_rate, set_learning_rate, step_if_finite
+from .progress import Progress
 from .runfolder import RunFolder
 from .sharding import prepare
 
@@ -204,16 +204,15 @@ def train(
     meter = Meter(accelerator, config.optim.max_skipped_steps)
     bad_images = BadImages(len(train_images) + len(eval_images), config.data, run)
     chunks = bad_images.noted(meter.timed(iter(loader)))
-    is_shown = config.run.progress and accelerator.is_main_process
-    bar = tqdm(total=num_steps, initial=start, disable=not is_shown)
+    progress = Progress(accelerator, start, num_steps, has_bar=config.run.progress)
 
     is_over = trainer.is_over(run)
     steps = range(start, start if is_over else num_steps)
-    with bar, Interrupt(accelerator) as interrupt:
+    with progress, Interrupt(accelerator) as interrupt:
         for step in steps:
             loss, gradient_norm = trainer.train_step(step, chunks, num_chunks)
             meter.add(loss, gradient_norm, batch_size)
-            bar.update()
+            progress.on_step()
 
             done = step + 1
             if config.data.bad_images == "raise":
@@ -227,7 +226,7 @@ def train(
                     metrics["graphs"] = num_graphs()
                 run.write_metrics(metrics, done)
                 trainer.on_window(metrics)
-                bar.set_postfix_str(describe(metrics))
+                progress.on_window(metrics, done)
             is_last = done == num_steps
             is_evaluation = is_last or trainer.is_evaluation_due(done)
             is_interrupted = interrupt.is_agreed() and not is_last
@@ -240,6 +239,7 @@ def train(
                     bad_images.check()
                     if scores:
                         run.write_metrics(scores, done)
+                        progress.on_scores(scores, done)
                     if is_evaluation:
                         check_finite(scores)
                         trainer.on_evaluation(run, scores)

@@ -136,18 +136,6 @@ class StageWait:
         return self.waited / self.seconds if self.windows >= 5 else 0.0
 
 
-def describe(metrics: Mapping[str, Any]) -> str:
-    """The metrics of a window for the progress bar."""
-    skipped = f", {metrics['skipped_steps']} steps skipped" if metrics["skipped_steps"] else ""
-    bad = f", {metrics['bad_images']} bad images" if metrics["bad_images"] else ""
-    return (
-        f"size {metrics['size']}, loss {metrics['loss']:.4f}, lr {metrics['lr']:.2e}, "
-        f"{metrics['images_per_s']:.0f} images/s, {metrics['data_wait']:.0%} waiting for data"
-        + skipped
-        + bad
-    )
-
-
 class BadImages:
     """Lists the images that could not be decoded, and stops the run if there are too many.
 

@@ -137,7 +137,7 @@ def _options(fields: Mapping[str, object]) -> list[str]:
 def write_json(file: Path, content: object) -> None:
     """Write a file that is never seen half written."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".tmp")
+    unfinished = file.with_suffix(f".{os.getpid()}.tmp")  # not that of another process
     unfinished.write_text(json.dumps(content, indent=2) + "\n")
     unfinished.replace(file)
 
