@@ -83,7 +83,8 @@ def test_thirty_in_a_hundred(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     path, bad = folder_with(120, tmp_path / "images")
     run = tmp_path / "run"
     assert main(short(path, run)) == 3
-    (line,) = capsys.readouterr().err.splitlines()
+    *windows, line = capsys.readouterr().err.splitlines()
+    assert all(window.startswith("step ") for window in windows)
     before = listed(run)
     assert 4 < len(before) < 120
     assert line.startswith(f"error: {len(before)} of 400 images are unreadable, and ")
