@@ -287,16 +287,23 @@ class FinetuneRunConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """A whole fine-tuning run.
+    """A whole fine-tuning run."""
 
-    `checkpoint` is the pretrained encoder (RUN/encoder, a .pth file of the reference
-    implementation, a transformers folder, or a classifier of an earlier run), or "none" to train
-    from scratch. `mode` is what is done with it: train all of the network (finetune), or probe the
-    frozen encoder with a linear classifier (linear) or its nearest neighbours (knn).
-    """
-
-    checkpoint: str | None = None
-    mode: Literal["finetune", "linear", "knn"] = "finetune"
+    checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "the pretrained encoder (RUN/encoder, a .pth file of the reference "
+            "implementation, a transformers folder, or a classifier of an earlier run), or none to "
+            "train from scratch"
+        },
+    )
+    mode: Literal["finetune", "linear", "knn"] = field(
+        default="finetune",
+        metadata={
+            "help": "train all of the network (finetune), or probe the frozen encoder with a "
+            "linear classifier (linear) or its nearest neighbours (knn)"
+        },
+    )
     model: ModelConfig
     curriculum: SupervisedCurriculumConfig
     data: DataConfig

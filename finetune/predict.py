@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data", required=True, help="a folder, or a path as for data.path")
     parser.add_argument("--split", type=str | None, default=None, help="default: all splits")
     parser.add_argument("--image_column", type=str | None, default=None)
-    parser.add_argument("--out", type=str, default="predictions.csv")
+    parser.add_argument("--out", type=str, default="predictions.csv", help="a CSV file")
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--num_workers", type=int, default=2)
     parser.add_argument(
@@ -66,9 +66,10 @@ def main(arguments: Sequence[str]) -> None:
     number, unreadable = write_csv(
         Path(options.out), predictions(model.to(device), loader, mean, std), class_names
     )
-    print(f"{number} images: {options.out}")
     for line in unreadable:
         print(f"unreadable: {line}", file=sys.stderr)
+    check(len(unreadable) < number, "--data", options.data, f"images; none of {number} is readable")
+    print(f"{number} images: {options.out}")
 
 
 def load_tables(

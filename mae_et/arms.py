@@ -1,4 +1,4 @@
-"""Runs grouped into arms: what differs in nothing but seeds and folders is one arm."""
+"""Runs grouped into arms: what differs in nothing but seeds and book-keeping is one arm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,22 @@ from .flops import training_flops
 from .model import MaskedAutoencoder
 from .runs import Kind, Run
 
-SEEDS_AND_FOLDERS = frozenset({"run.seed", "data.label_seed", "run.output_dir"})
+NOT_COMPARED = frozenset(
+    {
+        "run.seed",
+        "data.label_seed",
+        "run.output_dir",
+        "run.log_every",
+        "run.checkpoint_every",
+        "run.keep_checkpoints",
+        "run.tracker",
+        "run.progress",
+    }
+)
+"""Fields in which runs of one arm may differ: seeds, folders, and what is written down when."""
+
+LONGEST_NAME = 60
+"""Characters that charts have space for."""
 
 Fields = Mapping[str, Any]
 """A configuration by dotted names."""
@@ -117,8 +132,8 @@ def group_into_arms(runs: Sequence[Run]) -> list[Arm]:
 
 
 def settings(run: Run) -> str:
-    """The configuration without seeds and folders, as JSON."""
-    fields = {name: run.fields[name] for name in run.fields.keys() - SEEDS_AND_FOLDERS}
+    """The configuration, as JSON, without what is not compared."""
+    fields = {name: run.fields[name] for name in run.fields.keys() - NOT_COMPARED}
     return json.dumps(fields, sort_keys=True, default=str)
 
 
@@ -172,7 +187,7 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 
 def differences(configs: Sequence[Fields]) -> list[Fields]:
     """Of each configuration, the fields in which any two of them differ."""
-    names = sorted({name for config in configs for name in config} - SEEDS_AND_FOLDERS)
+    names = sorted({name for config in configs for name in config} - NOT_COMPARED)
     differing = [name for name in names if len({str(config.get(name)) for config in configs}) > 1]
     return [{name: config.get(name) for name in differing} for config in configs]
 
@@ -183,7 +198,7 @@ def describe(fields: Fields) -> str:
 
 
 def name_arms(arms: Sequence[Arm]) -> None:
-    """Give each arm the first name that tells all of them apart.
+    """Give each arm the first name that tells all of them apart and fits a chart.
 
     That is: what the names of its folders have in common, without seeds; the same of whole paths;
     the fields in which arms differ; a number.
@@ -201,7 +216,8 @@ def name_arms(arms: Sequence[Arm]) -> None:
     )
     for scheme in schemes:
         names = [scheme(arm) for arm in own]
-        if all(names) and len(set(names)) == len(names):
+        fit = all(0 < len(name) <= LONGEST_NAME for name in names)
+        if fit and len(set(names)) == len(names):
             break
     for arm, name in zip(own, names, strict=True):
         arm.name = name

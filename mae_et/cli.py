@@ -95,12 +95,14 @@ def config_parser(config_type: type[Config], prog: str, description: str) -> Arg
     parser = LineParser(prog=prog, description=description)
     parser.recipe_fields = frozenset(_fields(config_type))
     parser.add_argument("--config", action="config", help="name of a recipe, or a YAML file")
-    defaults = {field.name: field.default for field in fields(config_type)}  # type: ignore[arg-type]
-    for name, field_type in _fields(config_type).items():
+    types = _fields(config_type)
+    for field in fields(config_type):  # type: ignore[arg-type]
+        name, field_type = field.name, types[field.name]
         if is_dataclass(field_type):
             parser.add_class_arguments(field_type, name)
         else:
-            parser.add_argument(f"--{name}", type=field_type, default=defaults[name])
+            text = field.metadata.get("help")
+            parser.add_argument(f"--{name}", type=field_type, default=field.default, help=text)
     parser.add_argument("--images", type=dict[str, int], help=SUPPRESS)  # of a run's config.yaml
     return parser
 

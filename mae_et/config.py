@@ -242,13 +242,15 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """A whole pretraining run.
+    """A whole pretraining run."""
 
-    `checkpoint` has the weights to start from, null for new ones: a .pth file of the reference
-    implementation, a run, its encoder, or a folder of transformers' ViTMAE.
-    """
-
-    checkpoint: str | None = None
+    checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "weights to start from, null for new ones: a .pth file of the reference "
+            "implementation, a run, its encoder, or a folder of transformers' ViTMAE"
+        },
+    )
     model: ModelConfig
     curriculum: CurriculumConfig
     data: DataConfig

@@ -82,9 +82,10 @@ def find_label_column(dataset: datasets.Dataset, column: str | None, field: str)
     ]
     found = column or (classes[0] if len(classes) == 1 else "label")
     if found not in dataset.column_names:
-        raise ValueError(
-            f"{field} must be one of {', '.join(dataset.column_names)}, got {column!r}"
-        )
+        columns = ", ".join(dataset.column_names)
+        if column is None:
+            raise ValueError(f"{field} must name a column of labels, got none; columns: {columns}")
+        raise ValueError(f"{field} must be one of {columns}, got {column!r}")
     feature = dataset.features[found]
     kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
     if kind not in ("ClassLabel", "string", "large_string") and "int" not in kind:

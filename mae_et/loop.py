@@ -181,9 +181,6 @@ def train(
     accelerator, schedule = trainer.accelerator, trainer.schedule
     run.trackers = start_trackers(accelerator, config, run.path)
     start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
-    if start and accelerator.is_main_process:
-        log.warning("going on after step %s of %s", start, stop or schedule.num_steps)
-
     batch_size, num_steps = config.optim.batch_size, stop or schedule.num_steps
     rank, world = accelerator.process_index, accelerator.num_processes
     workers, on_cuda = config.data.num_workers, accelerator.device.type == "cuda"
@@ -205,6 +202,7 @@ def train(
     bad_images = BadImages(len(train_images) + len(eval_images), config.data, run)
     chunks = bad_images.noted(meter.timed(iter(loader)))
     progress = Progress(accelerator, start, num_steps, has_bar=config.run.progress)
+    progress.on_start(run.path, schedule, batch_size, len(train_images), len(eval_images))
 
     is_over = trainer.is_over(run)
     steps = range(start, start if is_over else num_steps)

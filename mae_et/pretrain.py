@@ -70,13 +70,6 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False, stop: int | None
     main_process_first(
         accelerator, lambda: check_replay(config, curriculum, chunk_size, world, eval_images)
     )
-    num_images, batch_size = len(train_images), config.optim.batch_size
-    if batch_size > num_images and accelerator.is_main_process:
-        log.warning(
-            "optim.batch_size %s is more than the %s training images: %s steps in all. A smaller "
-            "batch makes more steps",
-            *(batch_size, num_images, curriculum.num_steps),
-        )
     probe_images = None
     if config.eval.knn_every is not None or config.eval.linear_every is not None:
         load_labelled = partial(

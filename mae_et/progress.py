@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from tqdm import tqdm
+
+from .curriculum import Curriculum
+
+BAR = "{n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}"
+"""How tqdm draws it: times of what is done and of the rest, then the last window."""
 
 
 class Progress:
@@ -25,16 +33,44 @@ class Progress:
     def __init__(
         self, accelerator: Accelerator, start: int, num_steps: int, *, has_bar: bool
     ) -> None:
+        self.accelerator = accelerator
         self.is_silent = not accelerator.is_main_process
-        self.has_bar = has_bar and sys.stderr.isatty()
-        self.num_steps = num_steps
-        self.bar = tqdm(total=num_steps, initial=start, disable=self.is_silent or not self.has_bar)
+        self.has_bar = has_bar and terminal_width() > 0
+        self.start, self.num_steps = start, num_steps
+        self.bar = tqdm(
+            total=num_steps,
+            initial=start,
+            disable=self.is_silent or not self.has_bar,
+            bar_format=BAR,
+        )
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
+
+    def on_start(
+        self,
+        folder: Path,
+        schedule: Curriculum,
+        batch_size: int,
+        num_images: int,
+        num_held_out: int,
+    ) -> None:
+        """What the run will do, before its first step."""
+        world, device = self.accelerator.num_processes, self.accelerator.device.type
+        self._say(
+            f"{folder}: {num_images} images, {num_held_out} held out; steps of {batch_size}: "
+            f"{steps_by_size(schedule)}; processes on {device}: {world}"
+        )
+        if self.start:
+            self._say(f"going on after step {self.start} of {self.num_steps}")
+        if batch_size > num_images:
+            self._say(
+                f"optim.batch_size {batch_size} is more than the {num_images} training images: "
+                f"{schedule.num_steps} steps in all. A smaller batch makes more steps"
+            )
 
     def on_step(self) -> None:
         """A step is done."""
@@ -45,15 +81,33 @@ class Progress:
         if self.has_bar:
             self.bar.set_postfix_str(describe(metrics))
         else:
-            self._say(describe(metrics), done)
+            self._say_of(done, describe(metrics))
 
     def on_scores(self, scores: Mapping[str, float], done: int) -> None:
         """An evaluation or a probe after `done` steps has given scores."""
-        self._say(", ".join(f"{name} {value:.4f}" for name, value in scores.items()), done)
+        self._say_of(done, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
 
-    def _say(self, text: str, done: int) -> None:
+    def _say_of(self, done: int, text: str) -> None:
+        self._say(f"step {done} of {self.num_steps}: {text}")
+
+    def _say(self, line: str) -> None:
         if not self.is_silent:
-            tqdm.write(f"step {done} of {self.num_steps}: {text}", file=sys.stderr)
+            tqdm.write(line, file=sys.stderr)
+
+
+def terminal_width() -> int:
+    """The columns of the terminal behind stderr; 0 if there is none, or it does not know."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 0
+
+
+def steps_by_size(schedule: Curriculum) -> str:
+    """The steps of a schedule in words, those of stages of one size together."""
+    by_size = groupby(schedule.stages, key=lambda stage: stage.size)
+    steps = ((size, sum(stage.num_steps for stage in stages)) for size, stages in by_size)
+    return ", ".join(f"{number} at size {size}" for size, number in steps)
 
 
 def describe(metrics: Mapping[str, Any]) -> str:
@@ -61,8 +115,7 @@ def describe(metrics: Mapping[str, Any]) -> str:
     skipped = f", {metrics['skipped_steps']} steps skipped" if metrics["skipped_steps"] else ""
     bad = f", {metrics['bad_images']} bad images" if metrics["bad_images"] else ""
     return (
-        f"size {metrics['size']}, loss {metrics['loss']:.4f}, lr {metrics['lr']:.2e}, "
-        f"{metrics['images_per_s']:.0f} images/s, {metrics['data_wait']:.0%} waiting for data"
-        + skipped
-        + bad
+        f"loss {metrics['loss']:.4f}, size {metrics['size']}, "
+        f"{metrics['images_per_s']:.0f} images/s, {metrics['data_wait']:.0%} waiting"
+        f"{skipped}{bad}, lr {metrics['lr']:.2e}"
     )

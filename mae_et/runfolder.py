@@ -117,14 +117,16 @@ class RunFolder:
             )
 
     def _forget_later_metrics(self) -> None:
-        """Drop those of steps that are taken again, and may turn out otherwise on a GPU."""
+        """Drop cut lines, and those of steps that are taken again, maybe otherwise on a GPU."""
         step = int(self.checkpoint.name.removeprefix("step_")) if self.checkpoint else 0
         lines = read_metrics(self.path)
-        kept = [line for line in lines if line["step"] <= step]
-        if len(kept) < len(lines):
+        kept = [json.dumps(line) for line in lines if line["step"] <= step]
+        file = self.path / "metrics.jsonl"
+        text = file.read_text() if file.exists() else "\n"
+        if [line for line in text.split("\n") if line] != kept or not text.endswith("\n"):
             unfinished = self.path / "metrics.tmp"
-            unfinished.write_text("".join("\n" + json.dumps(line) for line in kept))
-            unfinished.replace(self.path / "metrics.jsonl")
+            unfinished.write_text("".join(line + "\n" for line in kept))
+            unfinished.replace(file)
 
     def write_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
         """Append a line to metrics.jsonl, and hand the numbers to the trackers."""
@@ -134,7 +136,7 @@ class RunFolder:
                 name: None if isinstance(value, float) and not math.isfinite(value) else value
                 for name, value in line.items()
             }
-            self._append("metrics.jsonl", "\n" + json.dumps(line))  # whole, also behind a cut one
+            self._append("metrics.jsonl", json.dumps(line) + "\n")
         numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
         self._track(lambda tracker: tracker.log(numbers, step=step))
 
@@ -160,7 +162,7 @@ class RunFolder:
             lines = file.read_text().splitlines()
         shared = [lines]
         broadcast_object_list(shared)
-        parts = (line.partition("\t") for line in shared[0])
+        parts = (line.partition("\t") for line in shared[0] if line)
         return {name: reason for name, _, reason in parts}
 
     def _append(self, name: str, text: str) -> None:
@@ -172,7 +174,7 @@ class RunFolder:
         except OSError as error:
             if name not in self._unwritten:
                 log.warning("%s can't be written (%s); its lines wait", self.path / name, error)
-            self._unwritten[name] = text
+            self._unwritten[name] = "\n" + text.lstrip()  # behind what may have been cut
         else:
             self._unwritten.pop(name, None)
 

@@ -36,7 +36,8 @@ def create_vit(
             VisionTransformer with absolute positions.
     """
     if not timm.is_model(name):
-        similar = ", ".join(difflib.get_close_matches(name, timm.list_models("*vit_*"), n=3))
+        names = timm.list_models(["vit_*", "deit_*", "flexivit_*"])
+        similar = ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.4))
         raise ValueError(
             f"model.encoder must be the name of a timm VisionTransformer, got {name!r}"
             + (f"; nearest: {similar}" if similar else "")

@@ -576,6 +576,8 @@ def test_bad_prediction(
 
     assert "--checkpoint must be a fine-tuning run or a classifier" in error(checkpoint=tmp_path)
     assert "--data must be a folder, or a path as for" in error(data=tmp_path / "missing")
+    all_bad = damaged_folder(image_folder, tmp_path / "all_bad", 80)
+    assert "--data must be images; none of 80 is readable" in error(data=all_bad)
     assert "--split must be one of train" in error(split="test")
     assert "--out must be a file to write" in error(out=tmp_path)
     assert "--batch_size must be above 0, got 0" in error(batch_size=0)

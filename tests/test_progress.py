@@ -1,10 +1,16 @@
 """What a run says of itself: a bar on a terminal, lines in a file, one process's voice."""
 
+import os
+import pty
 import sys
+import termios
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from mae_et.curriculum import Curriculum
 from mae_et.progress import Progress, describe
 
 WINDOW = {
@@ -16,48 +22,85 @@ WINDOW = {
     "skipped_steps": 0,
     "bad_images": 0,
 }
-IN_WORDS = "size 20, loss 0.9877, lr 1.50e-04, 1234 images/s, 2% waiting for data"
-SCORES = "step 60 of 100: top1 0.5000, eval_loss 0.2500\n"
+IN_WORDS = "loss 0.9877, size 20, 1234 images/s, 2% waiting"
+LR = ", lr 1.50e-04"
+SCORES = "step 60 of 100: top1 0.5000, eval_loss 0.2500"
+START = (
+    "runs/one: 120 images, 30 held out; steps of 128: 60 at size 160, 20 at size 192, "
+    "20 at size 224; processes on cpu: 2"
+)
+LINES = [
+    START,
+    "going on after step 40 of 100",
+    "optim.batch_size 128 is more than the 120 training images: 100 steps in all. "
+    "A smaller batch makes more steps",
+    f"step 50 of 100: {IN_WORDS}{LR}",
+    SCORES,
+]
+
+
+def tell(*, is_main_process: bool = True, has_bar: bool = True) -> None:
+    """Say what is said of a run that goes on, of a window and of an evaluation."""
+    process = SimpleNamespace(
+        is_main_process=is_main_process, num_processes=2, device=torch.device("cpu")
+    )
+    schedule = Curriculum.efficienttrain(full_size=224, patch_size=16, num_steps=100)
+    with Progress(process, 40, 100, has_bar=has_bar) as progress:
+        progress.on_start(Path("runs/one"), schedule, 128, 120, 30)
+        progress.on_step()
+        progress.on_window(WINDOW, 50)
+        progress.on_scores({"top1": 0.5, "eval_loss": 0.25}, 60)
 
 
 @pytest.fixture
-def told(monkeypatch, capsys):
-    """What is said of a window and an evaluation."""
+def on_terminal(monkeypatch):
+    """What a terminal of so many columns is sent."""
 
-    def tell(*, is_main_process: bool = True, has_bar: bool = True, is_terminal: bool) -> str:
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
-        process = SimpleNamespace(is_main_process=is_main_process)
-        with Progress(process, 40, 100, has_bar=has_bar) as progress:
-            progress.on_step()
-            progress.on_window(WINDOW, 50)
-            progress.on_scores({"top1": 0.5, "eval_loss": 0.25}, 60)
-        captured = capsys.readouterr()
-        assert not captured.out
-        return captured.err
+    def sent(columns: int, **options: bool) -> str:
+        reader, writer = pty.openpty()
+        termios.tcsetwinsize(writer, (24, columns))
+        with os.fdopen(writer, "w") as stderr, monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", stderr)
+            tell(**options)
+            stderr.flush()
+            text = os.read(reader, 1 << 16).decode()
+        os.close(reader)
+        return text.replace("\r\n", "\n")
 
-    return tell
-
-
-def test_a_file_gets_lines(told):
-    assert told(is_terminal=False) == f"step 50 of 100: {IN_WORDS}\n{SCORES}"
+    return sent
 
 
-def test_a_terminal_gets_a_bar_and_lines_of_scores(told):
-    text = told(is_terminal=True)
-    for part in ("\r", "41/100", f"{IN_WORDS}]", SCORES):
+def test_a_file_gets_lines(capsys):
+    tell()
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == LINES
+    assert not captured.out
+
+
+def test_a_terminal_gets_a_bar_and_lines_of_scores(on_terminal):
+    text = on_terminal(120)
+    for part in ("41/100 |", IN_WORDS + LR, f"{SCORES}\n", f"{START}\n"):
         assert part in text
     assert "step 50" not in text
 
 
-def test_a_terminal_gets_lines_if_no_bar_is_wanted(told):
-    assert told(is_terminal=True, has_bar=False) == told(is_terminal=False)
+def test_the_bar_of_a_narrow_terminal_has_all_but_the_learning_rate(on_terminal):
+    assert IN_WORDS in on_terminal(80)
 
 
-def test_other_processes_say_nothing(told):
-    for is_terminal in (False, True):
-        assert told(is_terminal=is_terminal, is_main_process=False) == ""
+def test_a_terminal_of_unknown_width_gets_lines(on_terminal):
+    assert on_terminal(0).splitlines() == LINES
+
+
+def test_a_terminal_gets_lines_if_no_bar_is_wanted(on_terminal):
+    assert on_terminal(120, has_bar=False).splitlines() == LINES
+
+
+def test_other_processes_say_nothing(capsys):
+    tell(is_main_process=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_went_wrong_is_said():
     text = describe(WINDOW | {"skipped_steps": 3, "bad_images": 2})
-    assert text == f"{IN_WORDS}, 3 steps skipped, 2 bad images"
+    assert text == f"{IN_WORDS}, 3 steps skipped, 2 bad images{LR}"

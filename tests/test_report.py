@@ -184,6 +184,25 @@ def test_another_setting_is_another_arm_or_line(study: Path) -> None:
     assert names == {"long", "short", "long_wide", "scratch"}
 
 
+def test_how_a_run_is_logged_makes_no_arm(tmp_path: Path) -> None:
+    windows = lines((10, 16, 160, 1.0))
+    for number, every in enumerate((10, 50)):
+        folder = pretraining(tmp_path / f"run_{number}", 0, windows)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["run"] |= {"log_every": every, "checkpoint_every": every, "progress": every == 10}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (arm,) = arms_of(tmp_path).values()
+    assert len(arm.runs) == 2
+
+
+def test_a_name_too_long_for_a_chart_is_a_number(tmp_path: Path) -> None:
+    windows = lines((10, 16, 160, 1.0))
+    for epochs in (2, 3):
+        folder = tmp_path / ("a" * 70 + str(epochs)) / "run"
+        pretraining(folder, 0, windows, epochs=epochs, **{"b" * 70: epochs})
+    assert set(arms_of(tmp_path)) == {"arm 1", "arm 2"}
+
+
 def test_a_name_keeps_numbers_that_are_no_seed(tmp_path: Path) -> None:
     """Seed 0 is no part of 100, nor seed 5 of 75."""
     windows = lines((10, 16, 160, 1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -82,8 +83,18 @@ def test_a_signal_saves_a_checkpoint_and_resume_auto_goes_on(
     assert "interrupted after step 8, checkpoint saved; --resume auto goes on" in error
     assert steps_of(run) == [6, 8]
     assert signal.getsignal(number) is handler  # workers ignore signals, this process does not
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "lo')  # what a kill may leave
     assert main(["pretrain", *arguments]) == 0
     assert_same_weights(run, finished)
+    assert losses_of(run) == losses_of(finished)
+    assert "going on after step 8 of 20" in capfd.readouterr().err
+
+
+def losses_of(run: Path) -> list[tuple[object, ...]]:
+    """What every line of metrics.jsonl says of a step, and of an evaluation."""
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [(line["step"], line.get("loss"), line.get("eval_loss")) for line in lines]
 
 
 def kill_a_worker() -> None:
