@@ -280,7 +280,10 @@ class MaskedAutoencoder(nn.Module):
     def encode(self, visible: Tensor, patch_mask: PatchMask, positions: Tensor) -> Tensor:
         """Visible patches (N, K, P) -> tokens (N, T + K, D)."""
         encoder = self.encoder
-        kernel = rearrange(encoder.patch_embed.proj.weight, "d c h w -> d (h w c)")
+        kernel = encoder.patch_embed.proj.weight
+        if self.in_chans > 1:  # (one channel needs no new order, whose gradient DDP would warn of)
+            kernel = rearrange(kernel, "d c h w -> d h w c")
+        kernel = kernel.flatten(1)
         tokens = nn.functional.linear(visible, kernel, encoder.patch_embed.proj.bias)
         tokens = encoder.patch_embed.norm(tokens)
 

@@ -4,6 +4,7 @@ import os
 import pty
 import sys
 import termios
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,10 +63,12 @@ def on_terminal(monkeypatch):
         with os.fdopen(writer, "w") as stderr, monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", stderr)
             tell(**options)
-            stderr.flush()
-            text = os.read(reader, 1 << 16).decode()
+        text = b""
+        with suppress(OSError):  # the end of a terminal is an error
+            while part := os.read(reader, 1 << 16):
+                text += part
         os.close(reader)
-        return text.replace("\r\n", "\n")
+        return text.decode().replace("\r\n", "\n")
 
     return sent
 
