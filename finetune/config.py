@@ -102,7 +102,9 @@ class DataConfig:
 
     Args:
         path: hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES (tar
-            shards) or disk:DIR (saved by `datasets`); FILES are a file, a folder or a glob pattern.
+            shards), disk:DIR (saved by `datasets`) or python:MODULE:FUNCTION (a function of your
+            own that returns a Dataset of `datasets`, or a dict of them by split); FILES are a file,
+            a folder or a glob pattern.
         split: the split to train on.
         eval_split: the split to evaluate on; null for validation or test.
         image_column: null to find it.
