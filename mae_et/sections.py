@@ -53,7 +53,7 @@ def arm_table(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
         rows.append([name, count, *costs, loss, *scores])
     note = (
         "Mean ± standard deviation over the runs of an arm (their number in brackets): runs that "
-        "differ in nothing but seeds and folders. Accuracies are top-1, in %, of the last "
+        "differ in nothing but seeds, folders and logging. Accuracies are top-1, in %, of the last "
         "evaluation. FLOPs are those of matrix products and convolutions, forward and backward. "
         "Losses of different targets are not comparable."
     )
