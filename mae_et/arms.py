@@ -16,21 +16,11 @@ import torch
 
 from .flops import training_flops
 from .model import MaskedAutoencoder
+from .plain import BOOK_KEEPING
 from .runs import Kind, Run
 
-NOT_COMPARED = frozenset(
-    {
-        "run.seed",
-        "data.label_seed",
-        "run.output_dir",
-        "run.log_every",
-        "run.checkpoint_every",
-        "run.keep_checkpoints",
-        "run.tracker",
-        "run.progress",
-    }
-)
-"""Fields in which runs of one arm may differ: seeds, folders, and what is written down when."""
+NOT_COMPARED = BOOK_KEEPING | {"run.seed", "data.label_seed"}
+"""Fields in which runs of one arm may differ."""
 
 LONGEST_NAME = 60
 """Characters that charts have space for."""

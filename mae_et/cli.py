@@ -93,9 +93,9 @@ def find_recipe(name: str, package: str) -> str:
 def config_parser(config_type: type[Config], prog: str, description: str) -> ArgumentParser:
     """A parser of `--config` and of every field of a configuration by its dotted name."""
     parser = LineParser(prog=prog, description=description)
-    parser.recipe_fields = frozenset(_fields(config_type))
-    parser.add_argument("--config", action="config", help="name of a recipe, or a YAML file")
     types = _fields(config_type)
+    parser.recipe_fields = frozenset(types)
+    parser.add_argument("--config", action="config", help="name of a recipe, or a YAML file")
     for field in fields(config_type):  # type: ignore[arg-type]
         name, field_type = field.name, types[field.name]
         if is_dataclass(field_type):

@@ -6,7 +6,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any, get_type_hints
 
-FREE_ON_RESUME = frozenset(
+BOOK_KEEPING = frozenset(
+    {
+        "run.output_dir",
+        "run.log_every",
+        "run.checkpoint_every",
+        "run.keep_checkpoints",
+        "run.tracker",
+        "run.progress",
+    }
+)
+"""Fields that say where a run is written down, and when."""
+
+FREE_ON_RESUME = BOOK_KEEPING | frozenset(
     {
         "eval",
         "data.num_workers",
@@ -16,13 +28,7 @@ FREE_ON_RESUME = frozenset(
         "optim.max_skipped_steps",
         "optim.micro_batch_size",
         "run.compile",
-        "run.log_every",
         "run.eval_every",
-        "run.checkpoint_every",
-        "run.keep_checkpoints",
-        "run.tracker",
-        "run.progress",
-        "run.output_dir",
     }
 )
 """Fields and sections that may differ between a run and its continuation.

@@ -174,7 +174,7 @@ class RunFolder:
         except OSError as error:
             if name not in self._unwritten:
                 log.warning("%s can't be written (%s); its lines wait", self.path / name, error)
-            self._unwritten[name] = "\n" + text.lstrip()  # behind what may have been cut
+            self._unwritten[name] = "\n" + text.removeprefix("\n")  # behind what may have been cut
         else:
             self._unwritten.pop(name, None)
 
