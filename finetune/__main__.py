@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mae_et.checks import check
-from mae_et.cli import add_resume, config_parser, parse, recipe_names, resume_of, run_command
+from mae_et.config.parser import add_resume, config_parser, parse, recipe_names, resume_of
+from mae_et.errors import check, run_command
 from mae_et.workers import worker_context
 
 DESCRIPTION = """Fine-tune an encoder on labelled images, or train from scratch (--checkpoint none).
@@ -47,7 +47,7 @@ def _finetune(arguments: Sequence[str]) -> None:
     if config.data.num_workers:
         worker_context()  # it imports what it needs while this process does
 
-    from mae_et.launch import leaving
+    from mae_et.training import leaving
 
     from .probe import probe
     from .sweep import sweep_layer_decay

@@ -7,11 +7,19 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mae_et.checks import check
-from mae_et.config import OptimConfig, ProbeConfig, RunConfig
+from mae_et.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    CurriculumConfig,
+    OptimConfig,
+    ProbeConfig,
+    RunConfig,
+    check_channels,
+    check_path,
+    check_source,
+)
 from mae_et.curriculum import EFFICIENTTRAIN_MAGNITUDES, EFFICIENTTRAIN_PLUS_MAGNITUDES, Size
-from mae_et.curriculum_config import CurriculumConfig
-from mae_et.data_config import IMAGENET_MEAN, IMAGENET_STD, check_channels, check_path, check_source
+from mae_et.errors import check
 
 
 @dataclass(frozen=True, kw_only=True)

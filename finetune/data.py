@@ -26,13 +26,15 @@ from mae_et.data import (
     ArrayImage,
     Box,
     ImageTable,
+    LabelledImages,
     SampleClock,
     SampleStream,
+    check_every_class,
+    choose_labels,
     eval_split_name,
     load_splits,
     take_split,
 )
-from mae_et.labels import LabelledImages, check_every_class, choose_labels
 
 from .config import DataConfig, FinetuneConfig, ModelConfig
 

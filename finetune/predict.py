@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from mae_et.checks import check
-from mae_et.cli import LineParser
+from mae_et.config.parser import LineParser
 from mae_et.data import (
     ImageTable,
     UnreadableImageError,
@@ -27,9 +26,10 @@ from mae_et.data import (
     take_split,
     worker_options,
 )
+from mae_et.errors import check
 
-from .classifier import load_classifier
 from .data import eval_transform
+from .model import load_classifier
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -20,17 +20,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mae_et.config import allowed_bad_share, to_dict
 from mae_et.data import channel_statistics, normalize
-from mae_et.data_config import allowed_bad_share
-from mae_et.features import Features, ProbeImages
-from mae_et.launch import main_process_first, make_accelerator
-from mae_et.plain import to_dict
-from mae_et.probe import knn_accuracy, linear_probe
-from mae_et.runfolder import writing_to
+from mae_et.evaluation import Features, ProbeImages, knn_accuracy, linear_probe
+from mae_et.training import main_process_first, make_accelerator, writing_to
 
-from .classifier import build_encoder
 from .config import FinetuneConfig
 from .data import LabelledSplits, evaluation_stream, load_labelled
+from .model import build_encoder
 
 log = logging.getLogger(__name__)
 

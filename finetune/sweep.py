@@ -14,9 +14,9 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from mae_et.checks import check
-from mae_et.cli import Resume
-from mae_et.runfolder import top1_history
+from mae_et.config import Resume
+from mae_et.errors import check
+from mae_et.runs import top1_history
 
 from .config import FinetuneConfig
 from .train import finetune

@@ -1,7 +1,7 @@
 """Supervised training, to be read from top to bottom: the run, a step of it, and its evaluation.
 
 Fine-tuning of a pretrained encoder, or training from scratch, under a curriculum or at full size.
-The loop around the steps is `mae_et.loop.train`. Sources: MAE, https://arxiv.org/abs/2111.06377,
+The loop around the steps is `mae_et.training.loop`. Sources: MAE, https://arxiv.org/abs/2111.06377,
 Appendix A.1, and its reference implementation; EfficientTrain, https://arxiv.org/abs/2211.09703,
 and its released code, for the order of cropping and mixing.
 """
@@ -24,28 +24,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mae_et import data
-from mae_et.checkpoint import latest_checkpoint, save_beside
-from mae_et.cli import Resume, RunStoppedError
-from mae_et.curriculum import Curriculum, as_pair, chunks_per_micro_batch, num_training_steps
-from mae_et.features import compute_outputs
-from mae_et.launch import main_process_first, make_accelerator
-from mae_et.loop import Chunks, Trainer, train
+from mae_et.config import Resume
+from mae_et.curriculum import Curriculum, as_pair, num_training_steps
+from mae_et.errors import RunStoppedError
+from mae_et.evaluation import compute_outputs
 from mae_et.lowfreq import low_frequency_crop
-from mae_et.optim import accumulate_gradients, adamw
-from mae_et.runfolder import RunFolder, describe_run, top1_history
-
-from .classifier import (
-    build_classifier,
-    parameter_groups,
-    save_classifier,
-    saved_top1,
-    size_multiple,
+from mae_et.model import SizedModel
+from mae_et.runs import latest_checkpoint, top1_history
+from mae_et.training import (
+    Chunks,
+    RunFolder,
+    Trainer,
+    accumulate_gradients,
+    adamw,
+    chunks_per_micro_batch,
+    describe_run,
+    main_process_first,
+    make_accelerator,
+    save_beside,
+    train,
 )
+
 from .config import FinetuneConfig
 from .data import LabelledSplits, erase, evaluation_stream, load_labelled, training_stream
-from .report import write_report
-from .resize import SizedModel
-from .targets import build_mixup, class_weights, mixes
+from .loss import build_mixup, class_weights, mixes
+from .model import build_classifier, parameter_groups, save_classifier, saved_top1, size_multiple
+from .results import write_report
 
 log = logging.getLogger(__name__)
 

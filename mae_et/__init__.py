@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from .curriculum import Curriculum, Stage
     from .lowfreq import low_frequency_crop
     from .model import MaskedAutoencoder
-    from .timm_folder import export_encoder
-    from .weights import load_mae_checkpoint
+    from .weights import export_encoder, load_mae_checkpoint
 
 __version__ = "0.1.0"
 
@@ -29,7 +28,7 @@ _MODULES = {
     "Curriculum": "curriculum",
     "MaskedAutoencoder": "model",
     "Stage": "curriculum",
-    "export_encoder": "timm_folder",
+    "export_encoder": "weights",
     "load_mae_checkpoint": "weights",
     "low_frequency_crop": "lowfreq",
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from .cli import add_resume, config_parser, parse, resume_of, run_command
-from .workers import worker_context
+from .errors import run_command
 
 USAGE = """usage: python -m mae_et COMMAND [options]
 
@@ -23,9 +23,12 @@ commands:
 
 python -m mae_et COMMAND --help lists the options of a command."""
 
+COMMANDS = ("pretrain", "plan", "search", "reconstruct", "report", "export", "stats", "recipes")
+"""Each is the module of that name in `mae_et.commands`, imported when it is asked for."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit code."""
+    """Run a command line and return the exit code."""
     command, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
         print(USAGE)
@@ -35,78 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; nearest: {near[0]}" if near else ""
         print(f"error: unknown command {command!r}{hint}", file=sys.stderr)
         return 2
-    return run_command(lambda: COMMANDS[command](arguments))
-
-
-def _pretrain(arguments: Sequence[str]) -> None:
-    from .config import PretrainConfig
-
-    parser = config_parser(PretrainConfig, "mae_et pretrain", "Pretrain a masked autoencoder.")
-    add_resume(parser)
-    config, options = parse(parser, PretrainConfig, arguments, "mae_et")
-    resume = resume_of(options)
-    if config.data.num_workers:
-        worker_context()  # it imports what it needs while this process does
-
-    from .launch import leaving
-    from .pretrain import pretrain
-
-    with leaving():
-        pretrain(config, resume=resume)
-
-
-def _plan(arguments: Sequence[str]) -> None:
-    from .plan import main as plan
-
-    plan(arguments)
-
-
-def _search(arguments: Sequence[str]) -> None:
-    from .search import main as search
-
-    search(arguments)
-
-
-def _reconstruct(arguments: Sequence[str]) -> None:
-    from .reconstruct import main as reconstruct
-
-    reconstruct(arguments)
-
-
-def _report(arguments: Sequence[str]) -> None:
-    from .report import main as report
-
-    report(arguments)
-
-
-def _export(arguments: Sequence[str]) -> None:
-    from .export import main as export
-
-    export(arguments)
-
-
-def _stats(arguments: Sequence[str]) -> None:
-    from .stats import main as stats
-
-    stats(arguments)
-
-
-def _recipes(arguments: Sequence[str]) -> None:
-    from .cli import recipe_names
-
-    print("\n".join(recipe_names("mae_et")))
-
-
-COMMANDS = {
-    "pretrain": _pretrain,
-    "plan": _plan,
-    "search": _search,
-    "reconstruct": _reconstruct,
-    "report": _report,
-    "export": _export,
-    "stats": _stats,
-    "recipes": _recipes,
-}
+    return run_command(lambda: import_module(f"mae_et.commands.{command}").main(arguments))
 
 
 if __name__ == "__main__":

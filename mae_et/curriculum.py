@@ -20,11 +20,14 @@ from itertools import accumulate
 Size = int | tuple[int, int]
 """Pixels: one number for a square, or (height, width)."""
 
+
 EFFICIENTTRAIN_SIZES = (160, 160, 160, 192, 224)
 """Input sizes of the paper's five equally long stages, for a full size of 224."""
 
+
 EFFICIENTTRAIN_MAGNITUDES = (1, 3, 5, 7, 9)
 """RandAug magnitudes of those stages, for supervised training."""
+
 
 EFFICIENTTRAIN_PLUS_SIZES = {
     "swin": (96,) * 2 + (160,) * 4 + (224,) * 4,
@@ -35,6 +38,7 @@ EFFICIENTTRAIN_PLUS_SIZES = {
 
 The first list is the general one (Swin, CSWin, ResNet); the others were tuned for a family.
 """
+
 
 EFFICIENTTRAIN_PLUS_MAGNITUDES = (0, 9)
 """RandAug magnitudes of its first and its last sub-stage, with equal steps between."""
@@ -246,18 +250,6 @@ def num_training_steps(*, epochs: float, num_images: int, batch_size: int) -> in
     return steps
 
 
-def chunks_per_micro_batch(size: Size, full_size: Size, num_chunks: int) -> int:
-    """Full-size chunks that one forward pass of a smaller size takes in the same memory.
-
-    The largest number that divides the step's chunks and has at most 5 % more pixels than a
-    full-size chunk. (160 is to 224 as 1 to 1.96: two chunks.)
-    """
-    height, width = as_pair(size)
-    full_height, full_width = as_pair(full_size)
-    fit = 1.05 * full_height * full_width / (height * width)
-    return max(n for n in range(1, num_chunks + 1) if num_chunks % n == 0 and n <= max(fit, 1))
-
-
 def scaled_sizes(sizes: Sequence[int], full_size: Size, patch_size: Size) -> list[Size]:
     """Sizes of which the last is the full one, at another full size, in multiples of the patch."""
     sides = list(zip(as_pair(full_size), as_pair(patch_size), strict=True))
@@ -291,3 +283,20 @@ def _check_size(size: Size, *, full: tuple[int, int], patch_size: Size | None) -
                     f"stage size must be a multiple of the patch size {patch_size}, got {size}; "
                     f"nearest: {_round_to_multiple(pixels, patch)}"
                 )
+
+
+def learning_rate(
+    progress: float, *, peak: float, minimum: float = 0.0, warmup: float = 0.0
+) -> float:
+    """Linear warm-up from zero, then half a cosine, as in MAE.
+
+    Args:
+        progress: the part of the schedule that lies behind, in [0, 1].
+        peak: learning rate after warm-up.
+        minimum: learning rate at the end.
+        warmup: the part of the schedule that warms up, in [0, 1).
+    """
+    if progress < warmup:
+        return peak * progress / warmup
+    cosine = math.cos(math.pi * (progress - warmup) / (1 - warmup))
+    return minimum + (peak - minimum) * 0.5 * (1 + cosine)

@@ -1,12 +1,12 @@
 """Pretraining, to be read from top to bottom: the run, a step of it, and its curriculum and images.
 
-The loop around the steps is `mae_et.loop.train`.
+The loop around the steps is `mae_et.training.loop`.
 """
 
 from __future__ import annotations
 
 import logging
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,25 +16,32 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from . import data
-from .checkpoint import latest_checkpoint, save_state_beside
-from .cli import Resume
-from .compiling import uncompiled
-from .config import PretrainConfig
-from .curriculum import Curriculum, Size, as_pair, chunks_per_micro_batch, num_training_steps
-from .features import ProbeImages, load_probe_images
-from .flops import training_flops
-from .launch import main_process_first, make_accelerator
-from .loop import Chunks, Trainer, is_due, train
+from .build import build_curriculum, load_images
+from .config import PretrainConfig, Resume, to_dict
+from .curriculum import Curriculum, Size, as_pair
+from .data import check_replay
+from .evaluation import ProbeImages, load_probe_images, probe_scores
 from .lowfreq import low_frequency_crop
 from .model import MaskedAutoencoder
-from .optim import accumulate_gradients, adamw
-from .plain import to_dict
-from .pretrained import load_initial_weights
-from .probe import probe_scores
-from .runfolder import RunFolder, describe_run
-from .sampling import augment_progress, check_replay, sample_clock, stage_size
-from .sharding import is_sharded, whole
-from .timm_folder import export_encoder
+from .runs import latest_checkpoint
+from .training import (
+    Chunks,
+    RunFolder,
+    Trainer,
+    accumulate_gradients,
+    adamw,
+    chunks_per_micro_batch,
+    describe_run,
+    is_due,
+    is_sharded,
+    main_process_first,
+    make_accelerator,
+    save_state_beside,
+    train,
+    uncompiled,
+    whole,
+)
+from .weights import export_encoder, load_initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -232,63 +239,3 @@ class Pretrainer(Trainer):
             mean, std = self.config.data.mean, self.config.data.std
             export_encoder(model, folder, mean=mean, std=std)
             print(f"encoder: {folder}")
-
-
-def build_curriculum(
-    config: PretrainConfig, model: MaskedAutoencoder, num_steps: int
-) -> Curriculum:
-    """The stages of a configuration, each of a size that the model accepts.
-
-    Raises:
-        ValueError: a stage does not fit the model.
-    """
-    curriculum = config.curriculum.build(
-        full_size=model.full_size,
-        multiple=model.patch_size,
-        num_steps=num_steps,
-        flops=cache(partial(training_flops, model)),
-    )
-    for stage in curriculum.stages:
-        model.check_input_size(stage.size)
-    return curriculum
-
-
-def load_images(
-    config: PretrainConfig, model: MaskedAutoencoder
-) -> tuple[data.SampleStream | data.StreamedSamples, data.SampleStream, Curriculum]:
-    """The streams of training images and of held-out images, and the curriculum.
-
-    Its length depends on the number of images, and the size of the images may depend on it.
-    """
-    source, seed = config.data, config.run.seed
-    size, num_patches = as_pair(model.full_size), model.num_patches
-    train, held_out = data.open_images(source, model.in_chans, seed)
-    batch_size = config.optim.batch_size
-    num_steps = num_training_steps(
-        epochs=config.optim.epochs, num_images=len(train), batch_size=batch_size
-    )
-    curriculum = build_curriculum(config, model, num_steps)
-    clock = sample_clock(config, curriculum)
-    at_stage = partial(stage_size, curriculum, clock)
-    size_at = at_stage if source.downsample == "loader" else None
-    augment = data.PretrainTransform(
-        size,
-        num_patches,
-        source.crop_scale,
-        source.flip,
-        size_at,
-        source.first_crop_scale,
-        source.color_jitter,
-        source.first_color_jitter,
-        partial(augment_progress, curriculum, clock),
-    )
-    still = data.SampleStream(held_out, data.EvalTransform(size, num_patches), seed, shuffle=False)
-    still[0]  # if not a single image can be read, say so now
-    if isinstance(train, data.ShardedImages):
-        stream = data.StreamedSamples(
-            train, augment, seed, clock=clock, shuffle_buffer=source.shuffle_buffer
-        )
-        return stream, still, curriculum
-    samples = data.SampleStream(train, augment, seed, clock=clock)
-    samples[0]  # likewise, if none can be augmented
-    return samples, still, curriculum

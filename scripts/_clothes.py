@@ -9,7 +9,7 @@ from pathlib import Path
 
 from _runs import ROOT
 
-from mae_et.runfolder import top1_history
+from mae_et.runs.files import top1_history
 
 PEAK_LEARNING_RATE = 1e-3
 """Of fine-tuning, at any batch size."""

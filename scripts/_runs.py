@@ -20,9 +20,9 @@ import timm
 import torch
 
 from finetune.config import FinetuneConfig
-from mae_et.cli import config_parser, parse
-from mae_et.config import PretrainConfig
-from mae_et.plain import changed_fields, to_dict
+from mae_et.config.fields import changed_fields, to_dict
+from mae_et.config.parser import config_parser, parse
+from mae_et.config.pretrain import PretrainConfig
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = {"mae_et": PretrainConfig, "finetune": FinetuneConfig}

@@ -20,7 +20,7 @@ from _runs import facts
 from _timing import Step, alternated, median_ratio
 
 from mae_et import MaskedAutoencoder
-from mae_et.targets import hog
+from mae_et.model.targets import hog
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "self 512 x 8 (MAE)": {},

@@ -37,8 +37,8 @@ from torchvision.datasets import ImageFolder
 from finetune import config as sections
 from finetune.data import Augmentation, mend_posterize
 from mae_et import data
-from mae_et.data import encoded
-from mae_et.data_config import IMAGENET_MEAN, IMAGENET_STD
+from mae_et.config.data import IMAGENET_MEAN, IMAGENET_STD
+from mae_et.data.images import encoded
 
 BATCH_SIZE = 50
 CROP_SCALE = (0.2, 1.0)

@@ -32,7 +32,7 @@ from typing import Any
 
 from _runs import facts, run
 
-from mae_et.runfolder import read_metrics
+from mae_et.runs.files import read_metrics
 
 DEFAULTS = (  # the grids of ViT/16 at 224, and wide enough for the device to be the limit
     "--config=demo",

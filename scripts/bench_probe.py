@@ -16,14 +16,17 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from finetune.classifier import build_encoder
 from finetune.config import DataConfig, ModelConfig
 from finetune.data import EvalTransform
-from mae_et.config import ProbeConfig
-from mae_et.data import ImageTable, SampleStream, channel_statistics, load_splits, normalize
-from mae_et.features import Features, compute_features
-from mae_et.labels import LabelledImages
-from mae_et.probe import linear_accuracies
+from finetune.model.classifier import build_encoder
+from mae_et.config.training import ProbeConfig
+from mae_et.data.images.table import ImageTable
+from mae_et.data.labels import LabelledImages
+from mae_et.data.samples import SampleStream
+from mae_et.data.sources import load_splits
+from mae_et.data.transforms import channel_statistics, normalize
+from mae_et.evaluation.features import Features, compute_features
+from mae_et.evaluation.probe import linear_accuracies
 
 ROOT = Path(__file__).parent.parent
 

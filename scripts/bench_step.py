@@ -42,21 +42,16 @@ from _peers import step as peer_step
 from _runs import facts
 from _timing import Step, median_ratio, median_seconds
 
-from mae_et.config import (
-    EvalConfig,
-    ModelConfig,
-    OptimConfig,
-    PretrainConfig,
-    ProbeConfig,
-    RunConfig,
-)
-from mae_et.curriculum_config import CurriculumConfig, StageConfig
-from mae_et.data_config import DataConfig
-from mae_et.flops import build_on_meta, training_flops
-from mae_et.launch import make_accelerator
-from mae_et.model import MaskedAutoencoder
-from mae_et.plain import to_dict
-from mae_et.pretrain import Pretrainer, build_curriculum
+from mae_et.build import build_curriculum, build_on_meta
+from mae_et.config.curriculum import CurriculumConfig, StageConfig
+from mae_et.config.data import DataConfig
+from mae_et.config.fields import to_dict
+from mae_et.config.pretrain import ModelConfig, PretrainConfig
+from mae_et.config.training import EvalConfig, OptimConfig, ProbeConfig, RunConfig
+from mae_et.model.flops import training_flops
+from mae_et.model.mae import MaskedAutoencoder
+from mae_et.pretrain import Pretrainer
+from mae_et.training.launch import make_accelerator
 
 FULL_SIZE = 224
 OURS: dict[str, dict[str, Any]] = {

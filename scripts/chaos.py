@@ -30,8 +30,8 @@ sys.path.insert(0, str(ROOT))
 # Imported once: attempts are forked from here, and do not spend most of their time on imports.
 import mae_et.pretrain  # noqa: E402, F401
 from mae_et.__main__ import main as mae_et_main  # noqa: E402
-from mae_et.checkpoint import latest_checkpoint  # noqa: E402
-from mae_et.runfolder import read_metrics  # noqa: E402
+from mae_et.runs.checkpoints import latest_checkpoint  # noqa: E402
+from mae_et.runs.files import read_metrics  # noqa: E402
 
 TINY = f"""
 --model.encoder=vit_tiny_patch16_224

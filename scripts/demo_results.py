@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mae_et.runfolder import read_metrics, top1_history
+from mae_et.runs.files import read_metrics, top1_history
 
 
 def stages(run: Path) -> list[dict[str, Any]]:

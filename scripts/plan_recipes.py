@@ -7,12 +7,11 @@ Counts FLOPs only: seconds, no images, no device.
 
 from __future__ import annotations
 
-from mae_et.cli import config_parser, parse, recipe_names
-from mae_et.config import PretrainConfig
-from mae_et.flops import build_on_meta
-from mae_et.forecast import Plan, full_size_steps, make_plan
-from mae_et.plan import IMAGENET_IMAGES
-from mae_et.pretrain import build_curriculum
+from mae_et.build import build_curriculum, build_on_meta
+from mae_et.config.parser import config_parser, parse, recipe_names
+from mae_et.config.pretrain import PretrainConfig
+from mae_et.planning.forecast import Plan, full_size_steps, make_plan
+from mae_et.planning.plan import IMAGENET_IMAGES
 
 PUBLISHED = {
     "et_vit_b_16": ("speedup", 1.54),

@@ -17,9 +17,9 @@ import argparse
 
 from plan_recipes import plan_recipe
 
-from mae_et.cli import config_parser, parse
-from mae_et.config import PretrainConfig
-from mae_et.flops import build_on_meta
+from mae_et.build import build_on_meta
+from mae_et.config.parser import config_parser, parse
+from mae_et.config.pretrain import PretrainConfig
 
 RECIPES = ("et_vit_b_16", "et_vit_l_16", "et_vit_h_14", "etpp_vit_b_16_hog")
 

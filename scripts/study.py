@@ -38,7 +38,7 @@ from _runs import ROOT, Cell, facts, write_json
 from _seeds import MOST_SEEDS
 from _study_table import METRICS, table
 
-from mae_et.runs import find_runs
+from mae_et.runs.history import find_runs
 
 LABEL_SHARE = 0.1
 

@@ -25,9 +25,9 @@ import yaml
 from _runs import facts, run
 from torch.nn import functional as F
 
-from finetune.classifier import build_classifier
 from finetune.config import ModelConfig
-from mae_et.runfolder import top1_history
+from finetune.model.classifier import build_classifier
+from mae_et.runs.files import top1_history
 
 SIZES = (40, 48, 56)
 SWIN = "{patch_size: 2, embed_dim: 32, depths: [1, 1, 2], num_heads: [1, 2, 4]}"

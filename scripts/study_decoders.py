@@ -19,7 +19,7 @@ from typing import Any
 
 from _runs import facts, run
 
-from mae_et.runfolder import read_metrics
+from mae_et.runs.files import read_metrics
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "self": {},

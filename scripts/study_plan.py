@@ -15,7 +15,7 @@ from statistics import median
 
 from _runs import facts, run
 
-from mae_et.runfolder import read_metrics
+from mae_et.runs.files import read_metrics
 
 FIELDS: dict[str, object] = {
     "optim__epochs": 2,

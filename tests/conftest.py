@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mae_et.__main__ import main
-from mae_et.checkpoint import latest_checkpoint
+from mae_et.runs.checkpoints import latest_checkpoint
 
 ROOT = Path(__file__).parent.parent
 FASHION_MNIST = ROOT / "scripts" / "data" / "fashion_mnist"

@@ -15,7 +15,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from mae_et.__main__ import main
-from mae_et.model import MaskedAutoencoder
+from mae_et.model.mae import MaskedAutoencoder
 from mae_et.pretrain import Pretrainer
 
 

@@ -21,8 +21,8 @@ from finetune.data import eval_transform
 from finetune.predict import ImagesToClassify
 from mae_et import data
 from mae_et.__main__ import main
-from mae_et.data import arrays
-from mae_et.runfolder import read_metrics
+from mae_et.data.images import arrays
+from mae_et.runs.files import read_metrics
 
 from .conftest import tiny, tiny_finetune
 from .test_stats import printed

@@ -15,8 +15,8 @@ from PIL import Image
 
 from mae_et import data
 from mae_et.__main__ import main
-from mae_et.cli import ProcessStoppedError
-from mae_et.runfolder import read_metrics
+from mae_et.errors import ProcessStoppedError
+from mae_et.runs.files import read_metrics
 
 from .conftest import launch_two, tiny
 

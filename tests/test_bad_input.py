@@ -429,13 +429,13 @@ def test_a_picture_that_has_no_place(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_bad_option_of_plan_is_found_before_steps_are_measured(
     clothes: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mae_et.plan.measure_steps", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("mae_et.planning.plan.measure_steps", lambda *_: pytest.fail("measured"))
     arguments = [*tiny(clothes, "unused"), "--measure", "--mae_size=7"]
     assert "--mae_size must be a multiple of the patch" in error_of(arguments, capsys, "plan")
 
 
 def test_batch_that_the_processes_do_not_divide() -> None:
-    from mae_et.data import split_batch
+    from mae_et.data.samples import split_batch
 
     with pytest.raises(ValueError, match=r"optim.batch_size must be a multiple of the 3 processes"):
         split_batch(16, None, world=3)
@@ -638,7 +638,7 @@ def test_bad_labels(
 
 
 def test_a_label_outside_the_classes(clothes: str) -> None:
-    from mae_et.labels import LabelledImages
+    from mae_et.data.labels import LabelledImages
 
     rows = datasets.load_dataset("parquet", data_dir=clothes.partition(":")[2], split="test")
     table = rows.data.table.set_column(1, "label", [[7, 12] + [1] * (len(rows) - 2)])

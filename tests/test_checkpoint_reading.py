@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mae_et import MaskedAutoencoder, export_encoder, load_mae_checkpoint
-from mae_et.weights import load_weights, read_weights
+from mae_et.weights.files import load_weights, read_weights
 
 from .reference_mae import ReferenceMAE
 

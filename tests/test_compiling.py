@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from mae_et.__main__ import main
-from mae_et.compiling import num_graphs
-from mae_et.runfolder import read_metrics
+from mae_et.runs.files import read_metrics
+from mae_et.training.compile import num_graphs
 
 from .conftest import tiny
 

@@ -22,10 +22,10 @@ from PIL import Image
 
 from finetune.config import FinetuneConfig
 from mae_et import data
-from mae_et.cli import config_parser, parse, recipe_names
-from mae_et.config import PretrainConfig
+from mae_et.config.parser import config_parser, parse, recipe_names
+from mae_et.config.pretrain import PretrainConfig
 from mae_et.data import sources
-from mae_et.labels import LabelledImages
+from mae_et.data.labels import LabelledImages
 from mae_et.workers import STOP_SIGNALS
 
 from .conftest import ROOT

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mae_et import load_mae_checkpoint
 from mae_et.__main__ import main
-from mae_et.decoder import CrossBlock
-from mae_et.targets import hog
+from mae_et.model.decoder import CrossBlock
+from mae_et.model.targets import hog
 
 from .conftest import assert_same_weights, tiny
 from .test_model import images_for, noise_for, small

@@ -14,12 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mae_et import MaskedAutoencoder
 from mae_et.__main__ import main
-from mae_et.cli import config_parser, parse
-from mae_et.config import PretrainConfig
-from mae_et.launch import make_accelerator
-from mae_et.plain import to_dict
-from mae_et.pretrain import Pretrainer, build_curriculum
-from mae_et.runfolder import read_metrics
+from mae_et.build import build_curriculum
+from mae_et.config.fields import to_dict
+from mae_et.config.parser import config_parser, parse
+from mae_et.config.pretrain import PretrainConfig
+from mae_et.pretrain import Pretrainer
+from mae_et.runs.files import read_metrics
+from mae_et.training.launch import make_accelerator
 
 from .conftest import reset_accelerate, tiny, weights
 

@@ -12,10 +12,10 @@ import torch
 from mae_et import data
 from mae_et.__main__ import main
 from mae_et.curriculum import Curriculum
+from mae_et.data.clock import stage_size
 from mae_et.lowfreq import low_frequency_crop
-from mae_et.meter import Meter, StageWait
-from mae_et.runfolder import read_metrics
-from mae_et.sampling import stage_size
+from mae_et.runs.files import read_metrics
+from mae_et.training.metrics import Meter, StageWait
 
 from .conftest import tiny
 from .test_data import table

@@ -11,7 +11,9 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from mae_et.data import Box, EncodedImage, PretrainTransform, UnreadableImageError, encoded
+from mae_et.data.images import encoded
+from mae_et.data.images.encoded import Box, EncodedImage, UnreadableImageError
+from mae_et.data.transforms import PretrainTransform
 
 ORIENTATION = 0x0112
 

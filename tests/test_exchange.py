@@ -17,14 +17,19 @@ from safetensors.torch import load_file, save_file
 from timm.data import create_transform
 from torch import Tensor, nn
 
-from finetune.classifier import build_classifier
 from finetune.config import ModelConfig
+from finetune.model.classifier import build_classifier
 from mae_et import MaskedAutoencoder, export_encoder, load_mae_checkpoint
 from mae_et.__main__ import main
-from mae_et.checkpoint import latest_checkpoint
-from mae_et.exchange import image_processor, save_transformers, to_classifier, to_vit_mae
-from mae_et.pos_embed import resample_table
-from mae_et.pretrained import load_initial_weights
+from mae_et.model.pos_embed import resample_table
+from mae_et.runs.checkpoints import latest_checkpoint
+from mae_et.weights.pretrained import load_initial_weights
+from mae_et.weights.to_transformers import (
+    image_processor,
+    save_transformers,
+    to_classifier,
+    to_vit_mae,
+)
 
 from .conftest import tiny
 from .reference_mae import ReferenceMAE

@@ -16,10 +16,11 @@ import yaml
 from torch import Tensor
 
 from finetune.__main__ import main as finetune_main
-from mae_et import card, load_mae_checkpoint
+from mae_et import load_mae_checkpoint
 from mae_et.__main__ import main
-from mae_et.runfolder import read_metrics
-from mae_et.timm_folder import save_timm_folder
+from mae_et.runs.files import read_metrics
+from mae_et.weights import model_card as card
+from mae_et.weights.timm_folder import save_timm_folder
 
 from .conftest import tiny, tiny_finetune
 from .test_exchange import SMALL, make_classifier, seeded

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.__main__ import main
-from finetune.classifier import build_classifier
 from finetune.config import ModelConfig
+from finetune.model.classifier import build_classifier
 from mae_et import MaskedAutoencoder, data, export_encoder
-from mae_et.labels import LabelledImages, choose_labels
-from mae_et.pos_embed import resample_table
-from mae_et.runfolder import read_metrics
+from mae_et.data.labels import LabelledImages, choose_labels
+from mae_et.model.pos_embed import resample_table
+from mae_et.runs.files import read_metrics
 
 from .conftest import launch_two, tiny_finetune
 
@@ -211,7 +211,7 @@ def test_run_writes_a_classifier_for_plain_timm(
 def test_layer_decay_and_schedule_reach_the_optimizer(
     clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mae_et import loop
+    from mae_et.training import loop
 
     seen: list[dict[float, float]] = []
     step = loop.step_if_finite

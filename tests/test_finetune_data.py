@@ -14,9 +14,11 @@ from timm.data import create_transform
 from finetune import config as sections
 from finetune.__main__ import main
 from finetune.data import Augmentation, TrainTransform, erase, randaug_policies
-from mae_et.data import EncodedImage, channel_statistics, normalize, seed_generators
+from mae_et.data.images.encoded import EncodedImage
+from mae_et.data.samples import seed_generators
+from mae_et.data.transforms import channel_statistics, normalize
 from mae_et.lowfreq import low_frequency_crop
-from mae_et.runfolder import read_metrics
+from mae_et.runs.files import read_metrics
 
 from .conftest import tiny_finetune
 from .test_encoded import encode, picture

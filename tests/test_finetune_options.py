@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from finetune.__main__ import main
-from finetune.report import write_report
-from finetune.targets import class_weights
+from finetune.loss import class_weights
+from finetune.results import write_report
 from finetune.train import Finetuner
-from mae_et.runfolder import read_metrics
+from mae_et.runs.files import read_metrics
 
 from .conftest import tiny_finetune
 from .test_data import damaged_folder

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from mae_et.masking import mask_patches, num_visible_patches, take_patches
+from mae_et.model.masking import mask_patches, num_visible_patches, take_patches
 
 
 def noise(num_images: int = 5, num_patches: int = 16) -> torch.Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mae_et.memory import keep_freed_memory
+from mae_et.training.launch import keep_freed_memory
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 

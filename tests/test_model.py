@@ -371,7 +371,7 @@ def test_encoder_keys_are_timms():
 @pytest.mark.parametrize(("encoder", "num_prefix_tokens"), ENCODERS)
 def test_encoding_everything_is_timms_forward(encoder, num_prefix_tokens):
     """With all patches visible, in order, the encoder is timm's own."""
-    from mae_et.masking import PatchMask
+    from mae_et.model.masking import PatchMask
 
     model = small(encoder).eval()
     images = images_for(model)

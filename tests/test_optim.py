@@ -10,13 +10,8 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from mae_et import MaskedAutoencoder
-from mae_et.optim import (
-    accumulate_gradients,
-    adamw,
-    learning_rate,
-    set_learning_rate,
-    step_if_finite,
-)
+from mae_et.curriculum import learning_rate
+from mae_et.training.optim import accumulate_gradients, adamw, set_learning_rate, step_if_finite
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from mae_et import MaskedAutoencoder, forecast, load_mae_checkpoint, measure
+from mae_et import MaskedAutoencoder, load_mae_checkpoint
 from mae_et.__main__ import main
-from mae_et.flops import training_flops
-from mae_et.measure import StepTime
-from mae_et.runfolder import read_metrics
+from mae_et.model.flops import training_flops
+from mae_et.planning import forecast, measure
+from mae_et.planning.measure import StepTime
+from mae_et.runs.files import read_metrics
 
 from .conftest import tiny
 

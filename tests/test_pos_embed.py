@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from mae_et.pos_embed import resample_table, sincos_table
+from mae_et.model.pos_embed import resample_table, sincos_table
 
 
 def table_by_loops(rows: list[float], columns: list[float], dim: int) -> torch.Tensor:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from mae_et import load_mae_checkpoint
 from mae_et.__main__ import main
-from mae_et.curriculum import chunks_per_micro_batch
 from mae_et.pretrain import Pretrainer
-from mae_et.runfolder import read_metrics
+from mae_et.runs.files import read_metrics
+from mae_et.training.optim import chunks_per_micro_batch
 
 from .conftest import assert_same_weights, launch_two, subprocess_run, tiny, weights
 

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
-from mae_et.config import ProbeConfig
-from mae_et.features import Features, ProbeImages
-from mae_et.probe import knn_accuracy, linear_accuracies, linear_probe
-from mae_et.runfolder import read_metrics
+from mae_et.config.training import ProbeConfig
+from mae_et.evaluation.features import Features, ProbeImages
+from mae_et.evaluation.probe import knn_accuracy, linear_accuracies, linear_probe
+from mae_et.runs.files import read_metrics
 
 from .conftest import launch_two, tiny, tiny_finetune
 from .test_data import damaged_folder
@@ -191,7 +191,7 @@ def test_features_are_the_frozen_encoders(encoder: Path, clothes: str, tmp_path:
     """The features of a probe are timm's own for the same images."""
     import timm
 
-    from mae_et.data import load_splits
+    from mae_et.data.sources import load_splits
 
     arguments = tiny_finetune(
         clothes, tmp_path / "out", mode="knn", checkpoint=encoder, data__eval_crop=1.0

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mae_et.curriculum import Curriculum
-from mae_et.progress import Progress, describe
+from mae_et.training.progress import Progress, describe
 
 WINDOW = {
     "size": 20,

@@ -8,8 +8,8 @@ import pytest
 import timm
 
 from mae_et.__main__ import main
-from mae_et.cli import recipe_names
-from mae_et.runfolder import read_config, read_metrics
+from mae_et.config.parser import recipe_names
+from mae_et.runs.files import read_config, read_metrics
 
 SHRUNK = [
     "--model.encoder_args={embed_dim: 16, depth: 1, num_heads: 2}",

@@ -11,8 +11,8 @@ from PIL import Image
 
 from mae_et import MaskedAutoencoder, low_frequency_crop
 from mae_et.__main__ import main
-from mae_et.reconstruct import GLYPH, glyphs, reconstruct
-from mae_et.targets import hog
+from mae_et.model.targets import hog
+from mae_et.report.reconstruct import GLYPH, glyphs, reconstruct
 
 from .conftest import tiny
 

@@ -14,11 +14,11 @@ import yaml
 
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
-from mae_et.arms import Arm, group_into_arms, spread
-from mae_et.charts import accuracy_against_cost, style
-from mae_et.report import facts
-from mae_et.runs import find_runs
-from mae_et.sections import mean_and_deviation, name_tasks
+from mae_et.report.arms import Arm, group_into_arms, spread
+from mae_et.report.charts import accuracy_against_cost, style
+from mae_et.report.page import facts
+from mae_et.report.sections import mean_and_deviation, name_tasks
+from mae_et.runs.history import find_runs
 
 from .conftest import tiny, tiny_finetune
 

@@ -1,4 +1,4 @@
-"""finetune.resize and finetune.backbone: sizes change, parameters stay."""
+"""mae_et.model.sized and finetune.model.backbone: sizes change, parameters stay."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from timm.optim import param_groups_layer_decay
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from finetune.backbone import create_model
-from finetune.resize import SizedModel
+from finetune.model.backbone import create_model
 from mae_et.curriculum import Size, as_pair
+from mae_et.model.sized import SizedModel
 
 
 class Family(NamedTuple):

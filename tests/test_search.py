@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from mae_et.__main__ import main
-from mae_et.config import EvalConfig
+from mae_et.config.data import DataConfig
+from mae_et.config.training import EvalConfig
 from mae_et.curriculum import Curriculum
-from mae_et.data_config import DataConfig
-from mae_et.features import load_probe_images
-from mae_et.loop import Trainer
+from mae_et.evaluation.features import load_probe_images
+from mae_et.planning.search import greedy, sequential
+from mae_et.planning.trials import Trial
 from mae_et.pretrain import Pretrainer
-from mae_et.runfolder import read_config, read_metrics
-from mae_et.search import greedy, sequential
-from mae_et.trials import Trial
+from mae_et.runs.files import read_config, read_metrics
+from mae_et.training.loop import Trainer
 
 from .conftest import assert_same_weights, tiny
 

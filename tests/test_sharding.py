@@ -12,7 +12,7 @@ import torch
 
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
-from mae_et.runfolder import read_metrics
+from mae_et.runs.files import read_metrics
 
 from .conftest import launch_two, run_tasks, tiny, tiny_finetune, weights
 from .test_survival import before_step, send, steps_of

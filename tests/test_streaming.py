@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader
 
 from mae_et import data
 from mae_et.__main__ import main
-from mae_et.cli import RunStoppedError
-from mae_et.config import EvalConfig
-from mae_et.data.counting import count_rows
-from mae_et.data.shards import ShardPlan
-from mae_et.data_config import DataConfig, SourceConfig
-from mae_et.features import load_probe_images
+from mae_et.config.data import DataConfig, SourceConfig
+from mae_et.config.training import EvalConfig
+from mae_et.data.streaming.order import ShardPlan
+from mae_et.data.streaming.shards import count_rows
+from mae_et.errors import RunStoppedError
+from mae_et.evaluation.features import load_probe_images
 
 from .conftest import assert_same_weights, launch_two, tiny
 

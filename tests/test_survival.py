@@ -21,12 +21,12 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from finetune.__main__ import main as finetune_main
-from finetune.classifier import saved_top1
+from finetune.model.classifier import saved_top1
 from finetune.train import Finetuner
-from mae_et import interrupt
 from mae_et.__main__ import main
-from mae_et.loop import Trainer
-from mae_et.runfolder import read_metrics
+from mae_et.runs.files import read_metrics
+from mae_et.training import interrupt
+from mae_et.training.loop import Trainer
 
 from .conftest import assert_same_weights, launch_machines, run_tasks, tiny, tiny_finetune, weights
 

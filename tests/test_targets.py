@@ -7,7 +7,7 @@ from scipy import ndimage
 from skimage import feature
 
 from mae_et import low_frequency_crop
-from mae_et.targets import create_target, hog, norm_pixel, pixel, unnormalize
+from mae_et.model.targets import create_target, hog, norm_pixel, pixel, unnormalize
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_rounding_decides_no_orientation(monkeypatch):
     levels = torch.randint(3, (4, 1, 32, 32), generator=generator).float() * 20
     exact, normalized = hog(levels), (levels / 255 - 0.45) / 0.225
     torch.testing.assert_close(hog(normalized), exact, atol=1e-5, rtol=0)
-    monkeypatch.setattr("mae_et.targets.ROUNDING", 0.0)
+    monkeypatch.setattr("mae_et.model.targets.ROUNDING", 0.0)
     assert (hog(normalized) - exact).abs().max() > 0.05
 
 

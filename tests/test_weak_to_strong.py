@@ -14,8 +14,11 @@ from torch import Tensor
 
 from mae_et import Curriculum
 from mae_et.__main__ import main
-from mae_et.data import EncodedImage, PretrainTransform, SampleClock, seed_generators, transforms
-from mae_et.sampling import augment_progress
+from mae_et.data import transforms
+from mae_et.data.clock import SampleClock, augment_progress
+from mae_et.data.images.encoded import EncodedImage
+from mae_et.data.samples import seed_generators
+from mae_et.data.transforms import PretrainTransform
 
 from .conftest import assert_same_weights, tiny, weights
 

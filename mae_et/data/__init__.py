@@ -1,25 +1,32 @@
-"""The data path, one module a step: source -> images -> sample stream -> loader -> device.
+"""The data path, one module a step: source -> images -> samples -> loader -> device.
 
-- sources: a data set by name, and its splits; opening: those of a run
-- encoded, arrays, images: its images, decoded only as needed
+- sources: a data set by name, its splits, and which of them a run uses
+- images/: its images, decoded only as needed; labels: their classes; stats: their means
 - transforms: an image -> a sample
 - clock: which samples a step takes; replay: a step's images, some of them used again
 - mixture: several data sets as one
-- stream: sample number -> sample, and which numbers a step has
-- counting, sharded, shards, lanes: the same for a data set that is itself a stream
+- samples: sample number -> sample, and which numbers a step has
+- streaming/: the same for a data set that is read as a stream
 - loader: samples -> batches on the device
+
+Imports `config`, `errors`, `curriculum` and `workers`.
 """
 
-from .arrays import ArrayImage
-from .clock import ReplaySpan, SampleClock
-from .encoded import MODES, Box, EncodedImage, UnreadableImageError
-from .images import AnyImage, ImageTable, open_image
-from .lanes import StreamedSamples
+from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stage_size
+from .images import (
+    MODES,
+    AnyImage,
+    ArrayImage,
+    Box,
+    EncodedImage,
+    ImageTable,
+    UnreadableImageError,
+    open_image,
+)
+from .labels import LabelledImages, check_every_class, choose_labels
 from .loader import collate, join, load_steps, make_loader, worker_options
-from .opening import open_images
-from .sharded import ShardedImages
-from .sources import eval_split_name, load_splits, take_split, train_and_eval_splits
-from .stream import (
+from .replay import check_replay, replay_bytes, replay_spans
+from .samples import (
     Images,
     SampleStream,
     StepBatches,
@@ -28,6 +35,9 @@ from .stream import (
     shard,
     split_batch,
 )
+from .sources import eval_split_name, load_splits, open_images, take_split, train_and_eval_splits
+from .stats import channel_mean_and_std
+from .streaming import ShardedImages, StreamedSamples
 from .transforms import (
     EvalTransform,
     LabelledCrop,
@@ -48,6 +58,7 @@ __all__ = [
     "ImageTable",
     "Images",
     "LabelledCrop",
+    "LabelledImages",
     "PretrainTransform",
     "ReplaySpan",
     "SampleClock",
@@ -57,8 +68,13 @@ __all__ = [
     "StreamedSamples",
     "Transform",
     "UnreadableImageError",
+    "augment_progress",
     "centre_crop",
+    "channel_mean_and_std",
     "channel_statistics",
+    "check_every_class",
+    "check_replay",
+    "choose_labels",
     "collate",
     "eval_split_name",
     "join",
@@ -69,9 +85,13 @@ __all__ = [
     "open_image",
     "open_images",
     "random_box",
+    "replay_bytes",
+    "replay_spans",
+    "sample_clock",
     "seed_generators",
     "shard",
     "split_batch",
+    "stage_size",
     "take_split",
     "train_and_eval_splits",
     "worker_options",

@@ -6,6 +6,11 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+
+from ..config import PretrainConfig
+from ..curriculum import Curriculum, as_pair
+from ..errors import check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +74,36 @@ class SampleClock:
     def span_at(self, step: int) -> ReplaySpan | None:
         """The span of replay that a step is in."""
         return next((span for span in self.replay if span.start <= step < span.stop), None)
+
+
+def sample_clock(config: PretrainConfig, curriculum: Curriculum) -> SampleClock:
+    """Which samples a step takes: all of its batch, or fewer at the sizes of `data.replay`.
+
+    Raises:
+        ValueError: a size has no stage, or a ratio does not divide the batch.
+    """
+    wanted = {as_pair(part.size): part for part in config.data.replay}
+    sizes = [stage.size for stage in curriculum.stages]
+    for pair, part in wanted.items():
+        allowed = f"that of a stage ({', '.join(map(str, dict.fromkeys(sizes)))})"
+        check(pair in map(as_pair, sizes), "data.replay.size", part.size, allowed)
+    spans = []
+    for pair, group in groupby(curriculum.stages, key=lambda stage: as_pair(stage.size)):
+        stages = list(group)
+        if pair in wanted:
+            start, stop, part = stages[0].start, stages[-1].stop, wanted[pair]
+            batches = min(part.batches, stop - start)  # more will not come
+            spans.append(ReplaySpan(start=start, stop=stop, ratio=part.ratio, batches=batches))
+    return SampleClock(config.optim.batch_size, spans)
+
+
+def stage_size(curriculum: Curriculum, clock: SampleClock, number: int) -> tuple[int, int]:
+    """(height, width) at which sample `number` is trained."""
+    return as_pair(curriculum.stage_at(clock.step_of(number)).size)
+
+
+def augment_progress(curriculum: Curriculum, clock: SampleClock, number: int) -> float:
+    """How far augmentation has got at sample `number`: 0 in the first stage, 1 in the last."""
+    stages = curriculum.stages
+    index = stages.index(curriculum.stage_at(clock.step_of(number)))
+    return index / (len(stages) - 1) if len(stages) > 1 else 1.0

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..cli import ProcessStoppedError
+from ..errors import ProcessStoppedError
 from ..workers import become_worker, worker_context
 from . import sources
-from .lanes import StreamedSamples
 from .replay import Replay, first_step
-from .stream import SampleStream, StepBatches
+from .samples import SampleStream, StepBatches
+from .streaming.lanes import StreamedSamples
 
 
 class Loader(DataLoader[dict[str, Any]]):

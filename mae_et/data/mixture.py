@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check
-from .images import AnyImage, ImageTable
+from ..errors import check
+from .images.table import AnyImage, ImageTable
 
 
 class Mixture:

@@ -10,15 +10,21 @@ Source: EfficientTrain++, https://arxiv.org/abs/2405.08768, Section 5.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
-from .clock import ReplaySpan, SampleClock
+from ..config import PretrainConfig
+from ..curriculum import Curriculum, as_pair
+from ..errors import check
+from .clock import ReplaySpan, SampleClock, sample_clock
+from .samples import SampleStream
 
 
 class Buffer:
@@ -125,3 +131,64 @@ def first_step(clock: SampleClock, start: int) -> int:
         step -= 1
         missing -= len(clock.samples(step))
     return step
+
+
+def replay_spans(
+    config: PretrainConfig, curriculum: Curriculum, chunk_size: int
+) -> tuple[ReplaySpan, ...]:
+    """The steps that use images again, in chunks of `chunk_size` images at full size.
+
+    Raises:
+        ValueError: as `sample_clock`; or a ratio does not divide the chunks.
+    """
+    spans = sample_clock(config, curriculum).replay
+    for span in spans:
+        allowed = f"a divisor of the {chunk_size} images of a micro-batch (optim.micro_batch_size)"
+        check(chunk_size % span.ratio == 0, "data.replay.ratio", span.ratio, allowed)
+    return spans
+
+
+def check_replay(
+    config: PretrainConfig,
+    curriculum: Curriculum,
+    chunk_size: int,
+    world: int,
+    images: SampleStream,
+) -> None:
+    """Check that micro-batches can be parted, and that this machine has memory for the buffers.
+
+    Args:
+        config: the run.
+        curriculum: its stages.
+        chunk_size: images that a process handles at a time at full size.
+        world: processes.
+        images: of the run; the first one tells the type of their pixels.
+
+    Raises:
+        ValueError: they can't, or it has not.
+    """
+    for span in replay_spans(config, curriculum, chunk_size):
+        here = _processes_here(world) / world
+        value_bytes = images[0]["image"].element_size()
+        needed = here * replay_bytes(config, curriculum, span) * value_bytes
+        free = psutil.virtual_memory().available
+        allowed = (
+            f"few enough for the {free / 2**30:.1f} GiB that are free on this machine (they need "
+            f"{needed / 2**30:.1f})"
+        )
+        check(needed < free, "data.replay.batches", span.batches, allowed)
+
+
+def _processes_here(world: int) -> int:
+    """Processes on this machine: as the launcher says; without one (Slurm), one per GPU."""
+    one_per_gpu = min(world, max(1, torch.cuda.device_count()))
+    return int(os.environ.get("LOCAL_WORLD_SIZE", one_per_gpu))
+
+
+def replay_bytes(config: PretrainConfig, curriculum: Curriculum, span: ReplaySpan) -> int:
+    """Memory of the buffers of all processes together, for pixels of 8 bits."""
+    is_small = config.data.downsample == "loader"
+    size = curriculum.stage_at(span.start).size if is_small else curriculum.full_size
+    height, width = as_pair(size)
+    images = span.batches * config.optim.batch_size
+    return images * config.model.in_chans * height * width

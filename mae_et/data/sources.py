@@ -9,13 +9,18 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ..checks import first_line
-from ..data_config import PATH_KINDS
-from ..own_code import import_callable
+from ..config import PATH_KINDS, DataConfig, import_callable
+from ..errors import errors_of, first_line
+from .images.table import ImageTable
+from .mixture import Mixture
+from .samples import Images
+from .streaming.shards import HeldOutImages, ShardedImages
 
 Stream = datasets.IterableDataset
 
+
 STREAMABLE = ("hub", "parquet", "webdataset")
+
 
 own_modules: set[str] = set()
 """Those of `python:` paths, for workers to import as well: one may register an image format."""
@@ -183,3 +188,65 @@ def select_alone(rows: datasets.Dataset, indices: Any) -> datasets.Dataset:
     """Some of the rows, in order: without the others, if these are in memory, for the workers."""
     selected = rows.select(np.sort(indices))
     return selected if rows.cache_files else selected.flatten_indices(keep_in_memory=True)
+
+
+def open_images(
+    source: DataConfig, in_chans: int, seed: int
+) -> tuple[Images | ShardedImages, Images]:
+    """The training images, and held-out images to evaluate on; see `DataConfig.eval_split`.
+
+    Raises:
+        ValueError: a data set, a split, a column or images are missing.
+    """
+    if source.sources:
+        return _open_mixture(source, in_chans, seed)
+    assert source.path is not None
+    splits, files = (
+        open_streams(source.path) if source.streaming else (open_splits(source.path), {})
+    )
+    if isinstance(take_split(splits, source.split, "data.split"), Stream):
+        return _open_stream(source, splits, files, in_chans, seed)
+    train, held_out = (
+        ImageTable(rows, source.image_column, in_chans)
+        for rows in train_and_eval_splits(
+            splits, source.split, source.eval_split, source.eval_images, seed
+        )
+    )
+    return train, held_out
+
+
+def _open_mixture(source: DataConfig, in_chans: int, seed: int) -> tuple[Images, Images]:
+    weights = [part.weight for part in source.sources if part.weight is not None]
+    tables = []
+    for part in source.sources:
+        share = part.weight / sum(weights) if part.weight is not None else 1 / len(source.sources)
+        number = max(1, round(source.eval_images * share))
+        with errors_of("data.sources"):
+            rows = train_and_eval_splits(
+                load_splits(part.path), part.split, part.eval_split, number, seed
+            )
+            tables.append([ImageTable(table, part.image_column, in_chans) for table in rows])
+    train, held_out = zip(*tables, strict=True)
+    return Mixture(train, weights or None), Mixture(held_out)
+
+
+def _open_stream(
+    source: DataConfig,
+    splits: Mapping[str, Any],
+    files: Mapping[str, list[str]],
+    in_chans: int,
+    seed: int,
+) -> tuple[ShardedImages, Images]:
+    column, number = source.image_column, source.eval_images
+    train = ShardedImages(
+        splits[source.split], column, in_chans, files.get(source.split, ()), source.num_images
+    )
+    name = eval_split_name(splits, source.split, source.eval_split)
+    if name is None:
+        cells = train.hold_out(min(number, max(1, len(train) // 10)), seed)
+        return train, HeldOutImages(cells, in_chans)
+    rows = take_split(splits, name, "data.eval_split")
+    if isinstance(rows, Stream):
+        cells = ShardedImages(rows, column, in_chans, num_images=number).hold_out(number, seed)
+        return train, HeldOutImages(cells, in_chans)
+    return train, ImageTable(select_held_out(rows, number, seed), column, in_chans)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop, v2
 
-from .arrays import ArrayImage
-from .encoded import Box
-from .images import AnyImage
+from .images.arrays import ArrayImage
+from .images.encoded import Box
+from .images.table import AnyImage
 
 ASPECT_RATIOS = [3 / 4, 4 / 3]
 

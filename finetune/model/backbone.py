@@ -1,0 +1,130 @@
+"""Backbones by name: any timm model, or a constructor of one's own as "module:callable"."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import timm
+from torch import nn
+
+from mae_et.config import import_callable
+from mae_et.curriculum import Size, as_pair, as_size
+from mae_et.errors import first_line
+from mae_et.model import SizedModel
+
+log = logging.getLogger(__name__)
+
+
+def create_model(
+    name: str,
+    *,
+    image_size: Size,
+    in_chans: int,
+    num_classes: int,
+    drop_path: float = 0.0,
+    model_args: dict[str, Any] | None = None,
+) -> SizedModel:
+    """A backbone with new weights that takes images of several sizes.
+
+    Args:
+        name: of a timm model, or "module:callable": a function or class on Python's path that
+            returns a module which turns images (N, C, H, W) into logits (N, classes). It is called
+            with num_classes=, and with img_size=, in_chans= and drop_path_rate= as far as it takes
+            them. One that depends on the size has to take img_size=, and to choose windows that
+            fit it; see `mae_et.model.sized` for the parameters that may follow the size.
+        image_size: full size, pixels or (height, width).
+        in_chans: image channels.
+        num_classes: of the output.
+        drop_path: rate of stochastic depth, in [0, 1); models without it warn.
+        model_args: the user's further arguments of the constructor.
+
+    Raises:
+        ValueError: the model can't be found, built, or run at the full size.
+    """
+    constructor = import_callable(name, "model.encoder") if ":" in name else _timm_constructor(name)
+    wanted = {
+        "img_size": as_size(*as_pair(image_size)),
+        "in_chans": in_chans,
+        "drop_path_rate": drop_path,
+    }
+    taken = {"num_classes", *wanted} & (model_args or {}).keys()
+    if taken:
+        raise ValueError(
+            f"model.encoder_args must not have {', '.join(sorted(taken))}, which model.image_size, "
+            "model.in_chans, model.drop_path and the data set"
+        )
+    arguments = {"num_classes": num_classes, **(model_args or {})}
+    try:
+        model, refused = _construct(constructor, arguments, wanted)
+    except Exception as error:  # constructors raise what they like
+        raise ValueError(
+            f"model.encoder {name!r} can't be built with {arguments | wanted}: {first_line(error)}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model.encoder {name!r} must return a torch.nn.Module, got {type(model).__name__}"
+        )
+    if drop_path and "drop_path_rate" in refused:
+        log.warning("%s has no drop_path_rate; model.drop_path %s is unused", name, drop_path)
+
+    for argument in refused:
+        del wanted[argument]
+    # Not all that **kwargs swallow is used.
+    takes_size = "img_size" in wanted and (
+        _names_argument(constructor, "img_size") or _names_argument(type(model), "img_size")
+    )
+
+    def build(size: Size) -> nn.Module:
+        return constructor(**arguments, **{**wanted, "img_size": size})
+
+    sized = SizedModel(
+        model,
+        full_size=image_size,
+        in_chans=in_chans,
+        num_classes=num_classes,
+        build=build if takes_size else None,
+    )
+    sized.check_input_size(image_size)
+    return sized
+
+
+def _construct(
+    constructor: Callable[..., nn.Module], arguments: dict[str, Any], wanted: dict[str, Any]
+) -> tuple[nn.Module, set[str]]:
+    """Call a constructor with the arguments, and with those of the wanted that it does not refuse.
+
+    Trial tells more than signatures: most constructors pass **kwargs on.
+    """
+    refused: set[str] = set()
+    while True:
+        accepted = {name: value for name, value in wanted.items() if name not in refused}
+        try:
+            return constructor(**arguments, **accepted), refused
+        except TypeError as error:
+            named = {name for name in accepted if f"'{name}'" in str(error)}
+            if not named or "unexpected keyword argument" not in str(error):
+                raise
+            refused |= named
+
+
+def _names_argument(function: Callable[..., Any], name: str) -> bool:
+    return name in inspect.signature(function).parameters
+
+
+def _timm_constructor(name: str) -> Callable[..., nn.Module]:
+    """
+    Raises:
+        ValueError: timm has no such model.
+    """
+    if not timm.is_model(name):
+        similar = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3))
+        raise ValueError(
+            f"model.encoder must be the name of a timm model or module:callable, got {name!r}"
+            + (f"; nearest: {similar}" if similar else "")
+        )
+    return functools.partial(timm.create_model, name, pretrained=False)

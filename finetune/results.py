@@ -1,0 +1,122 @@
+"""What a classifier gets right and wrong: accuracies by class, predictions, a confusion matrix."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+log = logging.getLogger(__name__)
+
+
+MAX_NAMED_CLASSES = 40
+"""Up to this many classes, the picture names them."""
+
+
+MAX_NAME_LENGTH = 30
+
+
+def write_report(
+    folder: Path, files: Sequence[str], logits: Tensor, labels: Tensor, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Write predictions.parquet, report.json and confusion.png (if matplotlib is installed).
+
+    Args:
+        folder: exists.
+        files: name of each image.
+        logits: (N, classes).
+        labels: (N,) class numbers.
+        class_names: by class number.
+
+    Returns:
+        What report.json holds: "top1", "top5", "mean_class_accuracy", "images" and, by class,
+        "images" and "accuracy".
+    """
+    probabilities = logits.softmax(dim=1)
+    confidence, predicted = probabilities.max(dim=1)
+    counts = confusion_matrix(labels.numpy(), predicted.numpy(), len(class_names))
+    report = accuracies(logits, labels, counts, class_names)
+    datasets.Dataset.from_dict(
+        {
+            "image": list(files),
+            "label": [class_names[label] for label in labels.tolist()],
+            "prediction": [class_names[label] for label in predicted.tolist()],
+            "probability": confidence.numpy(),
+            "probabilities": probabilities.numpy(),
+        }
+    ).to_parquet(folder / "predictions.parquet")
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    if importlib.util.find_spec("matplotlib") is None:
+        log.warning("no confusion.png without matplotlib: pip install 'mae-et[report]'")
+    else:
+        draw_confusion(counts, class_names).savefig(folder / "confusion.png")
+    return report
+
+
+def confusion_matrix(labels: Any, predicted: Any, num_classes: int) -> Any:
+    """(classes, classes): images of each class (row) by predicted class (column)."""
+    pairs = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return pairs.reshape(num_classes, num_classes)
+
+
+def accuracies(
+    logits: Tensor, labels: Tensor, counts: Any, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Top-1, top-5 and per-class accuracies, in [0, 1]; None for a class without images."""
+    ranked = logits.topk(min(5, logits.shape[1])).indices  # (N, 5)
+    hits = ranked == labels[:, None]
+    images = counts.sum(axis=1)
+    by_class = {
+        name: {
+            "images": int(images[label]),
+            "accuracy": counts[label, label] / images[label] if images[label] else None,
+        }
+        for label, name in enumerate(class_names)
+    }
+    known = [entry["accuracy"] for entry in by_class.values() if entry["accuracy"] is not None]
+    return {
+        "top1": hits[:, 0].float().mean().item(),
+        "top5": hits.any(dim=1).float().mean().item(),
+        "mean_class_accuracy": sum(known) / len(known),
+        "images": len(labels),
+        "classes": by_class,
+    }
+
+
+def draw_confusion(counts: Any, class_names: Sequence[str]) -> Figure:
+    """The confusion matrix, each row as shares of its class."""
+    from matplotlib.figure import Figure
+
+    num_classes = len(class_names)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    is_named = num_classes <= MAX_NAMED_CLASSES
+    side = 2.5 + (0.45 * num_classes if is_named else 8)
+    figure = Figure(figsize=(side + 1, side), layout="constrained", dpi=120)
+    axis = figure.subplots()
+    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    figure.colorbar(picture, ax=axis, label="share of the class's images", shrink=0.8)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    if is_named:
+        names = [shorten(name, MAX_NAME_LENGTH, placeholder="…") for name in class_names]
+        axis.set_xticks(range(num_classes), names, rotation=90, parse_math=False)
+        axis.set_yticks(range(num_classes), names, parse_math=False)
+        for row, column in np.argwhere(shares >= 0.01):
+            share = shares[row, column]
+            color = "white" if share > 0.5 else "black"
+            axis.text(
+                column, row, f"{100 * share:.0f}", ha="center", va="center", color=color, size=8
+            )
+    return figure

@@ -1,0 +1,47 @@
+"""Handing on what a run has learned: a folder for timm, transformers or ONNX, with a model card.
+
+    python -m mae_et export --checkpoint RUN --format transformers --out DIR
+
+RUN is a pretraining run (its encoder; for transformers the whole masked autoencoder of the last
+checkpoint), a fine-tuning run (its best classifier), or one of their timm folders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config.parser import LineParser
+from ..errors import check
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command ``mae_et export``.
+
+    Raises:
+        ValueError: see `export` and `push`.
+    """
+    parser = LineParser(prog="mae_et export", description=__doc__)
+    parser.add_argument("--checkpoint", type=str, required=True, help="RUN, RUN/encoder, RUN/best")
+    parser.add_argument(
+        "--format",
+        choices=["timm", "transformers", "onnx"],
+        required=True,
+        help="who is to open it",
+    )
+    parser.add_argument("--out", type=str, required=True, help="the folder; new or empty")
+    parser.add_argument("--push_to_hub", type=str, help="OWNER/NAME on the Hub, to upload to")
+    parser.add_argument("--private", action="store_true", help="make that repository private")
+    options = parser.parse_args(list(arguments))
+    repository, out = options.push_to_hub, Path(options.out)
+    named = repository is None or re.fullmatch(r"[\w.-]+/[\w.-]+", repository) is not None
+    check(named, "--push_to_hub", repository, "OWNER/NAME")
+    check(not options.private or repository is not None, "--push_to_hub", repository, "given")
+
+    from ..weights.export import export, push
+
+    export(Path(options.checkpoint), options.format, out, repository)
+    print(f"{options.format}: {out}")
+    if repository is not None:
+        print(f"uploaded: {push(out, repository, private=options.private)}")

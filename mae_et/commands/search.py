@@ -1,0 +1,58 @@
+"""``python -m mae_et search``: which input sizes the stages of a run should have.
+
+greedy: EfficientTrain (ICCV 2023, https://arxiv.org/abs/2211.09703), Algorithm 1. Stages of equal
+length begin at full size. From the first on, each gets the smallest size with which the run keeps
+the score of the run at full size throughout; later stages are at full size meanwhile.
+
+sequential: EfficientTrain++ (TPAMI 2024, https://arxiv.org/abs/2405.08768). Stages have equal cost,
+so a small size has more steps. From the first on, every size is trained for the stage, from the
+weights of the sizes chosen before, and then for a short phase at full size; the best score wins.
+
+The papers score by supervised accuracy. For MAE, ours is a probe of the frozen encoder on a tenth
+of the labelled training images, so that test images stay unseen. Sizes never fall from a stage to
+the next, the last stage has the full size, and the short phase is the beginning of the next stage,
+with its learning rate: if that stage turns out to have the full size, nothing of it is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from ..config import PretrainConfig
+from ..config.parser import config_parser, parse
+from ..curriculum import Size
+from ..errors import can_be_written, check
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command ``mae_et search``.
+
+    Raises:
+        ValueError: the configuration, the data or an option is bad.
+        RunInterruptedError: a signal asked to stop; the same command goes on.
+        RunStoppedError: a run can't go on.
+    """
+    parser = config_parser(PretrainConfig, "mae_et search", "Search the sizes of a run's stages.")
+    add = parser.add_argument
+    add("--method", type=Literal["greedy", "sequential"], default="greedy", help="see the README")
+    add("--budget", type=Literal["small", "full"], default="small", help="defaults of the next")
+    add("--stages", type=int | None, help="of a schedule; the last has the full size")
+    add("--sizes", type=list[Size] | None, help="candidates, in pixels; the full size is one")
+    add("--epochs", type=float | None, help="of each run, in place of optim.epochs")
+    add("--seeds", type=int | None, help="runs of each schedule, whose scores are averaged")
+    add("--score", type=Literal["linear", "knn"], default="linear", help="the probe")
+    add("--tolerance", type=float, default=0.5, help="greedy: points that a size may lose")
+    add("--phase", type=float, default=0.2, help="sequential: at full size, share of a stage")
+    add("--out", type=str | None, help="the recipe; null for recipe.yaml in run.output_dir")
+    config, options = parse(parser, PretrainConfig, arguments, "mae_et")
+    folder = Path(config.run.output_dir)
+    out = folder / "recipe.yaml" if options.out is None else Path(options.out)
+    check(options.out is None or can_be_written(out), "--out", options.out, "a file to write to")
+
+    from ..planning.search import search
+    from ..training import leaving
+
+    with leaving():
+        search(config, options, out, arguments)

@@ -1,0 +1,52 @@
+"""What a run is made of: typed, frozen sections, checked when they are built; and their parser.
+
+Imports the leaves `curriculum` and `errors` alone, and no torch. The parser is not handed on here:
+only command lines need it, and import `mae_et.config.parser`.
+"""
+
+from .curriculum import CurriculumConfig, StageConfig
+from .data import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PATH_KINDS,
+    DataConfig,
+    ReplayConfig,
+    SourceConfig,
+    allowed_bad_share,
+    check_channels,
+    check_path,
+    check_source,
+)
+from .fields import BOOK_KEEPING, FREE_ON_RESUME, changed_fields, flatten, to_dict
+from .pretrain import HogConfig, ModelConfig, PretrainConfig
+from .training import EvalConfig, OptimConfig, ProbeConfig, Resume, RunConfig
+from .user_code import import_callable
+
+__all__ = [
+    "BOOK_KEEPING",
+    "FREE_ON_RESUME",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "PATH_KINDS",
+    "CurriculumConfig",
+    "DataConfig",
+    "EvalConfig",
+    "HogConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "PretrainConfig",
+    "ProbeConfig",
+    "ReplayConfig",
+    "Resume",
+    "RunConfig",
+    "SourceConfig",
+    "StageConfig",
+    "allowed_bad_share",
+    "changed_fields",
+    "check_channels",
+    "check_path",
+    "check_source",
+    "flatten",
+    "import_callable",
+    "to_dict",
+]

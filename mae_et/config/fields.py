@@ -1,0 +1,103 @@
+"""Configurations as plain data: written down, flattened, and compared when a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from typing import Any, get_type_hints
+
+BOOK_KEEPING = frozenset(
+    {
+        "run.output_dir",
+        "run.log_every",
+        "run.checkpoint_every",
+        "run.keep_checkpoints",
+        "run.tracker",
+        "run.progress",
+    }
+)
+"""Fields that say where a run is written down, and when."""
+
+
+FREE_ON_RESUME = BOOK_KEEPING | frozenset(
+    {
+        "eval",
+        "data.num_workers",
+        "run.patience",
+        "data.bad_images",
+        "data.max_bad_share",
+        "optim.max_skipped_steps",
+        "optim.micro_batch_size",
+        "run.compile",
+        "run.eval_every",
+    }
+)
+"""Fields and sections that may differ between a run and its continuation.
+
+None of them changes what is learned.
+
+The size of micro-batches, like the number of processes, changes the order of summation and so the
+last bits of the weights. (In fine-tuning also the random draws of mixup, drop path and erasing;
+with data.replay, which images are used again.)
+"""
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections to dotted fields: {"optim": {"epochs": 1}} -> {"optim.epochs": 1}."""
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            fields |= flatten(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return fields
+
+
+def changed_fields(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    kind: type,
+    free: Collection[str] = FREE_ON_RESUME,
+) -> list[str]:
+    """'field: old -> new' for each field that may not change.
+
+    Args:
+        old: a configuration that was written down, maybe by an earlier version.
+        new: the present one.
+        kind: its dataclass, whose defaults stand for fields that the earlier version did not have.
+        free: fields and sections that may.
+    """
+    before, after = flatten(defaults(kind)) | flatten(old), flatten(new)
+    return [
+        f"{name}: {before.get(name)} -> {after.get(name)}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and not {name, name.partition(".")[0]} & set(free)
+    ]
+
+
+def defaults(kind: type) -> dict[str, Any]:
+    """The defaults of a dataclass and of the dataclasses in it, where there are any."""
+    found: dict[str, Any] = {}
+    types = get_type_hints(kind)
+    for item in fields(kind):
+        if is_dataclass(types[item.name]):
+            found[item.name] = defaults(types[item.name])
+        elif item.default is not MISSING:
+            found[item.name] = item.default
+        elif item.default_factory is not MISSING:
+            found[item.name] = item.default_factory()
+    return found
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """Plain nested dicts, lists and numbers, as YAML and JSON hold them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return value
+
+    result: dict[str, Any] = plain(asdict(config))  # type: ignore[call-overload]
+    return result

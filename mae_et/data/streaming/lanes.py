@@ -1,0 +1,216 @@
+"""The samples of a stream: lanes are read ahead in threads, their images decoded by the workers.
+
+Sample k is of lane k % L of L lanes. A process takes its share of a step's samples lane by lane,
+and so reads only some of them. A lane is read in blocks, which are shuffled. What a step sees
+depends on the step alone, whatever the number of workers and processes, and after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count, islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from ...errors import ProcessStoppedError
+from ..clock import SampleClock
+from ..images.encoded import UnreadableImageError
+from ..images.table import open_image
+from ..samples import StepBatches, Transform, seed_generators
+from .order import ShardPlan, Span
+from .shards import Cell, ShardedImages
+
+MIN_CELLS = 16
+"""Images that a chunk has at least, spare ones included, so that some of them can be read."""
+
+
+class Item(NamedTuple):
+    """A sample that is still to be made; a spare image for others if it has no number."""
+
+    number: int | None
+    cell: Cell
+
+
+class Lane:
+    """One lane's images, to be taken in ascending order of their numbers 0, 1, … in the lane.
+
+    Args:
+        plan: of all lanes.
+        read: gives the images of a span.
+        lane: which of the plan's lanes this is.
+        block_size: images that are read, shuffled and held in memory at a time, twice.
+        pool: its threads read the next block while one is used up.
+    """
+
+    def __init__(
+        self,
+        plan: ShardPlan,
+        read: Callable[[Span], Iterator[Cell]],
+        lane: int,
+        block_size: int,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.plan, self.read, self.lane = plan, read, lane
+        self.block_size, self.pool = block_size, pool
+        self.block: list[Cell] = []
+        self.first = 0
+        self.next_block: Future[list[Cell]] | None = None
+
+    def __getitem__(self, number: int) -> Cell:
+        """
+        Raises:
+            ProcessStoppedError: the lane can't be read, or has no images.
+        """
+        if self.next_block is None:
+            self._seek(number)
+        while number >= self.first + len(self.block):
+            assert self.next_block is not None
+            self.first += len(self.block)
+            self.block = self.next_block.result()
+            self._read_ahead()
+        return self.block[number - self.first]
+
+    def _seek(self, number: int) -> None:
+        epoch, offset = self.plan.locate(self.lane, number)
+        in_block = offset % self.block_size
+        self.first = number - in_block
+        self._blocks = self._read_blocks(epoch, offset - in_block)
+        self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        self.next_block = self.pool.submit(next, self._blocks)
+
+    def _read_blocks(self, epoch: int, offset: int) -> Iterator[list[Cell]]:
+        """Shuffled blocks without end, from an offset in an epoch on."""
+        for current in count(epoch):
+            cells = self._read_epoch(current, offset)
+            for first in count(offset, self.block_size):
+                block = list(islice(cells, self.block_size))
+                if not block:
+                    break
+                key = [self.plan.seed, 6, current, self.lane, first]
+                order = np.random.default_rng(key).permutation(len(block))
+                yield [block[index] for index in order]
+            if first == 0:
+                raise ProcessStoppedError(
+                    "data.path must hold images in every shard, got none in some"
+                )
+            offset = 0
+
+    def _read_epoch(self, epoch: int, offset: int) -> Iterator[Cell]:
+        for span in self.plan.spans(self.lane, epoch, offset):
+            rows = span.first - self.plan.left_out[span.shard]
+            for cell in self.read(span):
+                rows += 1
+                yield cell
+            if span.number is None:  # read to its end: its length is known now
+                self.plan.lengths[span.shard] = rows
+
+
+class LaneBatches(StepBatches):
+    """The items of each chunk, for one process, from one step to another."""
+
+    def __init__(self, *steps: int, samples: StreamedSamples, **batches: Any) -> None:
+        super().__init__(*steps, clock=samples.clock, **batches)
+        self.samples = samples
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        """Reads ahead in threads for as long as it lasts."""
+        plan = self.samples.plan
+        block_size = max(MIN_CELLS, self.samples.shuffle_buffer // (2 * plan.num_lanes))
+        pool = ThreadPoolExecutor(max_workers=min(16, plan.num_lanes))
+        lanes = [
+            Lane(plan, self.samples.images.read, lane, block_size, pool)
+            for lane in range(plan.num_lanes)
+        ]
+        try:
+            for numbers in super().__iter__():
+                chunk = []
+                samples = self.clock.samples(self.clock.step_of(numbers[0]))
+                by_lane = [n for lane in range(len(lanes)) for n in samples[lane :: len(lanes)]]
+                for position in range(numbers[0] - samples.start, numbers[-1] + 1 - samples.start):
+                    in_lane, place = divmod(by_lane[position], len(lanes))
+                    chunk.append(Item(by_lane[position], lanes[place][in_lane]))
+                spare = lanes[place].block[: max(0, MIN_CELLS - len(chunk))]
+                yield chunk + [Item(None, cell) for cell in spare]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class StreamedSamples(Dataset[dict[str, Any]]):
+    """The samples of a stream, made of the items that `LaneBatches` hands over.
+
+    An unreadable image is replaced by the next readable one that came with it, and named in the
+    sample's "unreadable" field.
+
+    Args:
+        images: of the stream.
+        transform: makes the sample of an image.
+        seed: of the order and of the transforms.
+        clock: says which samples a step takes.
+        shuffle_buffer: images that are shuffled among each other, over all processes.
+    """
+
+    def __init__(
+        self,
+        images: ShardedImages,
+        transform: Transform,
+        seed: int,
+        *,
+        clock: SampleClock,
+        shuffle_buffer: int,
+    ) -> None:
+        self.images, self.in_chans = images, images.in_chans
+        self.transform, self.seed = transform, seed
+        self.clock, self.shuffle_buffer = clock, shuffle_buffer
+        self.plan = images.plan(clock.divisor, seed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker needs, which reads nothing: the stream may not be picklable."""
+        return {name: getattr(self, name) for name in ("in_chans", "transform", "seed")}
+
+    def __len__(self) -> int:
+        """Images of an epoch."""
+        return len(self.images)
+
+    def state_dict(self) -> dict[str, int]:
+        """The rows of the shards, as far as they are known: the rest follows from the step."""
+        known = enumerate(self.plan.lengths)
+        return {str(shard): rows for shard, rows in known if rows is not None}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Know the rows of shards that an interrupted run has read to their end."""
+        for shard, rows in state.items():
+            self.plan.lengths[int(shard)] = rows
+
+    def batches(self, start: int, stop: int, **options: int) -> LaneBatches:
+        """The chunks of the steps start … stop - 1; see `StepBatches`."""
+        return LaneBatches(start, stop, samples=self, **options)
+
+    def __getitems__(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """The samples of a chunk."""
+        return [
+            self._sample((*items[place:], *items[:place]), item.number)
+            for place, item in enumerate(items)
+            if item.number is not None
+        ]
+
+    def _sample(self, items: Sequence[Item], number: int) -> dict[str, Any]:
+        """A sample of the first of the items that can be read."""
+        unreadable: list[tuple[str, str]] = []
+        for item in items:
+            seed_generators(self.seed, number)
+            try:
+                image = open_image(item.cell.value, self.in_chans, item.cell.name)
+                sample = self.transform(image, number, number)
+            except UnreadableImageError as error:
+                unreadable.append((error.name, error.reason))
+            else:
+                return {**sample, "unreadable": unreadable}
+        first = ": ".join(unreadable[0])
+        raise ProcessStoppedError(
+            f"data.path must hold images, got a chunk without; first: {first}"
+        )

@@ -1,0 +1,202 @@
+"""How many rows the files of a stream have, as far as that can be told without reading them."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import tarfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, islice
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import datasets
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import torch
+from datasets.packaged_modules.webdataset.webdataset import base_plus_ext
+
+from ...errors import ProcessStoppedError, first_line
+from ..images.table import AnyImage, image_column, name_of, open_image, undecoded
+from .order import ShardPlan, Span
+
+
+def count_rows(files: Sequence[str]) -> list[int | None]:
+    """Rows of each file; None for those of other kinds than Parquet and local tar files."""
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return list(pool.map(_count, files))
+
+
+def _count(file: str) -> int | None:
+    if file.endswith(".parquet"):
+        with fsspec.open(file, "rb") as opened:  # of a remote file only the end is read
+            rows: int = pyarrow.parquet.ParquetFile(opened).metadata.num_rows
+            return rows
+    if file.endswith(".tar") and "://" not in file:
+        return _count_tar(file)
+    return None
+
+
+def _count_tar(file: str) -> int:
+    """Samples of a WebDataset shard as `datasets` reads it: members in a row with the same stem."""
+    rows, last = 0, None
+    with tarfile.open(file) as archive:
+        for member in archive:
+            archive.members = []  # type: ignore[attr-defined]  # it would grow
+            hidden = PurePosixPath(member.name).name.startswith((".", "__"))
+            stem, _ = base_plus_ext(member.name)
+            if member.isreg() and not hidden and stem is not None and stem != last:
+                rows, last = rows + 1, stem
+    return rows
+
+
+log = logging.getLogger(__name__)
+
+
+MAX_LANES = 64
+
+
+MAX_HELD_OUT_SHARDS = 16
+
+
+class Cell(NamedTuple):
+    """An image as its shard holds it, and its name for messages."""
+
+    value: Any
+    name: str
+
+
+class ShardedImages:
+    """The images of a stream.
+
+    Args:
+        stream: has a column of images.
+        column: its name; None if it is the only one.
+        in_chans: channels that every image is converted to.
+        files: those of the shards, if known.
+        num_images: of an epoch, for shards whose rows can't be counted; None to count them.
+
+    Raises:
+        ValueError: there is no such column of images, or no number of images.
+    """
+
+    def __init__(
+        self,
+        stream: datasets.IterableDataset,
+        column: str | None,
+        in_chans: int,
+        files: Sequence[str] = (),
+        num_images: int | None = None,
+    ) -> None:
+        self.in_chans = in_chans
+        self.column = image_column(stream, column)
+        self.rows = undecoded(stream, self.column)
+        self.num_shards = stream.num_shards
+        self.lengths: list[int | None] = [None] * self.num_shards
+        if num_images is None and len(files) == self.num_shards:
+            self.lengths = self._count(files)
+        self.left_out = [0] * self.num_shards
+        if None not in self.lengths:
+            num_images = sum(rows or 0 for rows in self.lengths)
+        splits = stream.info.splits or {}
+        if num_images is None and stream.split in splits:
+            num_images = splits[stream.split].num_examples
+        if num_images is None:
+            raise ValueError(
+                "data.num_images must be given for a stream whose images can't be counted before "
+                "(other than Parquet files and local tar files), got null"
+            )
+        self.num_images = num_images
+
+    def _count(self, files: Sequence[str]) -> list[int | None]:
+        try:
+            return count_rows(files)
+        except Exception as error:  # any of the libraries that read these files
+            raise ValueError(
+                f"data.path must hold readable files, got {first_line(error)}"
+            ) from error
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def read(self, span: Span) -> Iterator[Cell]:
+        """The images of a span.
+
+        Raises:
+            ProcessStoppedError: they can't be read, or are fewer than were counted.
+        """
+        shard = self.rows.shard(self.num_shards, span.shard).skip(span.first)
+        number = 0
+        try:
+            for row in islice(shard, span.number):
+                cell = row[self.column]
+                if isinstance(cell, pa.ChunkedArray):
+                    cell = cell.take([0])  # alone: a slice is held and sent with its whole batch
+                yield Cell(cell, name_of(cell, f"shard {span.shard} row {span.first + number}"))
+                number += 1
+        except Exception as error:  # of any file system, format or function of the user's
+            raise ProcessStoppedError(
+                f"shard {span.shard} of data.path can't be read after row {span.first + number} "
+                f"({first_line(error)}); --resume auto goes on from the last checkpoint"
+            ) from error
+        if span.number is not None and number < span.number:
+            raise ProcessStoppedError(
+                f"shard {span.shard} of data.path has {span.first + number} rows, fewer than were "
+                "counted when the run began; has it changed?"
+            )
+
+    def hold_out(self, number: int, seed: int) -> list[Cell]:
+        """Take the first rows of some shards, `number` in all, out of the stream.
+
+        Raises:
+            ValueError: there are none.
+        """
+        order = np.random.default_rng([seed, 1]).permutation(self.num_shards)
+        shards = order[:MAX_HELD_OUT_SHARDS].tolist()
+        cells: list[Cell] = []
+        for index, shard in enumerate(shards):
+            rows = -(-(number - len(cells)) // (len(shards) - index))
+            length = self.lengths[shard]
+            taken = list(islice(self.read(Span(shard=shard, first=0, number=None)), rows))
+            self.left_out[shard] = len(taken)
+            self.lengths[shard] = None if length is None else length - len(taken)
+            cells += taken
+        if not cells:
+            raise ValueError("data.path must hold images, got a stream without any to hold out")
+        self.num_images -= len(cells)
+        return cells
+
+    def plan(self, divisor: int, seed: int) -> ShardPlan:
+        """How rows are dealt out to lanes, whose number divides that of every step's samples."""
+        most = min(divisor, self.num_shards, MAX_LANES)
+        lanes = max(n for n in range(1, most + 1) if divisor % n == 0)
+        return ShardPlan(self.lengths, self.left_out, lanes, seed)
+
+
+class HeldOutImages:
+    """Images of a stream that are kept in memory, pickled in one tensor, which workers share."""
+
+    def __init__(self, cells: Sequence[Cell], in_chans: int) -> None:
+        self.in_chans = in_chans
+        pickled = [pickle.dumps(cell) for cell in cells]
+        self.bounds = [0, *accumulate(map(len, pickled))]
+        self.bytes = torch.frombuffer(bytearray().join(pickled), dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def __getitem__(self, index: int) -> AnyImage:
+        cell = self._cell(index)
+        return open_image(cell.value, self.in_chans, cell.name)
+
+    def name(self, index: int) -> str:
+        """The file of an image, or its row."""
+        return self._cell(index).name
+
+    def _cell(self, index: int) -> Cell:
+        start, stop = self.bounds[index : index + 2]
+        cell: Cell = pickle.loads(self.bytes[start:stop].numpy().tobytes())
+        return cell

@@ -1,0 +1,162 @@
+"""Probes: how well the features of a frozen encoder tell classes apart, without fine-tuning it.
+
+The k-nearest-neighbour probe follows DINO (https://arxiv.org/abs/2104.14294, Appendix F), the
+linear one MAE (https://arxiv.org/abs/2111.06377, Appendix A.1): features normalised without affine
+parameters, then a linear layer, without weight decay. It differs in two things: SGD in place of
+LARS, which is made for batches of 16,384; and no augmentation, since features are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..config import ProbeConfig
+from ..curriculum import learning_rate
+from .features import Features
+
+MAX_REPEATED = 10_000
+"""Up to this many training images, a tenth is too few to choose a learning rate by."""
+
+
+def probe_scores(
+    train: Features,
+    test: Features,
+    options: ProbeConfig,
+    *,
+    knn: bool,
+    linear: bool,
+    seed: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """ "knn_top1" if asked for; "linear_top1" and its "linear_rate" if asked for."""
+    scores: dict[str, float] = {}
+    if knn:
+        k, temperature = options.k, options.temperature
+        scores["knn_top1"] = knn_accuracy(train, test, k=k, temperature=temperature, device=device)
+    if linear:
+        scores["linear_top1"], scores["linear_rate"] = linear_probe(
+            train, test, options, seed=seed, device=device
+        )
+    return scores
+
+
+@torch.no_grad()
+def knn_accuracy(
+    train: Features, test: Features, *, k: int, temperature: float, device: torch.device
+) -> float:
+    """Top-1 accuracy of a vote of the k nearest training images, weighted by exp(cosine / T).
+
+    Args:
+        train: the images that vote.
+        test: the images to classify.
+        k: neighbours; at most all training images vote.
+        temperature: T, above 0.
+        device: computes the similarities.
+    """
+    num_classes = int(train.labels.max()) + 1
+    bank = F.normalize(train.values.to(device), dim=1).T  # (D, N)
+    bank_labels = train.labels.to(device)
+    hits = 0
+    for queries, labels in _batches(test, max(1, 2**27 // len(train))):  # at most 512 MB each
+        similarity = F.normalize(queries.to(device), dim=1) @ bank
+        nearest, rows = similarity.topk(min(k, len(train)))
+        weights = (nearest / temperature).softmax(dim=1)  # a common factor changes no vote
+        votes = weights.new_zeros(len(queries), num_classes)
+        votes.scatter_add_(1, bank_labels[rows], weights)
+        hits += int((votes.argmax(dim=1).cpu() == labels).sum())
+    return hits / len(test)
+
+
+def linear_probe(
+    train: Features, test: Features, options: ProbeConfig, *, seed: int, device: torch.device
+) -> tuple[float, float]:
+    """Top-1 accuracy of a linear classifier of the features, and its learning rate.
+
+    The rate is chosen on a tenth of the training images, or on five tenths one after another if
+    there are few; then the classifier learns from all.
+
+    Args:
+        train: to learn from.
+        test: to measure.
+        options: rates per 256 images, epochs, batch size, warm-up.
+        seed: of the tenths, the order of the images and the initial weights.
+        device: trains the classifiers.
+    """
+    totals = dict.fromkeys(options.linear_rates, 0.0)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    tenths = [tenth for tenth in order.tensor_split(10) if len(tenth)]
+    for tenth in tenths[: 5 if len(train) <= MAX_REPEATED else 1] if len(totals) > 1 else ():
+        others = torch.cat([part for part in tenths if part is not tenth])
+        learnt, held_out = train.take(others), train.take(tenth)
+        by_rate = linear_accuracies(learnt, held_out, options, seed=seed, device=device)
+        totals = {rate: total + by_rate[rate] for rate, total in totals.items()}
+    best = max(totals, key=lambda rate: totals[rate])
+    chosen = replace(options, linear_rates=(best,))
+    return linear_accuracies(train, test, chosen, seed=seed, device=device)[best], best
+
+
+def linear_accuracies(
+    train: Features, test: Features, options: ProbeConfig, *, seed: int, device: torch.device
+) -> dict[float, float]:
+    """Top-1 accuracy of linear classifiers of the features, by learning rate.
+
+    The classifiers of all rates are trained at once, on the same batches: SGD with momentum is
+    linear in the gradient, so a loss multiplied by a rate trains its classifier with that rate.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rates, num_features = list(options.linear_rates), train.values.shape[1]
+    num_classes = int(max(train.labels.max(), test.labels.max())) + 1
+    initial = 0.01 * torch.randn(num_features, num_classes, generator=generator)
+    weight = nn.Parameter(initial.repeat(len(rates), 1, 1).to(device))  # (R, D, classes)
+    bias = nn.Parameter(torch.zeros(len(rates), 1, num_classes, device=device))
+    optimizer = torch.optim.SGD([weight, bias], lr=1.0, momentum=0.9)
+    batch_size = min(options.linear_batch_size, len(train))
+    rate = torch.tensor(rates, device=device)[:, None] * batch_size / 256
+
+    mean, std = train.values.mean(dim=0), train.values.std(dim=0, correction=0) + 1e-6
+    values = ((train.values - mean) / std).to(device)
+    labels = train.labels.to(device)
+    steps_per_epoch = len(train) // batch_size
+    num_steps = options.linear_epochs * steps_per_epoch
+    step = 0
+    for _ in range(options.linear_epochs):
+        order = torch.randperm(len(train), generator=generator)
+        for rows in order[: steps_per_epoch * batch_size].view(-1, batch_size).to(device):
+            logits = _logits(values[rows], weight, bias)  # (R, n, classes)
+            losses = F.cross_entropy(
+                logits.transpose(1, 2), labels[rows].expand(len(rates), -1), reduction="none"
+            )
+            factor = learning_rate(
+                step / num_steps,
+                peak=1.0,
+                warmup=options.linear_warmup_epochs / options.linear_epochs,
+            )
+            optimizer.zero_grad()
+            loss = (factor * rate * losses).mean(dim=1).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            step += 1
+
+    hits = torch.zeros(len(rates), dtype=torch.long)
+    with torch.no_grad():
+        for queries, truth in _batches(test, 1024):
+            normalised = ((queries - mean) / std).to(device)
+            predicted = _logits(normalised, weight, bias).argmax(dim=2).cpu()
+            hits += (predicted == truth).sum(dim=1)
+    return {r: count / len(test) for r, count in zip(rates, hits.tolist(), strict=True)}
+
+
+def _batches(features: Features, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Values and labels of `size` images at a time."""
+    for start in range(0, len(features), size):
+        yield features.values[start : start + size], features.labels[start : start + size]
+
+
+def _logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(n, D), (R, D, classes), (R, 1, classes) -> (R, n, classes)."""
+    return torch.baddbmm(bias, features.expand(len(weight), -1, -1), weight)

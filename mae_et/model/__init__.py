@@ -1,0 +1,25 @@
+"""The networks: the masked autoencoder and its parts, and any backbone at any size.
+
+Imports the leaf `curriculum` (for sizes) and `errors`.
+"""
+
+from .decoder import SelfDecoder
+from .encoder import create_vit
+from .flops import training_flops
+from .mae import MaskedAutoencoder
+from .masking import num_visible_patches
+from .pos_embed import Grid, resample_table
+from .sized import SizedModel
+from .targets import unnormalize
+
+__all__ = [
+    "Grid",
+    "MaskedAutoencoder",
+    "SelfDecoder",
+    "SizedModel",
+    "create_vit",
+    "num_visible_patches",
+    "resample_table",
+    "training_flops",
+    "unnormalize",
+]

@@ -1,0 +1,76 @@
+"""timm's plain VisionTransformer, by name, or a one-line error that says why not."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import timm
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
+
+from ..curriculum import Size, as_pair
+
+
+def create_vit(
+    name: str,
+    *,
+    image_size: Size,
+    patch_size: Size | None,
+    in_chans: int,
+    encoder_args: dict[str, Any] | None = None,
+    **arguments: Any,
+) -> VisionTransformer:
+    """A timm VisionTransformer with absolute positions.
+
+    Args:
+        name: of the timm model.
+        image_size: pixels or (height, width), multiples of the patch size.
+        patch_size: pixels or (height, width); None for the model's own.
+        in_chans: image channels.
+        encoder_args: the user's further arguments of the timm model.
+        arguments: ours.
+
+    Raises:
+        ValueError: timm does not know the name, does not accept the arguments, or the model is no
+            VisionTransformer with absolute positions.
+    """
+    if not timm.is_model(name):
+        names = timm.list_models(["vit_*", "deit_*", "flexivit_*"])
+        similar = ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.4))
+        raise ValueError(
+            f"model.encoder must be the name of a timm VisionTransformer, got {name!r}"
+            + (f"; nearest: {similar}" if similar else "")
+        )
+    arguments = {"img_size": as_pair(image_size), "in_chans": in_chans, **arguments}
+    taken = {"patch_size", "patch_drop_rate", *arguments} & (encoder_args or {}).keys()
+    if taken:
+        raise ValueError(
+            f"model.encoder_args must not have {', '.join(sorted(taken))}, which "
+            "model.image_size, model.patch_size, model.in_chans and the method itself set"
+        )
+    arguments |= encoder_args or {}
+    if patch_size is not None:
+        arguments["patch_size"] = as_pair(patch_size)
+    try:
+        encoder = timm.create_model(name, pretrained=False, **arguments)
+    except Exception as error:  # an unknown layer is a KeyError, a bad number any other
+        raise ValueError(
+            f"model.encoder must be a timm VisionTransformer with absolute positions that accepts "
+            f"{arguments}, got {name!r}: {type(error).__name__} {error}"
+        ) from error
+    if type(encoder) is not VisionTransformer or type(encoder.patch_embed) is not PatchEmbed:
+        raise ValueError(
+            f"model.encoder must be a plain timm VisionTransformer with absolute positions, got "
+            f"{name!r} ({type(encoder).__name__}); allowed: vit_*, deit_* and flexivit_* models"
+        )
+    if encoder.attn_pool is not None:
+        raise ValueError(f"model.encoder must not pool by attention, got {name!r}")
+    if encoder.pos_embed is None:
+        raise ValueError(f"model.encoder must have absolute positions, got {name!r} without any")
+    for side, patch in zip(as_pair(image_size), encoder.patch_embed.patch_size, strict=True):
+        if side % patch:
+            raise ValueError(
+                f"model.image_size must be a multiple of the patch size {patch}, got {image_size}"
+            )
+    return encoder

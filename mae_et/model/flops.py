@@ -1,0 +1,41 @@
+"""What a training step costs in floating-point operations, by torch's counter, without computing.
+
+The model goes forward and backward on the meta device, so a ViT-H takes seconds and no memory. The
+counter sees matrix products and convolutions (a multiply-add counts as two) in linear layers,
+attention and targets. It does not see norms, softmax, activations and other element-wise work, the
+optimizer, and what is done before the model: decoding, the low-frequency crop.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import torch
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..curriculum import Size, as_pair
+from .mae import MaskedAutoencoder
+
+
+def training_flops(model: MaskedAutoencoder, size: Size) -> int:
+    """FLOPs of the forward and the backward pass of one image of a size in pixels.
+
+    The model may be on any device and stays as it is.
+
+    Raises:
+        ValueError: the size does not fit.
+    """
+    size_before = model.input_size
+    model.set_input_size(size)
+    tensors = {
+        name: torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
+        for name, tensor in chain(model.named_parameters(), model.named_buffers())
+    }
+    images = torch.empty(1, model.in_chans, *as_pair(size), device="meta")
+    # Fused kernels would be counted with what they compute twice.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        functional_call(model, tensors, (images,), {"masked_only": True}).loss.backward()
+    model.set_input_size(size_before)
+    return int(counter.get_total_flops())

@@ -1,0 +1,206 @@
+"""What a run will cost, stage by stage: in FLOPs, and in time once steps have been measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import groupby
+
+from ..build import build_on_meta
+from ..config import ModelConfig, PretrainConfig
+from ..curriculum import Curriculum, Size, as_pair, as_size, num_training_steps
+from ..data import replay_bytes, replay_spans, split_batch
+from ..errors import check
+from ..model import MaskedAutoencoder, num_visible_patches, training_flops
+from ..training import chunks_per_micro_batch
+from .measure import StepTime
+
+MAE_EPOCHS = 1600
+"""Of the MAE that runs are compared with: decoder 512 × 8, mask ratio 0.75, normalised pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """Consecutive stages of one size. What takes time is None as long as nothing is known of it."""
+
+    size: Size
+    grid: tuple[int, int]
+    visible: int
+    """Patches that the encoder sees, of `patches`."""
+    patches: int
+    epochs: float
+    """Passes over the images."""
+    steps: int
+    micro_batch: int
+    """Images of a forward pass of a process."""
+    accumulation: int
+    """Forward passes of a process in an optimizer step."""
+    gflops: float
+    """Of an image, forward and backward."""
+    cost: float
+    """Share of the run's FLOPs."""
+    fresh: float = 1.0
+    """Share of the images that come from the loader, not from the replay buffer."""
+    hours: float | None = None
+    time: float | None = None
+    """Share of the run's hours."""
+    images_per_s: float | None = None
+    """What the loader has to give to all processes together so that none of them waits."""
+    waiting: float | None = None
+    """Share of the time that goes into waiting for images."""
+    limit: str | None = None
+    """What would have to be faster, device or loader."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The stages of a run, and what all of it costs."""
+
+    num_images: int
+    batch_size: int
+    processes: int
+    stages: list[StagePlan]
+    epochs: float
+    steps: int
+    exaflops: float
+    replay_gib: float = 0.0
+    """Memory of the largest replay buffer, over all processes, for pixels of 8 bits."""
+    budget: float
+    """`optim.epochs`: passes at full size, that the run is compared with."""
+    speedup: float
+    """FLOPs of the budget at full size, by those of the run."""
+    mae_size: Size
+    mae_speedup: float
+    """FLOPs of 1600 epochs of MAE at `mae_size` with the same encoder, by those of the run."""
+    hours: float | None = None
+    time_speedup: float | None = None
+    """Hours of the budget at full size, by those of the run."""
+    price: float | None = None
+
+
+def make_plan(
+    config: PretrainConfig,
+    model: MaskedAutoencoder,
+    curriculum: Curriculum,
+    num_images: int,
+    processes: int = 1,
+    mae_size: Size | None = None,
+) -> Plan:
+    """The plan of a run, without times.
+
+    Args:
+        config: the run.
+        model: of the run, on any device.
+        curriculum: its stages.
+        num_images: that it trains on.
+        processes: that train.
+        mae_size: full size in pixels of the MAE to compare with; None for the run's.
+
+    Raises:
+        ValueError: the processes don't divide the batch, a ratio of replay does not divide the
+            micro-batch, or `mae_size` is no multiple of the patch.
+    """
+    batch_size, source = config.optim.batch_size, config.model
+    chunk_size = split_batch(batch_size, config.optim.micro_batch_size, processes)
+    num_chunks = batch_size // processes // chunk_size
+    flops = cache(partial(training_flops, model))
+    total = sum(stage.num_steps * flops(stage.size) for stage in curriculum.stages)
+    ratios = {as_pair(part.size): part.ratio for part in config.data.replay}
+    spans = replay_spans(config, curriculum, chunk_size)
+    buffers = [replay_bytes(config, curriculum, span) for span in spans]
+    stages = []
+    for size, group in groupby(curriculum.stages, key=lambda stage: stage.size):
+        steps = sum(stage.num_steps for stage in group)
+        joined = chunks_per_micro_batch(size, curriculum.full_size, num_chunks)
+        grid = model.check_input_size(size)
+        stage = StagePlan(
+            size=size,
+            grid=grid,
+            visible=num_visible_patches(grid[0] * grid[1], model.mask_ratio),
+            patches=grid[0] * grid[1],
+            epochs=steps * batch_size / num_images,
+            steps=steps,
+            micro_batch=joined * chunk_size,
+            accumulation=num_chunks // joined,
+            gflops=flops(size) / 1e9,
+            cost=steps * flops(size) / total,
+            fresh=1 / ratios.get(as_pair(size), 1),
+        )
+        stages.append(stage)
+
+    mae_size, patch_size = mae_size or model.full_size, model.patch_size
+    check(
+        all(side % patch == 0 for side, patch in zip(as_pair(mae_size), patch_size, strict=True)),
+        "--mae_size",
+        mae_size,
+        f"a multiple of the patch size {as_size(*patch_size)}",
+    )
+    mae = ModelConfig(  # its decoder, mask and target are the defaults
+        encoder=source.encoder,
+        encoder_args=source.encoder_args,
+        image_size=mae_size,
+        patch_size=source.patch_size,
+        in_chans=source.in_chans,
+    )
+    mae_step = flops(mae_size) if mae == source else training_flops(build_on_meta(mae), mae_size)
+    return Plan(
+        num_images=num_images,
+        batch_size=batch_size,
+        processes=processes,
+        stages=stages,
+        epochs=curriculum.num_steps * batch_size / num_images,
+        steps=curriculum.num_steps,
+        exaflops=total * batch_size / 1e18,
+        replay_gib=max(buffers, default=0) / 2**30,
+        budget=config.optim.epochs,
+        speedup=full_size_steps(config, num_images) * flops(curriculum.full_size) / total,
+        mae_size=mae_size,
+        mae_speedup=MAE_EPOCHS * num_images / batch_size * mae_step / total,
+    )
+
+
+def with_times(
+    plan: Plan, times: Mapping[Size, StepTime], num_workers: int, price_per_hour: float | None
+) -> Plan:
+    """The plan with what measured steps say about it.
+
+    Args:
+        plan: without times.
+        times: of a step at each size.
+        num_workers: of the loader.
+        price_per_hour: of all processes together.
+    """
+    total = sum(stage.steps * times[stage.size].seconds for stage in plan.stages)
+    stages = []
+    for stage in plan.stages:
+        step = times[stage.size]
+        is_starved = step.waited > (0.1 if num_workers else 0.5) * step.seconds
+        stages.append(
+            replace(
+                stage,
+                hours=stage.steps * step.seconds / 3600,
+                time=stage.steps * step.seconds / total,
+                images_per_s=stage.fresh * plan.batch_size / (step.seconds - step.waited),
+                waiting=step.waited / step.seconds,
+                limit="loader" if is_starved else "device",
+            )
+        )
+    at_full_size = num_training_steps(
+        epochs=plan.budget, num_images=plan.num_images, batch_size=plan.batch_size
+    )
+    return replace(
+        plan,
+        stages=stages,
+        hours=total / 3600,
+        price=None if price_per_hour is None else price_per_hour * total / 3600,
+        time_speedup=at_full_size * times[plan.stages[-1].size].seconds / total,
+    )
+
+
+def full_size_steps(config: PretrainConfig, num_images: int) -> int:
+    """Optimizer steps of `optim.epochs` passes; with a cost model, the run has more."""
+    optim = config.optim
+    return num_training_steps(
+        epochs=optim.epochs, num_images=num_images, batch_size=optim.batch_size
+    )

@@ -1,0 +1,304 @@
+"""The runs of a schedule search, in which what schedules have in common is trained once.
+
+    SEARCH/search.yaml           what all of its runs have in common
+    SEARCH/seed_0/12@39-28@10/   the run of seed 0 through 39 steps at 12 pixels and 10 at 28
+    SEARCH/trials.jsonl          a line per score
+
+A run is a schedule up to a step. Its samples and masks are functions of the step, its stage and
+learning rate of its place in the schedule; all schedules of a search have as many stages, and a
+stage begins and ends, in steps and in learning rate, where it does whatever follows. So schedules
+that agree up to a step share the state there, and a run goes on from a copy of the longest run that
+its schedule begins with, as any run does from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import yaml
+from accelerate import PartialState
+
+from ..build import build_curriculum
+from ..config import FREE_ON_RESUME, PretrainConfig, StageConfig, changed_fields, to_dict
+from ..curriculum import Curriculum, Size, area
+from ..errors import RunInterruptedError, RunStoppedError, check
+from ..model import MaskedAutoencoder, training_flops
+from ..pretrain import pretrain
+from ..runs import latest_checkpoint, new_folder, read_config, read_metrics
+from ..training import Interrupt
+from .forecast import full_size_steps
+
+Past = tuple[tuple[Size, int], ...]
+"""Size and steps of each stage that a run has behind it."""
+
+
+HEADER = f"{'trial':<10} {'sizes':<24} {'steps':>7} {'cost':>7} {'score':>7}  by seed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A scored run."""
+
+    purpose: str
+    sizes: tuple[Size, ...]
+    """Of all stages, also those after the run's end."""
+    steps: int
+    is_whole: bool
+    """Whether the run goes to the end of its schedule."""
+    cost: float
+    """FLOPs, by those of a whole run at full size."""
+    scores: tuple[float, ...]
+    """Top-1 accuracy by seed, in [0, 1]."""
+
+    @property
+    def score(self) -> float:
+        """The mean over the seeds."""
+        return fmean(self.scores)
+
+    @property
+    def name(self) -> str:
+        """The sizes, in a word."""
+        return "-".join(map(_name, self.sizes))
+
+    def row(self) -> str:
+        """A line under `HEADER`."""
+        cells = f"{self.purpose:<10} {self.name:<24} {self.steps:>7} {self.cost:>7.1%}"
+        return f"{cells} {self.score:>7.2%}  {' '.join(f'{score:.2%}' for score in self.scores)}"
+
+
+class Trials:
+    """The runs of a search.
+
+    Args:
+        config: of all runs but for their stages.
+        model: of the runs, on any device.
+        num_images: that they train on.
+        num_stages: of each schedule.
+        cost: what stages have an equal share of; None for steps.
+        score: the probe that scores.
+        seeds: runs of each schedule, from run.seed on.
+        interrupt: asks to stop between runs; in a run, the run's own does.
+
+    Raises:
+        ValueError: the folder holds something else, or the stages do not fit.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        model: MaskedAutoencoder,
+        num_images: int,
+        *,
+        num_stages: int,
+        cost: Literal["area", "flops"] | None,
+        score: Literal["knn", "linear"],
+        seeds: int,
+        interrupt: Interrupt,
+    ) -> None:
+        self.config, self.model, self.num_images = config, model, num_images
+        self.num_stages, self.cost, self.probe = num_stages, cost, score
+        self.seeds = range(config.run.seed, config.run.seed + seeds)
+        self.folder, self.interrupt = Path(config.run.output_dir), interrupt
+        self.flops: Callable[[Size], float] = cache(partial(training_flops, model))
+        self.done: list[Trial] = []
+        self._runs: set[tuple[int, Past]] = set()
+        self._lines: list[dict[str, Any]] = []
+        self.schedule(())  # its errors
+        self._open()
+
+    def _open(self) -> None:
+        """Make the folder, or go on in that of a search with the same configuration."""
+        config = to_dict(self._config(())) | {"search": {"score": self.probe}}
+        file = self.folder / "search.yaml"
+        if file.exists():
+            old, free = yaml.safe_load(file.read_text()), FREE_ON_RESUME - {"eval"}
+            changed = changed_fields(old, config, PretrainConfig, free)
+            allowed = "new, or that of a search with the same configuration"
+            check(not changed, "run.output_dir", f"{self.folder} ({', '.join(changed)})", allowed)
+            return
+        is_free = not any(self.folder.glob("*"))
+        check(is_free, "run.output_dir", str(self.folder), "new, or that of a search")
+        PartialState().wait_for_everyone()
+        if PartialState().is_main_process:
+            with new_folder(self.folder) as new:
+                (new / file.name).write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def sizes(self, first: Sequence[Size]) -> tuple[Size, ...]:
+        """Those of all stages of the schedule that begins with stages of these sizes."""
+        return (*first, *[self.model.full_size] * (self.num_stages - len(first)))
+
+    def schedule(self, first: Sequence[Size]) -> Curriculum:
+        """The curriculum that begins with stages of these sizes and stays at full size then."""
+        config = self._config(first)
+        num_steps = full_size_steps(config, self.num_images)
+        return build_curriculum(config, self.model, num_steps)
+
+    def run(self, first: Sequence[Size], purpose: str, stop: int | None = None) -> Trial:
+        """Train the schedule of these first stages up to a step, with each seed, and score it.
+
+        Args:
+            first: sizes of the first stages; the others have the full size.
+            purpose: what the trial is for.
+            stop: the step before which to stop; None for the end.
+
+        Raises:
+            RunInterruptedError: a signal asked to stop; the same search goes on from there.
+            RunStoppedError: a run can't go on.
+        """
+        schedule = self.schedule(first)
+        stop = stop or schedule.num_steps
+        folders = [self._train(first, stop, seed, is_scored=True) for seed in self.seeds]
+        lines = [_result(folder, stop, f"{self.probe}_top1") for folder in folders]
+        cost = sum(steps * self.flops(size) for size, steps in _path(schedule, stop))
+        constant = self.schedule(())
+        trial = Trial(
+            purpose=purpose,
+            sizes=self.sizes(first),
+            steps=stop,
+            is_whole=stop == schedule.num_steps,
+            cost=cost / (constant.num_steps * self.flops(constant.full_size)),
+            scores=tuple(line["score"] for line in lines),
+        )
+        self.done.append(trial)
+        about = {"purpose": purpose, "sizes": trial.sizes, "steps": stop, "cost": trial.cost}
+        for seed, folder, line in zip(self.seeds, folders, lines, strict=True):
+            place = {"seed": seed, "folder": str(folder.relative_to(self.folder))}
+            self._lines.append(about | place | line)
+        if PartialState().is_main_process:
+            text = "".join(json.dumps(line) + "\n" for line in self._lines)
+            (self.folder / "trials.jsonl").write_text(text)
+            print(trial.row(), flush=True)
+        return trial
+
+    def _train(
+        self, first: Sequence[Size], stop: int, seed: int, *, is_scored: bool = False
+    ) -> Path:
+        """The folder of a run that is trained up to a step."""
+        schedule = self.schedule(first)
+        for stage in schedule.stages:  # others may part from this one where a small stage ends
+            if stage.stop < stop and stage.size != schedule.full_size:
+                self._train(first, stage.stop, seed)
+        path = _path(schedule, stop)
+        folder = self._folder(seed, path)
+        config = self._config(first)
+        every = stop if is_scored else None
+        linear, knn = (every if self.probe == name else None for name in ("linear", "knn"))
+        config = replace(
+            config,
+            eval=replace(config.eval, linear_every=linear, knn_every=knn),
+            run=replace(config.run, seed=seed, output_dir=str(folder)),
+        )
+        if not _is_trained(folder, stop):
+            if PartialState().is_main_process and not folder.exists():
+                starts = [p for s, p in self._runs if s == seed and _begins_with(path, p)]
+                if starts:
+                    _branch(self._folder(seed, max(starts, key=_num_steps)), folder, config)
+            PartialState().wait_for_everyone()
+            try:
+                if self.interrupt.is_agreed():
+                    raise RunInterruptedError
+                pretrain(config, resume="auto", stop=stop)
+            except RunInterruptedError:
+                line = f"interrupted in {folder}; the same command goes on"
+                raise RunInterruptedError(line) from None
+            gc.collect()  # accelerate and its models refer to each other; free the device's memory
+            if not _is_trained(folder, stop):
+                raise RunStoppedError(f"{folder} has no checkpoint of its last step")
+        self._runs.add((seed, path))
+        return folder
+
+    def _config(self, first: Sequence[Size]) -> PretrainConfig:
+        """The configuration of the runs of a schedule, but for seed and folder."""
+        config, sizes = self.config, self.sizes(first)
+        stages = [
+            StageConfig(size=size, share=share)
+            for size, share in zip(sizes, self._shares(sizes), strict=True)
+        ]
+        curriculum = replace(
+            config.curriculum, name="stages", stages=stages, sizes=None, cost=self.cost
+        )
+        return replace(
+            config,
+            curriculum=curriculum,
+            eval=replace(config.eval, held_out=True, knn_every=None, linear_every=None),
+            run=replace(config.run, eval_every=None, keep_checkpoints=1, tracker="none"),
+        )
+
+    def _shares(self, sizes: Sequence[Size]) -> list[float]:
+        """Equal shares of the steps; or of the cost, in steps at full size, but for rounding.
+
+        All but the last stage then have a whole number of steps, and binary fractions add up
+        exactly, so that a stage ends at the same step and learning rate whatever follows.
+        """
+        if self.cost is None:
+            return [1.0] * len(sizes)
+        cost: Callable[[Size], float] = self.flops if self.cost == "flops" else area
+        budget = full_size_steps(self.config, self.num_images)
+        shares = []
+        for size in sizes[:-1]:
+            ratio = cost(sizes[-1]) / cost(size)
+            steps = max(1, round(budget / len(sizes) * ratio))
+            shares.append(round(steps / ratio * 2**20) / 2**20)
+        rest = budget - sum(shares)
+        allowed = f"enough steps for {len(sizes)} stages of equal cost"
+        check(rest > 0, "--epochs", self.config.optim.epochs, f"{allowed} (now {budget})")
+        return [*shares, rest]
+
+    def _folder(self, seed: int, path: Past) -> Path:
+        return self.folder / f"seed_{seed}" / "-".join(f"{_name(s)}@{n}" for s, n in path)
+
+
+def _name(size: Size) -> str:
+    return str(size) if isinstance(size, int) else f"{size[0]}x{size[1]}"
+
+
+def _path(schedule: Curriculum, stop: int) -> Past:
+    """What a schedule has behind it at a step, by stage."""
+    stages = [stage for stage in schedule.stages if stage.start < stop]
+    return tuple((stage.size, min(stage.stop, stop) - stage.start) for stage in stages)
+
+
+def _begins_with(path: Past, start: Past) -> bool:
+    """Whether a path goes on from another: all of its stages, of which the last may be longer."""
+    *whole, (size, steps) = start
+    count = len(whole)
+    if len(path) <= count or list(path[:count]) != whole:
+        return False
+    return path[count][0] == size and path[count][1] >= steps
+
+
+def _num_steps(path: Past) -> int:
+    return sum(steps for _, steps in path)
+
+
+def _is_trained(folder: Path, stop: int) -> bool:
+    checkpoint = latest_checkpoint(folder)
+    return checkpoint is not None and checkpoint.name == f"step_{stop:08d}"
+
+
+def _branch(start: Path, folder: Path, config: PretrainConfig) -> None:
+    """A run that has another's past and its own future; `pretrain` goes on with it."""
+    checkpoint = latest_checkpoint(start)
+    assert checkpoint is not None
+    with new_folder(folder) as new:
+        shutil.copytree(checkpoint, new / "checkpoints" / checkpoint.name)
+        shutil.copy(start / "metrics.jsonl", new)
+        past = read_config(start)
+        past["curriculum"] = to_dict(config)["curriculum"]
+        (new / "config.yaml").write_text(yaml.safe_dump(past, sort_keys=False))
+
+
+def _result(folder: Path, stop: int, score: str) -> dict[str, float]:
+    """The score of a run, its loss of held-out images, and its seconds of training."""
+    lines = read_metrics(folder)
+    scored = next(line for line in reversed(lines) if line["step"] == stop and score in line)
+    seconds = sum(line["seconds"] for line in lines if "seconds" in line)
+    return {"score": scored[score], "eval_loss": scored["eval_loss"], "seconds": seconds}

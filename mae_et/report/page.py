@@ -1,0 +1,74 @@
+"""``python -m mae_et report``: what any set of runs cost and scored, on one page of HTML.
+
+The page needs no other file and no network. Costs are those of pretraining; seconds are of training
+alone, as the runs measured them, without evaluations and checkpoints.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from ..runs import Run
+from . import sections
+from .arms import group_into_arms, pretraining_flops
+from .html import document, table
+
+VERSIONS = ("torch", "timm", "accelerate", "datasets")
+
+
+def build(
+    runs: Sequence[Run],
+    skipped: Sequence[tuple[Path, str]],
+    title: str,
+    command: str,
+    with_reconstructions: bool,
+) -> str:
+    """The page of runs; `skipped` are folders and why they are none."""
+    arms = group_into_arms(runs)
+    tasks = sections.name_tasks(arms)
+    parts = [
+        ("Arms", sections.arm_table(arms, tasks)),
+        ("Accuracy against cost", sections.costs(arms, tasks)),
+        ("Loss against time", sections.losses(arms, tasks)),
+        ("Stages", sections.stages(arms)),
+        ("Reconstructions", sections.reconstructions(arms) if with_reconstructions else ""),
+        ("Configurations", sections.configurations(arms, tasks)),
+        ("Facts", facts(runs, skipped, command)),
+    ]
+    return document(title, [(heading, body) for heading, body in parts if body])
+
+
+def facts(runs: Sequence[Run], skipped: Sequence[tuple[Path, str]], command: str) -> str:
+    """When and with what the page was made, and what is not on it."""
+    times = sorted(line["time"] for run in runs for line in run.metrics if "time" in line)
+    days = [f"{datetime.fromtimestamp(time):%Y-%m-%d}" for time in times[:1] + times[-1:]]
+    rows = [
+        ["made", f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"],
+        ["command", command],
+        ["versions, of this page", ", ".join(f"{name} {version(name)}" for name in VERSIONS)],
+        ["machine, of this page", f"{platform.machine()}, {torch.get_num_threads()} CPU threads"],
+        ["runs", f"{len(runs)}, of {' to '.join(dict.fromkeys(days)) or 'unknown date'}"],
+    ]
+    rows += [
+        ["unfinished", f"{run.folder}: {sum(w.steps for w in run.windows)} steps so far"]
+        for run in runs
+        if not run.is_complete
+    ]
+    rows += [
+        ["FLOPs unknown", f"{run.folder}: its model can't be built as its configuration says"]
+        for run in runs
+        if run.kind == "pretraining" and pretraining_flops(run) is None
+    ]
+    rows += [
+        ["cost not counted", f"{run.folder}: what its weights cost before, {run.checkpoint}"]
+        for run in runs
+        if run.kind == "pretraining" and run.checkpoint is not None
+    ]
+    rows += [["skipped", f"{folder}: {reason}"] for folder, reason in skipped]
+    return table(["", ""], rows)

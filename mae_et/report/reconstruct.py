@@ -1,0 +1,270 @@
+"""Pictures of what a masked autoencoder sees and reconstructs at each input size of its run.
+
+Reconstructions of normalised pixels are shown with the mean and variance of the true patches, which
+the model never sees: a visual aid, no measure of quality. Histograms of oriented gradients are
+drawn as a star of strokes per cell, along the edges.
+
+Three channels are shown, or one. What is not of 8 bits is shown from two deviations below the mean
+of the channel to two above.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .. import data
+from ..config import IMAGENET_MEAN, IMAGENET_STD, DataConfig, SourceConfig
+from ..curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
+from ..errors import check
+from ..lowfreq import Nyquist, low_frequency_crop
+from ..model import MaskedAutoencoder, unnormalize
+from ..runs import read_config, read_metrics
+from ..weights import load_mae_checkpoint
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+GREY = 0.5
+
+
+GLYPH = 9
+"""Pixels of a drawn cell; odd, so that all strokes meet in one."""
+
+
+class Reconstruction(NamedTuple):
+    """Images (N, C, h, w) at one input size."""
+
+    low_frequency: Tensor
+    masked: Tensor
+    """Masked patches are NaN."""
+    reconstructed: Tensor
+    """Visible patches as they are, masked ones as predicted; the features of a target hog."""
+    target: Tensor
+    """Likewise, all patches as they are."""
+
+
+@torch.no_grad()
+def reconstruct(
+    model: MaskedAutoencoder,
+    images: Tensor,
+    size: Size,
+    noise: Tensor,
+    nyquist: Nyquist = "paper",
+) -> Reconstruction:
+    """Crop, mask and reconstruct images.
+
+    Args:
+        model: in evaluation mode; its input size becomes `size`.
+        images: (N, C, H, W), normalised, at full size.
+        size: the input size, pixels.
+        noise: (N, L) for the full grid; see `mae_et.data.PretrainTransform`.
+        nyquist: see `low_frequency_crop`.
+    """
+    model.set_input_size(size)
+    cropped = low_frequency_crop(images, as_pair(size), nyquist)
+    output = model(cropped, noise[:, : model.num_patches])
+    patches, prediction = model.patchify(cropped), output.prediction.float()
+    if model.target_name == "norm_pixel":
+        prediction = unnormalize(prediction, patches)
+    mask, features = output.mask[..., None], model.target.features(cropped)
+    mixed = torch.where(mask, prediction, model.patchify(features))
+    return Reconstruction(
+        cropped,
+        model.unpatchify(patches.masked_fill(mask, math.nan)),
+        model.unpatchify(mixed, model.target.patch_size),
+        features,
+    )
+
+
+def glyphs(histograms: Tensor, in_chans: int) -> Tensor:
+    """Draw histograms of oriented gradients: (N, C · bins, h, w) -> (N, 1, h · G, w · G).
+
+    A cell of G × G pixels has a stroke across each orientation, as bright as the channels' mean.
+    """
+    means = rearrange(histograms, "n (c b) h w -> n c b h w", c=in_chans).mean(1).clamp(min=0)
+    bins = means.shape[1]
+    angles = (torch.arange(bins) + 0.5) * math.pi / bins  # of the gradients; y grows downwards
+    offsets = torch.arange(GLYPH) - (GLYPH - 1) / 2
+    normal_x, normal_y = angles.cos()[:, None, None], angles.sin()[:, None, None]
+    distances = (normal_x * offsets + normal_y * offsets[:, None]).abs()
+    strokes = (1 - distances).clamp(min=0)  # (bins, G, G)
+    picture = torch.einsum("nbhw,byx->nhywx", means, strokes.to(means))
+    return rearrange(picture, "n h y w x -> n 1 (h y) (w x)").clamp(max=1)
+
+
+def draw(
+    images: Tensor,
+    columns: Sequence[tuple[str, Tensor]],
+    metrics: Sequence[dict[str, Any]] = (),
+) -> Figure:
+    """A row per image: the image, then one cell per column; below, the loss of the run.
+
+    Args:
+        images: (N, C, H, W), values in [0, 1].
+        columns: title and (N, C, h, w) each, values in [0, 1], NaN where grey.
+        metrics: lines of metrics.jsonl; none for no curve.
+    """
+    from matplotlib.figure import Figure
+
+    cells = [("input", images), *columns]
+    num_rows, num_columns = len(images), len(cells)
+    figure = Figure(
+        figsize=(1.15 * num_columns, 1.15 * num_rows + (3 if metrics else 0.3)),
+        layout="constrained",
+        dpi=120,
+    )
+    parts: Any = (
+        figure.subfigures(2, 1, height_ratios=[1.15 * num_rows, 3]) if metrics else [figure]
+    )
+    axes = parts[0].subplots(num_rows, num_columns, squeeze=False)
+    for column, (title, pictures) in enumerate(cells):
+        axes[0][column].set_title(title, fontsize=8)
+        for row, picture in enumerate(pictures):
+            axis = axes[row][column]
+            axis.imshow(_pixels(picture), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.axis("off")
+    if metrics:
+        _draw_losses(parts[1].subplots(), metrics)
+    return figure
+
+
+def _pixels(picture: Tensor) -> Any:
+    array = torch.nan_to_num(picture.clamp(0, 1), nan=GREY).permute(1, 2, 0).numpy()
+    return array[..., 0] if array.shape[-1] == 1 else array[..., :3]
+
+
+def _draw_losses(axis: Any, metrics: Sequence[dict[str, Any]]) -> None:
+    training = [line for line in metrics if "loss" in line]
+    evaluations = [line for line in metrics if "eval_loss" in line]
+    sizes = list(dict.fromkeys(str(line["size"]) for line in training))
+    for size in sizes:
+        lines = [line for line in training if str(line["size"]) == size]
+        axis.plot(
+            [line["step"] for line in lines],
+            [line["loss"] for line in lines],
+            marker="." if len(lines) == 1 else None,
+            label=f"training, size {size}",
+        )
+    axis.plot(
+        [line["step"] for line in evaluations],
+        [line["eval_loss"] for line in evaluations],
+        "k.--",
+        label="held-out images, full size",
+    )
+    axis.set_xlabel("optimizer step")
+    axis.set_ylabel("loss")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+
+
+def picture(
+    checkpoint: Path,
+    *,
+    path: str | None = None,
+    split: str | None = None,
+    sizes: Sequence[Size] | None = None,
+    num_images: int = 6,
+    channels: Sequence[int] | None = None,
+    seed: int = 0,
+    with_losses: bool = True,
+) -> Figure:
+    """What a checkpoint sees and reconstructs, and the loss of its run.
+
+    Args:
+        checkpoint: see `load_mae_checkpoint`.
+        path: of the images, as in data.path; None for those of the run.
+        split: of the images; None for the held-out ones.
+        sizes: in pixels; None for those of the run.
+        num_images: rows.
+        channels: one, or three as RGB; None for the first.
+        seed: chooses images and masks.
+        with_losses: whether the loss of the run is drawn.
+
+    Raises:
+        ValueError: the checkpoint or the data is missing, or a channel or a size does not exist.
+    """
+    model = load_mae_checkpoint(checkpoint).eval()
+    channels = channels or ([0] if model.in_chans < 3 else [0, 1, 2])
+    check(
+        len(channels) in (1, 3) and all(0 <= channel < model.in_chans for channel in channels),
+        "--channels",
+        channels,
+        f"one or three channels, from 0 to {model.in_chans - 1}",
+    )
+    run = checkpoint.parent.parent if checkpoint.name.startswith("step_") else checkpoint
+    config = read_config(run) if run.is_dir() else {}
+    source, metrics = config.get("data", {}), read_metrics(run) if run.is_dir() else []
+    own = {"path": path, "sources": [], "streaming": False} if path else {}
+    source = {"eval_images": num_images, **source, **own}
+    seeds = config.get("run", {}).get("seed", 0), seed
+    images, noise = _load(model, source, split, num_images, *seeds)
+
+    mean = data.channel_statistics(source.get("mean", IMAGENET_MEAN))
+    std = data.channel_statistics(source.get("std", IMAGENET_STD))
+    normalized = data.normalize(images, mean, std)
+    scale, shift = (1 / 4, 1 / 2) if images.is_floating_point() else (std, mean)
+
+    def shown(pictures: Tensor) -> Tensor:
+        return (pictures * scale + shift)[:, channels]
+
+    nyquist = config.get("curriculum", {}).get("nyquist", "paper")
+    columns = []
+    for size in sizes or _sizes(model, metrics):
+        low_frequency, masked, *maps = reconstruct(model, normalized, size, noise, nyquist)
+        columns.append((f"low freq. {size}", shown(low_frequency)))
+        columns.append((f"masked {size}", shown(masked)))
+        if model.target_name == "hog":
+            reconstructed, target = (glyphs(histograms, model.in_chans) for histograms in maps)
+            columns += [(f"reconstr. {size}", reconstructed), (f"HOG {size}", target)]
+        else:
+            columns.append((f"reconstr. {size}", shown(maps[0])))
+    return draw(shown(normalized), columns, metrics if with_losses else ())
+
+
+def _load(
+    model: MaskedAutoencoder,
+    source: dict[str, Any],
+    split: str | None,
+    num_images: int,
+    run_seed: int,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) and noise (N, L): of the run's held-out images, or of a split."""
+    known = {name: source[name] for name in source.keys() & DataConfig.__annotations__.keys()}
+    known["sources"] = [SourceConfig(**part) for part in known.get("sources", ())]
+    known["replay"] = []  # of training alone
+    path = known.get("path")
+    if path is None and not known["sources"]:
+        raise ValueError("data.path must be given, since the checkpoint names no data")
+    images: data.Images
+    if split:
+        if path is None:
+            raise ValueError(f"--data.split must be left out with data.sources, got {split!r}")
+        rows = data.take_split(data.load_splits(path), split, "data.split")
+        images = data.ImageTable(rows, known.get("image_column"), model.in_chans)
+    else:
+        _, images = data.open_images(DataConfig(**known), model.in_chans, run_seed)
+    transform = data.EvalTransform(as_pair(model.full_size), model.num_patches)
+    stream = data.SampleStream(images, transform, seed)  # shuffled by --seed
+    batch = data.collate([stream[number] for number in range(min(num_images, len(stream)))])
+    return batch["image"], batch["noise"]
+
+
+def _sizes(model: MaskedAutoencoder, metrics: Sequence[dict[str, Any]]) -> list[Size]:
+    seen = [line["size"] for line in metrics if "size" in line]
+    if not seen:  # no run: the sizes that EfficientTrain would have
+        curriculum = Curriculum.efficienttrain(
+            full_size=model.full_size,
+            patch_size=model.patch_size,
+            num_steps=len(EFFICIENTTRAIN_SIZES),
+        )
+        seen = [stage.size for stage in curriculum.stages]
+    return [as_size(*pair) for pair in dict.fromkeys(as_pair(size) for size in seen)]

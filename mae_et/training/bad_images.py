@@ -1,0 +1,72 @@
+"""The images of a run that could not be decoded: listed, and counted against what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+
+from ..errors import RunStoppedError
+from .metrics import SourceConfig
+from .run_folder import RunFolder
+
+
+class BadImages:
+    """Lists the images that could not be decoded, and stops the run if there are too many.
+
+    A resumed run goes on with the list that it has. Repaired images are taken off it by hand.
+
+    Args:
+        num_images: of the data set.
+        source: says how many may be unreadable.
+        run: has the list.
+    """
+
+    def __init__(self, num_images: int, source: SourceConfig, run: RunFolder) -> None:
+        self.num_images = num_images
+        self.is_strict = source.bad_images == "raise"
+        self.max_share = source.max_bad_share
+        self.run = run
+        self.listed = run.read_bad_images()
+        self._noted: dict[str, str] = {}
+
+    def noted(self, chunks: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The chunks, whose unreadable images are noted for the next `check`."""
+        for chunk in chunks:
+            for name, reason in chunk["unreadable"]:
+                if self.is_strict or name not in self.listed:
+                    self._noted.setdefault(name, reason)
+            yield chunk
+
+    def check(self) -> int:
+        """List what all processes have noted, each image once; each of them comes here at once.
+
+        Returns:
+            The images on the list.
+
+        Raises:
+            RunStoppedError: too many of the data set are unreadable.
+        """
+        accelerator, noted = self.run.accelerator, self._noted
+        if accelerator.num_processes > 1:
+            count = torch.tensor(len(noted), device=accelerator.device)
+            if accelerator.reduce(count, "sum").item():
+                noted = dict(sorted(gather_object(list(noted.items()))))
+        new = {name: reason for name, reason in noted.items() if name not in self.listed}
+        self._noted = {}
+        self.listed |= new
+        self.run.write_bad_images(new)
+        number = len(self.listed)
+        if self.is_strict and noted:
+            allowed, (name, reason) = "data.bad_images is raise", next(iter(noted.items()))
+        elif not self.is_strict and number > self.max_share * self.num_images:
+            allowed = f"data.max_bad_share allows {self.max_share:.2%}"
+            name, reason = next(iter(self.listed.items()))
+        else:
+            return number
+        raise RunStoppedError(
+            f"{number} of {self.num_images} images are unreadable, and {allowed}; "
+            f"one of them: {name}: {reason}"
+        )

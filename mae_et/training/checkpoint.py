@@ -1,0 +1,149 @@
+"""Checkpoints: saving a run atomically, and going on from what was saved.
+
+    RUN/checkpoints/step_00001000/   model.safetensors, accelerate's optimizer state, state.json
+
+A checkpoint is written beside its place and renamed, so a folder without ".tmp" is whole; damage
+that comes later is found by its checksums. Exports and weights of any origin are in
+`mae_et.weights`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..runs import list_checkpoints, remove, replace, seal
+from .fsdp import load_whole, whole
+
+log = logging.getLogger(__name__)
+
+
+WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
+"""What a full disk raises: in Python, in safetensors and in torch.save."""
+
+
+def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -> bool:
+    """Save everything that training goes on from, atomically; keep the last `keep` checkpoints.
+
+    A disk that is full costs this checkpoint, not the run: older ones stay.
+
+    Returns:
+        Whether it was saved, the same in every process. If not, a warning has said why.
+    """
+    final = run / "checkpoints" / f"step_{step:08d}"
+    unfinished = final.with_suffix(".tmp")
+
+    def complete() -> None:
+        if accelerator.is_main_process:
+            seal(unfinished, step)
+            for path in (*unfinished.rglob("*"), unfinished):
+                _flush(path)
+            replace(final, unfinished)
+            _flush(final.parent)
+            for old in list_checkpoints(run)[:-keep]:
+                remove(old)
+
+    error = _write(accelerator, lambda: accelerator.save_state(str(unfinished)))
+    error = error or _write(accelerator, complete)
+    if error and accelerator.is_main_process:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        log.warning("no checkpoint of step %d: %s; older ones stay, training goes on", step, error)
+    return not error
+
+
+def _write(accelerator: Accelerator, work: Callable[[], object]) -> str:
+    """Do some work in every process; in each of them, the first error of any, or none."""
+    errors = []
+    try:
+        work()
+    except WRITE_ERRORS as error:
+        errors = [f"{type(error).__name__} {str(error).strip().partition(chr(10))[0]}"]
+    return next(iter(gather_object(errors)), "")
+
+
+def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
+    """Restore a sound checkpoint into the prepared model and optimizer; the step to go on with.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    try:
+        accelerator.load_state(str(checkpoint))
+    except Exception as error:  # of any library that has a state in it
+        raise ValueError(
+            f"checkpoint {checkpoint} can't be restored ({type(error).__name__} {error})"
+        ) from error
+    return int(checkpoint.name.removeprefix("step_"))
+
+
+def save_unwrapped(accelerator: Accelerator) -> None:
+    """Have checkpoints hold the whole model under its own names, for any number of processes."""
+
+    def unwrap(model: nn.Module) -> nn.Module:
+        unwrapped: nn.Module = accelerator.unwrap_model(model, keep_torch_compile=False)
+        return unwrapped
+
+    def before_save(models: list[nn.Module], weights: list[dict[str, Tensor]], _: str) -> None:
+        weights[:] = [whole(unwrap(model).state_dict()) for model in models]
+
+    def before_load(models: list[nn.Module], folder: str) -> None:
+        for model in models:
+            load_whole(unwrap(model), load_file(Path(folder) / "model.safetensors"))
+        models.clear()  # accelerate loads what is left
+
+    accelerator.register_save_state_pre_hook(before_save)
+    accelerator.register_load_state_pre_hook(before_load)
+
+
+def save_beside(accelerator: Accelerator, module: nn.Module, name: str) -> None:
+    """Have checkpoints hold a further module, as safetensors (accelerate's own way is a pickle)."""
+
+    def save(_: Any, __: Any, folder: str) -> None:
+        if accelerator.is_main_process:
+            save_file(module.state_dict(), Path(folder) / name)
+
+    def load(_: Any, folder: str) -> None:
+        module.load_state_dict(load_file(Path(folder) / name))
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
+
+
+def save_state_beside(accelerator: Accelerator, part: Resumable, name: str) -> None:
+    """Have checkpoints hold what all processes know of a further part of the run, as JSON."""
+
+    def save(_: Any, __: Any, folder: str) -> None:
+        states = gather_object([part.state_dict()])
+        if accelerator.is_main_process:
+            merged = {key: value for state in states for key, value in state.items()}
+            (Path(folder) / name).write_text(json.dumps(merged))
+
+    def load(_: Any, folder: str) -> None:
+        part.load_state_dict(json.loads((Path(folder) / name).read_text()))
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
+
+
+class Resumable(Protocol):
+    """What has a state to save: a dict that JSON can hold."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

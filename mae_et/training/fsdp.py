@@ -1,0 +1,133 @@
+"""Sharding: every process keeps a part of the weights, their gradients and the optimizer's state.
+
+FSDP 2 (https://arxiv.org/abs/2304.11277), by torch's `fully_shard`, where the launch asks
+accelerate for it. Accelerate's own way is left aside: it needs a GPU, makes bfloat16 of the images
+before targets are made of them, and writes checkpoints of another layout. Here, what is saved is
+whole, as if there were one process, so checkpoints fit any way of distributing a run.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import FullyShardedDataParallelPlugin, parse_flag_from_env
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
+
+State = TypeVar("State")
+
+
+LAUNCH_FLAG = "ACCELERATE_USE_FSDP"
+"""The environment variable by which accelerate's launcher asks for FSDP."""
+
+
+def is_asked_for() -> bool:
+    """Whether the launch configuration asks for FSDP."""
+    return bool(parse_flag_from_env(LAUNCH_FLAG))
+
+
+def launch_settings() -> FullyShardedDataParallelPlugin:
+    """What the launch configuration says of FSDP.
+
+    Raises:
+        ValueError: it says something else than can be done here.
+    """
+    settings = FullyShardedDataParallelPlugin()
+    refused = {
+        "--fsdp_offload_params": isinstance(settings.cpu_offload, CPUOffloadPolicy),
+        "--fsdp_activation_checkpointing": settings.activation_checkpointing,
+    }
+    if settings.fsdp_version != 2:
+        raise ValueError(f"--fsdp_version must be 2, got {settings.fsdp_version}")
+    for name, is_set in refused.items():
+        if is_set:
+            raise ValueError(f"{name} must be false, got true")
+    return settings
+
+
+def prepare(
+    accelerator: Accelerator, model: nn.Module, optimizer: Optimizer, blocks: Sequence[nn.Module]
+) -> tuple[nn.Module, AcceleratedOptimizer]:
+    """The model and its optimizer for the accelerator's processes: as copies, or in shards.
+
+    Args:
+        accelerator: of this process.
+        model: with the same weights in every process.
+        optimizer: of the model's parameters; without a state as yet.
+        blocks: modules whose weights are gathered one after the other, in place of all at once.
+    """
+    if not is_asked_for() or accelerator.num_processes == 1:
+        with warnings.catch_warnings():  # newer names of torch, which accelerate can't hand on yet
+            warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+            prepared: tuple[nn.Module, AcceleratedOptimizer] = accelerator.prepare(model, optimizer)
+        return prepared
+    model = accelerator.prepare_model(model, evaluation_mode=True)  # device and precision alone
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    for block in blocks:
+        fully_shard(block, mesh=mesh, reshard_after_forward=launch_settings().reshard_after_forward)
+    fully_shard(model, mesh=mesh)
+    shards = dict(model.named_parameters())
+    for group in optimizer.param_groups:
+        group["params"] = [shards[names[parameter]] for parameter in group["params"]]
+    _save_whole(accelerator, optimizer)
+    return model, accelerator.prepare_optimizer(optimizer)
+
+
+def _save_whole(accelerator: Accelerator, optimizer: Optimizer) -> None:
+    """Have checkpoints hold the whole state of an optimizer of shards.
+
+    It is gathered before anything is written: a process that fails to write is no longer in step.
+    """
+    gathered: list[dict[str, Any]] = []
+
+    def gather(*_: object) -> None:
+        gathered.clear()
+        gathered.append(whole(optimizer.state_dict()))
+
+    accelerator.register_save_state_pre_hook(gather)
+    optimizer.register_state_dict_post_hook(lambda _, own: gathered.pop() if gathered else own)
+    optimizer.register_load_state_dict_pre_hook(_shards_of_state)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether a process keeps a part of the model only."""
+    return isinstance(model, FSDPModule)
+
+
+def whole(state: State) -> State:
+    """A state dict with all of each sharded tensor, on the CPU; every process has to come."""
+    gathered: State = tree_map_only(DTensor, lambda shard: shard.full_tensor().cpu(), state)
+    return gathered
+
+
+def load_whole(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load a whole state dict into a model, which may be sharded."""
+    own = model.state_dict()
+    model.load_state_dict({n: _shard_like(own.get(n), value) for n, value in weights.items()})
+
+
+def _shards_of_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """This process's part of an optimizer's whole state dict."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    values = {
+        index: {name: _shard_like(parameters[index], value) for name, value in of_one.items()}
+        for index, of_one in state["state"].items()
+    }
+    return {**state, "state": values}
+
+
+def _shard_like(target: Tensor | None, value: Tensor) -> Tensor:
+    """This process's part of a tensor that is the target's or goes with it; else all of it."""
+    if not isinstance(target, DTensor) or value.shape != target.shape:
+        return value
+    moved = value.to(target.device)
+    return distribute_tensor(moved, target.device_mesh, target.placements, src_data_rank=None)

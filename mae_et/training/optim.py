@@ -1,0 +1,94 @@
+"""The optimizer, its learning rate by progress, and a step that skips what is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from ..curriculum import Size, as_pair
+
+
+def adamw(groups: Iterable[dict[str, Any]], betas: tuple[float, float]) -> torch.optim.AdamW:
+    """AdamW that works on the device alone; learning rates are set at each step."""
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True)
+
+
+def set_learning_rate(optimizer: AcceleratedOptimizer, value: float) -> None:
+    """Set the learning rate of each group, times its `lr_scale` if it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = value * group.get("lr_scale", 1.0)
+
+
+def accumulate_gradients(
+    accelerator: Accelerator,
+    model: nn.Module,
+    num_micro_batches: int,
+    next_loss: Callable[[], Tensor],
+) -> Tensor:
+    """Add up the gradients of a step's micro-batches; processes exchange them once, with the last.
+
+    Shards are exchanged with every micro-batch: to wait would take memory for whole gradients.
+
+    Args:
+        accelerator: of this process.
+        model: prepared.
+        num_micro_batches: at least one, of equal size.
+        next_loss: the forward pass of the next micro-batch, (): its mean loss.
+
+    Returns:
+        (): this process's mean loss.
+    """
+    total = torch.zeros((), device=accelerator.device)
+    for index in range(num_micro_batches):
+        is_last = index == num_micro_batches - 1
+        with nullcontext() if is_last else accelerator.no_sync(model):
+            loss = next_loss() / num_micro_batches
+            accelerator.backward(loss)
+        total += loss.detach()
+    return total
+
+
+def step_if_finite(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: AcceleratedOptimizer,
+    clip_grad: float | None,
+) -> Tensor:
+    """An optimizer step, left out on the device if a gradient is not finite.
+
+    No value reaches the host: the fused optimizer reads `found_inf`, as it does for gradient
+    scalers. Gradients are the same in every process, so every process decides alike.
+
+    Returns:
+        (): the norm of the gradients before clipping; not finite if the step was left out.
+    """
+    accelerator.unscale_gradients(optimizer)
+    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if isinstance(norm, DTensor):  # of shards, see `mae_et.training.fsdp`
+        norm = norm.full_tensor()
+    if clip_grad is not None:
+        nn.utils.clip_grads_with_norm_(parameters, clip_grad, norm)
+    optimizer.optimizer.found_inf = (~norm.isfinite()).float()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def chunks_per_micro_batch(size: Size, full_size: Size, num_chunks: int) -> int:
+    """Full-size chunks that one forward pass of a smaller size takes in the same memory.
+
+    The largest number that divides the step's chunks and has at most 5 % more pixels than a
+    full-size chunk. (160 is to 224 as 1 to 1.96: two chunks.)
+    """
+    height, width = as_pair(size)
+    full_height, full_width = as_pair(full_size)
+    fit = 1.05 * full_height * full_width / (height * width)
+    return max(n for n in range(1, num_chunks + 1) if num_chunks % n == 0 and n <= max(fit, 1))

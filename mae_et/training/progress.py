@@ -1,0 +1,121 @@
+"""What the terminal says of a run while it trains."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from ..curriculum import Curriculum
+
+BAR = "{n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}"
+"""How tqdm draws it: times of what is done and of the rest, then the last window."""
+
+
+class Progress:
+    """A bar on a terminal, and lines in a log file; scores are lines in both.
+
+    Used as a context manager, which ends the bar. Everything goes to stderr.
+
+    Args:
+        accelerator: of this process; only the main process says anything.
+        start: the step at which the run starts.
+        num_steps: the step at which it ends.
+        has_bar: whether a terminal gets a bar, or lines like a file.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, start: int, num_steps: int, *, has_bar: bool
+    ) -> None:
+        self.accelerator = accelerator
+        self.is_silent = not accelerator.is_main_process
+        self.has_bar = has_bar and terminal_width() > 0
+        self.start, self.num_steps = start, num_steps
+        self.bar = tqdm(
+            total=num_steps,
+            initial=start,
+            disable=self.is_silent or not self.has_bar,
+            bar_format=BAR,
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def on_start(
+        self,
+        folder: Path,
+        schedule: Curriculum,
+        batch_size: int,
+        num_images: int,
+        num_held_out: int,
+    ) -> None:
+        """What the run will do, before its first step."""
+        world, device = self.accelerator.num_processes, self.accelerator.device.type
+        self._say(
+            f"{folder}: {num_images} images, {num_held_out} held out; steps of {batch_size}: "
+            f"{steps_by_size(schedule)}; processes on {device}: {world}"
+        )
+        if self.start:
+            self._say(f"going on after step {self.start} of {self.num_steps}")
+        if batch_size > num_images:
+            self._say(
+                f"optim.batch_size {batch_size} is more than the {num_images} training images: "
+                f"{schedule.num_steps} steps in all. A smaller batch makes more steps"
+            )
+
+    def on_step(self) -> None:
+        """A step is done."""
+        self.bar.update()
+
+    def on_window(self, metrics: Mapping[str, Any], done: int) -> None:
+        """Show the metrics of a window (see `metrics`), read after `done` steps."""
+        if self.has_bar:
+            self.bar.set_postfix_str(describe(metrics))
+        else:
+            self._say_of(done, describe(metrics))
+
+    def on_scores(self, scores: Mapping[str, float], done: int) -> None:
+        """An evaluation or a probe after `done` steps has given scores."""
+        self._say_of(done, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+
+    def _say_of(self, done: int, text: str) -> None:
+        self._say(f"step {done} of {self.num_steps}: {text}")
+
+    def _say(self, line: str) -> None:
+        if not self.is_silent:
+            tqdm.write(line, file=sys.stderr)
+
+
+def terminal_width() -> int:
+    """The columns of the terminal behind stderr; 0 if there is none, or it does not know."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 0
+
+
+def steps_by_size(schedule: Curriculum) -> str:
+    """The steps of a schedule in words, those of stages of one size together."""
+    by_size = groupby(schedule.stages, key=lambda stage: stage.size)
+    steps = ((size, sum(stage.num_steps for stage in stages)) for size, stages in by_size)
+    return ", ".join(f"{number} at size {size}" for size, number in steps)
+
+
+def describe(metrics: Mapping[str, Any]) -> str:
+    """The metrics of a window in words."""
+    skipped = f", {metrics['skipped_steps']} steps skipped" if metrics["skipped_steps"] else ""
+    bad = f", {metrics['bad_images']} bad images" if metrics["bad_images"] else ""
+    return (
+        f"loss {metrics['loss']:.4f}, size {metrics['size']}, "
+        f"{metrics['images_per_s']:.0f} images/s, {metrics['data_wait']:.0%} waiting"
+        f"{skipped}{bad}, lr {metrics['lr']:.2e}"
+    )
