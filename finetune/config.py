@@ -23,7 +23,7 @@ from mae_et.errors import check
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ClassifierConfig:
     """The classifier.
 
     Args:
@@ -314,7 +314,7 @@ class FinetuneConfig:
             "linear classifier (linear) or its nearest neighbours (knn)"
         },
     )
-    model: ModelConfig
+    model: ClassifierConfig
     curriculum: SupervisedCurriculumConfig
     data: DataConfig
     augment: AugmentConfig

@@ -28,7 +28,7 @@ from mae_et.data import (
     ImageTable,
     LabelledImages,
     SampleClock,
-    SampleStream,
+    Samples,
     check_every_class,
     choose_labels,
     eval_split_name,
@@ -36,7 +36,7 @@ from mae_et.data import (
     take_split,
 )
 
-from .config import DataConfig, FinetuneConfig, ModelConfig
+from .config import ClassifierConfig, DataConfig, FinetuneConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +78,15 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
     return LabelledSplits(train=train, held_out=held_out, class_names=train.class_names)
 
 
-def training_stream(
+def training_samples(
     config: FinetuneConfig, images: LabelledImages, schedule: Curriculum
-) -> SampleStream:
+) -> Samples:
     """Augmented images, as strongly as the stage of their step asks for."""
     transform = TrainTransform(config, images.labels, schedule)
     return _stream(config, images, transform, shuffle=True)
 
 
-def evaluation_stream(config: FinetuneConfig, images: LabelledImages) -> SampleStream:
+def evaluation_samples(config: FinetuneConfig, images: LabelledImages) -> Samples:
     """The centres of the images, in order."""
     transform = EvalTransform(config.model, config.data, images.labels)
     return _stream(config, images, transform, shuffle=False)
@@ -94,10 +94,10 @@ def evaluation_stream(config: FinetuneConfig, images: LabelledImages) -> SampleS
 
 def _stream(
     config: FinetuneConfig, images: LabelledImages, transform: Any, *, shuffle: bool
-) -> SampleStream:
+) -> Samples:
     table = ImageTable(images.dataset, config.data.image_column, config.model.in_chans)
     clock = SampleClock(config.optim.batch_size)
-    return SampleStream(table, transform, config.run.seed, shuffle=shuffle, clock=clock)
+    return Samples(table, transform, config.run.seed, shuffle=shuffle, clock=clock)
 
 
 class TrainTransform:
@@ -221,7 +221,7 @@ class EvalTransform:
     An image that is in the place of an unreadable one is not the sample's own.
     """
 
-    def __init__(self, model: ModelConfig, source: DataConfig, labels: Any) -> None:
+    def __init__(self, model: ClassifierConfig, source: DataConfig, labels: Any) -> None:
         self.labels = labels
         self.transform = eval_transform(
             input_size=(model.in_chans, *as_pair(model.image_size)),

@@ -26,7 +26,7 @@ from mae_et.evaluation import Features, ProbeImages, knn_accuracy, linear_probe
 from mae_et.training import main_process_first, make_accelerator, writing_to
 
 from .config import FinetuneConfig
-from .data import LabelledSplits, evaluation_stream, load_labelled
+from .data import LabelledSplits, evaluation_samples, load_labelled
 from .model import build_encoder
 
 log = logging.getLogger(__name__)
@@ -97,8 +97,8 @@ def cached_features(
         return features
 
     computed = ProbeImages(
-        train=evaluation_stream(config, splits.train),
-        test=evaluation_stream(config, splits.held_out),
+        train=evaluation_samples(config, splits.train),
+        test=evaluation_samples(config, splits.held_out),
         chunk_size=config.optim.micro_batch_size or min(config.optim.batch_size, 256),
         num_workers=config.data.num_workers,
         max_bad_share=allowed_bad_share(config.data),

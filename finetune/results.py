@@ -28,7 +28,7 @@ MAX_NAMED_CLASSES = 40
 MAX_NAME_LENGTH = 30
 
 
-def write_report(
+def write_results(
     folder: Path, files: Sequence[str], logits: Tensor, labels: Tensor, class_names: Sequence[str]
 ) -> dict[str, Any]:
     """Write predictions.parquet, report.json and confusion.png (if matplotlib is installed).

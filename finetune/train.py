@@ -46,10 +46,10 @@ from mae_et.training import (
 )
 
 from .config import FinetuneConfig
-from .data import LabelledSplits, erase, evaluation_stream, load_labelled, training_stream
+from .data import LabelledSplits, erase, evaluation_samples, load_labelled, training_samples
 from .loss import build_mixup, class_weights, mixes
 from .model import build_classifier, parameter_groups, save_classifier, saved_top1, size_multiple
-from .results import write_report
+from .results import write_results
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,8 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
     )
     for stage in schedule.stages:
         model.check_input_size(stage.size)
-    train_images = training_stream(config, splits.train, schedule)
-    eval_images = evaluation_stream(config, splits.held_out)
+    train_images = training_samples(config, splits.train, schedule)
+    eval_images = evaluation_samples(config, splits.held_out)
     for stream in (train_images, eval_images):  # if not a single image can be read, say so now
         main_process_first(accelerator, partial(stream.__getitem__, 0))
     trainer = Finetuner(config, accelerator, model, schedule, splits, eval_images.images.name)
@@ -297,7 +297,7 @@ class Finetuner(Trainer):
             logits, fields = result
             kept = fields["is_own"]
             files = [self.file_name(row) for row in kept.nonzero()[:, 0].tolist()]
-            write_report(run.path, files, logits[kept], fields["label"][kept], self.class_names)
+            write_results(run.path, files, logits[kept], fields["label"][kept], self.class_names)
             scores = f"best {saved_top1(best):.2%}, last {top1[-1]:.2%}"
             print(f"top-1 accuracy: {scores}; classifier: {best}")
 

@@ -44,7 +44,7 @@ def build_curriculum(
 
 def load_images(
     config: PretrainConfig, model: MaskedAutoencoder
-) -> tuple[data.SampleStream | data.StreamedSamples, data.SampleStream, Curriculum]:
+) -> tuple[data.Samples | data.StreamedSamples, data.Samples, Curriculum]:
     """The streams of training images and of held-out images, and the curriculum.
 
     Its length depends on the number of images, and the size of the images may depend on it.
@@ -71,13 +71,13 @@ def load_images(
         source.first_color_jitter,
         partial(augment_progress, curriculum, clock),
     )
-    still = data.SampleStream(held_out, data.EvalTransform(size, num_patches), seed, shuffle=False)
+    still = data.Samples(held_out, data.EvalTransform(size, num_patches), seed, shuffle=False)
     still[0]  # if not a single image can be read, say so now
-    if isinstance(train, data.ShardedImages):
+    if isinstance(train, data.StreamedImages):
         stream = data.StreamedSamples(
             train, augment, seed, clock=clock, shuffle_buffer=source.shuffle_buffer
         )
         return stream, still, curriculum
-    samples = data.SampleStream(train, augment, seed, clock=clock)
+    samples = data.Samples(train, augment, seed, clock=clock)
     samples[0]  # likewise, if none can be augmented
     return samples, still, curriculum

@@ -33,7 +33,7 @@ from .training import (
     chunks_per_micro_batch,
     describe_run,
     is_due,
-    is_sharded,
+    is_fsdp,
     main_process_first,
     make_accelerator,
     save_state_beside,
@@ -60,7 +60,7 @@ def pretrain(config: PretrainConfig, *, resume: Resume = False, stop: int | None
         RunInterruptedError: a signal asked to stop, and a checkpoint has been saved.
     """
     config.data.check_given()
-    accelerator = make_accelerator(config.run, may_shard=True)
+    accelerator = make_accelerator(config.run, allow_fsdp=True)
     set_seed(config.run.seed)  # the same weights in every process
     model = MaskedAutoencoder(**to_dict(config.model))
     build_curriculum(config, model, num_steps=1_000_000)  # its errors, before data is read
@@ -172,7 +172,7 @@ class Pretrainer(Trainer):
         """
         model = self.unwrapped
         model.set_input_size(self.schedule.full_size)
-        if is_sharded(model):
+        if is_fsdp(model):
             weights = whole(model.state_dict())
             with torch.random.fork_rng(devices=[]):  # new weights draw numbers and are not used
                 model = MaskedAutoencoder(**to_dict(self.config.model))

@@ -110,9 +110,9 @@ def pretraining(size: int) -> data.Transform:
     return data.PretrainTransform((size, size), 196, CROP_SCALE)
 
 
-def make_stream(folder: Path, transform: data.Transform) -> data.SampleStream:
+def make_stream(folder: Path, transform: data.Transform) -> data.Samples:
     images = data.ImageTable(data.load_splits(f"imagefolder:{folder}")["train"], None, 3)
-    return data.SampleStream(images, transform, seed=0)
+    return data.Samples(images, transform, seed=0)
 
 
 def ours(
@@ -159,7 +159,7 @@ def with_timm(folder: Path, number: int, workers: int) -> Iterable[Any]:
 def fine_tuning(size: int) -> data.Transform:
     config = sections.FinetuneConfig(
         checkpoint="none",
-        model=sections.ModelConfig(),
+        model=sections.ClassifierConfig(),
         curriculum=sections.SupervisedCurriculumConfig(),
         data=sections.DataConfig(path="imagefolder:photos"),
         augment=AUGMENT,

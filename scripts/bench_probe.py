@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from finetune.config import DataConfig, ModelConfig
+from finetune.config import ClassifierConfig, DataConfig
 from finetune.data import EvalTransform
 from finetune.model.classifier import build_encoder
 from mae_et.config.training import ProbeConfig
 from mae_et.data.images.table import ImageTable
 from mae_et.data.labels import LabelledImages
-from mae_et.data.samples import SampleStream
+from mae_et.data.samples import Samples
 from mae_et.data.sources import load_splits
 from mae_et.data.transforms import channel_statistics, normalize
 from mae_et.evaluation.features import Features, compute_features
@@ -49,7 +49,7 @@ def main() -> None:
         std=(0.353,),
         eval_crop=1.0,
     )
-    model = ModelConfig(
+    model = ClassifierConfig(
         encoder="vit_tiny_patch16_224",
         encoder_args={"embed_dim": 96, "depth": 4, "num_heads": 4},
         image_size=28,
@@ -59,7 +59,7 @@ def main() -> None:
     accelerator = Accelerator(cpu=True)
     encoder = build_encoder(model, options.checkpoint).eval()
     images = LabelledImages(load_splits(str(source.path))["train"], None)
-    stream = SampleStream(
+    stream = Samples(
         ImageTable(images.dataset, None, 1),
         EvalTransform(model, source, images.labels),
         seed=0,

@@ -25,7 +25,7 @@ import yaml
 from _runs import facts, run
 from torch.nn import functional as F
 
-from finetune.config import ModelConfig
+from finetune.config import ClassifierConfig
 from finetune.model.classifier import build_classifier
 from mae_et.runs.files import top1_history
 
@@ -74,7 +74,7 @@ def train(out: Path, family: str, curriculum: str) -> Path:
 def step_times(family: str, rounds: int, batch_size: int = 30) -> dict[int, float]:
     """Milliseconds per image of a training step at each size: alternated, medians."""
     encoder, arguments = FAMILIES[family]
-    config = ModelConfig(
+    config = ClassifierConfig(
         encoder=encoder,
         encoder_args=yaml.safe_load(arguments),
         image_size=56,

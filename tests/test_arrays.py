@@ -138,7 +138,7 @@ def test_streamed_arrays(tmp_path: Path) -> None:
     stream = datasets.load_dataset(
         "parquet", data_files=str(tmp_path / "a.parquet"), split="train", streaming=True
     )
-    cells = data.ShardedImages(stream, None, CHANNELS, num_images=20).hold_out(3, seed=0)
+    cells = data.StreamedImages(stream, None, CHANNELS, num_images=20).hold_out(3, seed=0)
     assert len(pickle.dumps(cells)) < 4 * pixels().nbytes
     for number, cell in enumerate(cells):
         assert cell.name == f"shard 0 row {number}"

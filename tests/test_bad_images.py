@@ -145,7 +145,7 @@ def row_and_draw(image: Any, index: int, number: int) -> dict[str, Any]:
 
 def test_a_run_of_bad_rows_shows_no_other_row_many_times() -> None:
     images: Any = _Numbers(100, bad=30)
-    stream = data.SampleStream(images, row_and_draw, seed=0)
+    stream = data.Samples(images, row_and_draw, seed=0)
     samples = [stream[number] for number in range(2000)]
     counts = np.bincount([sample["row"] for sample in samples], minlength=100)
     assert counts[:30].sum() == 0
@@ -154,8 +154,8 @@ def test_a_run_of_bad_rows_shows_no_other_row_many_times() -> None:
     assert counts[30:].max() <= 40
     # What replaces an image depends on the sample alone, and its random draws on no replacement.
     whole: Any = _Numbers(100, bad=0)
-    others = data.SampleStream(whole, row_and_draw, seed=0)
-    fresh = data.SampleStream(images, row_and_draw, seed=0)
+    others = data.Samples(whole, row_and_draw, seed=0)
+    fresh = data.Samples(images, row_and_draw, seed=0)
     for number in reversed(range(1900, 2000)):
         assert fresh[number]["row"] == samples[number]["row"]
         assert torch.equal(samples[number]["draw"], others[number]["draw"])
@@ -165,7 +165,7 @@ def test_a_run_of_bad_rows_shows_no_other_row_many_times() -> None:
 def test_none_is_readable() -> None:
     images: Any = _Numbers(3, bad=3)
     with pytest.raises(ProcessStoppedError, match=r"none readable; first: \d: bad"):
-        data.SampleStream(images, row_and_draw, seed=0)[0]
+        data.Samples(images, row_and_draw, seed=0)[0]
 
 
 @pytest.mark.parametrize(

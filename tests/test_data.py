@@ -42,14 +42,14 @@ def table(images: list[Image.Image], in_chans: int = 3) -> data.ImageTable:
 
 
 @pytest.fixture
-def stream(clothes: str) -> data.SampleStream:
+def stream(clothes: str) -> data.Samples:
     train = data.load_splits(clothes)["train"]
-    return data.SampleStream(
+    return data.Samples(
         data.ImageTable(train, None, 1), data.PretrainTransform((16, 16), 16), seed=3
     )
 
 
-def test_each_epoch_shows_each_image_once_in_its_own_order(stream: data.SampleStream) -> None:
+def test_each_epoch_shows_each_image_once_in_its_own_order(stream: data.Samples) -> None:
     epochs = [[stream.image_index(80 * epoch + k) for k in range(80)] for epoch in range(3)]
     assert all(sorted(order) == list(range(80)) for order in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
@@ -94,7 +94,7 @@ def test_workers_are_no_copies_of_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sources, "own_modules", set())
     rows = data.load_splits("python:own_images:images")["train"]
-    stream = data.SampleStream(data.ImageTable(rows, None, 1), Surroundings(), seed=0)
+    stream = data.Samples(data.ImageTable(rows, None, 1), Surroundings(), seed=0)
     (chunk,) = data.make_loader(stream, [[0]], 1, pin_memory=False)
     assert chunk["parent"] != os.getpid()
     assert chunk["blocked"]
@@ -107,7 +107,7 @@ from mae_et import data
 from tests.test_data import Surroundings, black
 
 if __name__ == "__main__":
-    stream = data.SampleStream(black(), Surroundings(), seed=0)
+    stream = data.Samples(black(), Surroundings(), seed=0)
     chunks = iter(data.make_loader(stream, [[0]] * 99, 2, pin_memory=False))
     next(chunks)
     print(*(process.pid for process in psutil.Process().children(recursive=True)), flush=True)
@@ -140,7 +140,7 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 4])
 @pytest.mark.parametrize("world", [1, 2])
 def test_samples_do_not_depend_on_workers_or_processes(
-    stream: data.SampleStream, workers: int, world: int
+    stream: data.Samples, workers: int, world: int
 ) -> None:
     """Steps 4 to 7 of 16 images, over an epoch's end, against the samples one by one."""
     expected = [stream[number] for number in range(4 * 16, 7 * 16)]
@@ -173,7 +173,9 @@ def test_a_step_takes_its_samples_over_all_processes(world: int, chunk_size: int
 
 
 def test_shards_cover_every_sample_once() -> None:
-    shards = [n for rank in range(3) for batch in data.shard(32, 5, rank, 3) for n in batch]
+    shards = [
+        n for rank in range(3) for batch in data.process_batches(32, 5, rank, 3) for n in batch
+    ]
     assert sorted(shards) == list(range(32))
 
 

@@ -24,9 +24,9 @@ from .test_encoded import picture
 STAGES = Curriculum.from_stages([(8, 1), (12, 1), (16, 1)], num_steps=6)
 
 
-def stream(clothes: str, **options: Any) -> data.SampleStream:
+def stream(clothes: str, **options: Any) -> data.Samples:
     images = data.ImageTable(data.load_splits(clothes)["train"], None, 1)
-    return data.SampleStream(images, data.PretrainTransform((16, 16), 16, **options), seed=3)
+    return data.Samples(images, data.PretrainTransform((16, 16), 16, **options), seed=3)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -65,7 +65,7 @@ def test_deviation_from_the_exact_crop_on_a_smooth_picture() -> None:
     """
     images = table([picture(96, 96).resize((480, 480))])
     samples = [
-        data.SampleStream(images, data.PretrainTransform((size, size), 4, (1.0, 1.0)), seed=0)[0]
+        data.Samples(images, data.PretrainTransform((size, size), 4, (1.0, 1.0)), seed=0)[0]
         for size in (224, 96)
     ]
     exact = low_frequency_crop(samples[0]["image"].float(), 96)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from timm.data import create_transform
 from torch import Tensor, nn
 
-from finetune.config import ModelConfig
+from finetune.config import ClassifierConfig
 from finetune.model.classifier import build_classifier
 from mae_et import MaskedAutoencoder, export_encoder, load_mae_checkpoint
 from mae_et.__main__ import main
@@ -463,14 +463,18 @@ def test_finetuning_from_a_folder_of_transformers(tmp_path: Path) -> None:
     processor = image_processor(**{**PROCESSOR, "size": 48})
     save_transformers(to_vit_mae(source), processor, tmp_path)
     options = {"encoder_args": SMALL, "image_size": 48, "patch_size": 8, "global_pool": "token"}
-    classifier = build_classifier(ModelConfig(**options), list("abc"), str(tmp_path)).model.eval()
+    classifier = build_classifier(
+        ClassifierConfig(**options), list("abc"), str(tmp_path)
+    ).model.eval()
     images = seeded(2, 3, 48, 48)
     with torch.no_grad():
         ours, theirs = classifier.forward_features(images), source.encoder.forward_features(images)
     assert torch.equal(ours, theirs)
     with pytest.raises(ValueError, match=r"give --model\.patch_size 8 --model\.in_chans 3"):
         build_classifier(
-            ModelConfig(**{**options, "patch_size": 4, "in_chans": 1}), list("abc"), str(tmp_path)
+            ClassifierConfig(**{**options, "patch_size": 4, "in_chans": 1}),
+            list("abc"),
+            str(tmp_path),
         )
 
 

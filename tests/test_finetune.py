@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.__main__ import main
-from finetune.config import ModelConfig
+from finetune.config import ClassifierConfig
 from finetune.model.classifier import build_classifier
 from mae_et import MaskedAutoencoder, data, export_encoder
 from mae_et.data.labels import LabelledImages, choose_labels
@@ -45,7 +45,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> tuple[MaskedAutoencoder
     return model, folder
 
 
-def classifier_config(**changes: object) -> ModelConfig:
+def classifier_config(**changes: object) -> ClassifierConfig:
     fields = {
         "encoder": "vit_tiny_patch16_224",
         "encoder_args": TINY,
@@ -55,7 +55,7 @@ def classifier_config(**changes: object) -> ModelConfig:
         "drop_path": 0.0,
         **changes,
     }
-    return ModelConfig(**fields)  # type: ignore[arg-type]
+    return ClassifierConfig(**fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("global_pool", ["avg", "token"])

@@ -29,7 +29,7 @@ POLICY = "rand-m9-mstd0.5-inc1"
 def make_config(**changes: Any) -> sections.FinetuneConfig:
     """A configuration for images of 64 pixels and 10 of them in a step."""
     parts = {
-        "model": sections.ModelConfig(image_size=64),
+        "model": sections.ClassifierConfig(image_size=64),
         "curriculum": sections.SupervisedCurriculumConfig(name="efficienttrain"),
         "data": sections.DataConfig(path="disk:x"),
         "augment": sections.AugmentConfig(),

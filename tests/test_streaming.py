@@ -82,7 +82,7 @@ def open_stream(path: str, **options: Any) -> tuple[data.StreamedSamples, list[i
     batch_size = options.pop("batch_size", 12)
     source = DataConfig(path=path, streaming=True, eval_images=4, **options)
     train, held_out = data.open_images(source, 3, seed=1)
-    assert isinstance(train, data.ShardedImages)
+    assert isinstance(train, data.StreamedImages)
     samples = data.StreamedSamples(
         train, Numbered(), seed=1, clock=data.SampleClock(batch_size), shuffle_buffer=40
     )
@@ -386,9 +386,9 @@ def test_a_weighted_mixture(clothes: str, image_folder: Path) -> None:
     ]
     source = DataConfig(sources=parts, eval_images=8)
     train, held_out = data.open_images(source, 1, seed=0)
-    assert not isinstance(train, data.ShardedImages)
+    assert not isinstance(train, data.StreamedImages)
     assert (len(train), len(held_out)) == (80 + 78, 6 + 2)
-    stream = data.SampleStream(train, Numbered(), seed=0)
+    stream = data.Samples(train, Numbered(), seed=0)
     epochs = [[stream.image_index(158 * e + k) for k in range(158)] for e in range(40)]
     for epoch in epochs:
         assert sum(row < 80 for row in epoch) == 118  # three quarters of 158, rounded
@@ -411,8 +411,8 @@ def test_a_mixture_without_weights_shows_every_image_once(clothes: str) -> None:
         SourceConfig(path=clothes, split="test", eval_split="train"),
     ]
     train, _ = data.open_images(DataConfig(sources=parts), 1, seed=0)
-    assert not isinstance(train, data.ShardedImages)
-    stream = data.SampleStream(train, Numbered(), seed=0)
+    assert not isinstance(train, data.StreamedImages)
+    stream = data.Samples(train, Numbered(), seed=0)
     rows = [stream.image_index(k) for k in range(110, 220)]
     assert sorted(rows) == list(range(110))
     assert rows != sorted(rows)

@@ -21,12 +21,14 @@ from mae_et.model import SizedModel, create_vit
 from mae_et.runs import new_folder
 from mae_et.weights import handed_on, read_pretrained, save_timm_folder
 
-from ..config import DataConfig, ModelConfig
+from ..config import ClassifierConfig, DataConfig
 from .backbone import create_model
 from .weights import load_encoder
 
 
-def build_classifier(model: ModelConfig, class_names: Sequence[str], checkpoint: str) -> SizedModel:
+def build_classifier(
+    model: ClassifierConfig, class_names: Sequence[str], checkpoint: str
+) -> SizedModel:
     """A classifier with the weights of an encoder, or with new ones for "none".
 
     The head is new, and so is the norm after average pooling, as in the reference implementation
@@ -57,7 +59,7 @@ def build_classifier(model: ModelConfig, class_names: Sequence[str], checkpoint:
     return classifier
 
 
-def build_encoder(model: ModelConfig, checkpoint: str) -> nn.Module:
+def build_encoder(model: ClassifierConfig, checkpoint: str) -> nn.Module:
     """The encoder of a checkpoint, which maps images (N, C, H, W) to features (N, D).
 
     Features are pooled as `model.global_pool` says, after the norm that the checkpoint has.
@@ -115,7 +117,7 @@ def parameter_groups(
 def save_classifier(
     classifier: nn.Module,
     folder: Path,
-    model: ModelConfig,
+    model: ClassifierConfig,
     source: DataConfig,
     class_names: Sequence[str],
     scores: Mapping[str, float],

@@ -28,16 +28,16 @@ from .loader import collate, join, load_steps, make_loader, worker_options
 from .replay import check_replay, replay_bytes, replay_spans
 from .samples import (
     Images,
-    SampleStream,
+    Samples,
     StepBatches,
     Transform,
+    process_batches,
     seed_generators,
-    shard,
     split_batch,
 )
 from .sources import eval_split_name, load_splits, open_images, take_split, train_and_eval_splits
 from .stats import channel_mean_and_std
-from .streaming import ShardedImages, StreamedSamples
+from .streaming import StreamedImages, StreamedSamples
 from .transforms import (
     EvalTransform,
     LabelledCrop,
@@ -62,9 +62,9 @@ __all__ = [
     "PretrainTransform",
     "ReplaySpan",
     "SampleClock",
-    "SampleStream",
-    "ShardedImages",
+    "Samples",
     "StepBatches",
+    "StreamedImages",
     "StreamedSamples",
     "Transform",
     "UnreadableImageError",
@@ -84,12 +84,12 @@ __all__ = [
     "normalize",
     "open_image",
     "open_images",
+    "process_batches",
     "random_box",
     "replay_bytes",
     "replay_spans",
     "sample_clock",
     "seed_generators",
-    "shard",
     "split_batch",
     "stage_size",
     "take_split",

@@ -15,7 +15,7 @@ from ..errors import ProcessStoppedError
 from ..workers import become_worker, worker_context
 from . import sources
 from .replay import Replay, first_step
-from .samples import SampleStream, StepBatches
+from .samples import Samples, StepBatches
 from .streaming.lanes import StreamedSamples
 
 
@@ -43,7 +43,7 @@ class Loader(DataLoader[dict[str, Any]]):
 
 
 def make_loader(
-    stream: SampleStream | StreamedSamples,
+    stream: Samples | StreamedSamples,
     batches: Sequence[list[int]] | StepBatches,
     num_workers: int,
     pin_memory: bool,
@@ -74,7 +74,7 @@ def _init_worker(own_modules: Iterable[str], _worker: int) -> None:
 
 
 def load_steps(
-    stream: SampleStream | StreamedSamples,
+    stream: Samples | StreamedSamples,
     start: int,
     stop: int,
     *,

@@ -24,7 +24,7 @@ from ..config import PretrainConfig
 from ..curriculum import Curriculum, as_pair
 from ..errors import check
 from .clock import ReplaySpan, SampleClock, sample_clock
-from .samples import SampleStream
+from .samples import Samples
 
 
 class Buffer:
@@ -153,7 +153,7 @@ def check_replay(
     curriculum: Curriculum,
     chunk_size: int,
     world: int,
-    images: SampleStream,
+    images: Samples,
 ) -> None:
     """Check that micro-batches can be parted, and that this machine has memory for the buffers.
 

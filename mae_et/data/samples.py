@@ -38,7 +38,7 @@ class Images(Protocol):
         """The file of an image, or what else it is called."""
 
 
-class SampleStream(Dataset[dict[str, Any]]):
+class Samples(Dataset[dict[str, Any]]):
     """Sample number -> sample, for the whole run.
 
     An unreadable image is replaced by another one of the epoch, which seed, sample number and try
@@ -186,7 +186,7 @@ def split_batch(
     return sizes[-1]
 
 
-def shard(num_samples: int, batch_size: int, rank: int, world: int) -> list[list[int]]:
+def process_batches(num_samples: int, batch_size: int, rank: int, world: int) -> list[list[int]]:
     """Batches of this process's share of the samples 0 … num_samples - 1, each sample once."""
     mine = range(rank, num_samples, world)
     return [list(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size)]

@@ -14,7 +14,7 @@ from ..errors import errors_of, first_line
 from .images.table import ImageTable
 from .mixture import Mixture
 from .samples import Images
-from .streaming.shards import HeldOutImages, ShardedImages
+from .streaming.shards import HeldOutImages, StreamedImages
 
 Stream = datasets.IterableDataset
 
@@ -192,7 +192,7 @@ def select_alone(rows: datasets.Dataset, indices: Any) -> datasets.Dataset:
 
 def open_images(
     source: DataConfig, in_chans: int, seed: int
-) -> tuple[Images | ShardedImages, Images]:
+) -> tuple[Images | StreamedImages, Images]:
     """The training images, and held-out images to evaluate on; see `DataConfig.eval_split`.
 
     Raises:
@@ -236,9 +236,9 @@ def _open_stream(
     files: Mapping[str, list[str]],
     in_chans: int,
     seed: int,
-) -> tuple[ShardedImages, Images]:
+) -> tuple[StreamedImages, Images]:
     column, number = source.image_column, source.eval_images
-    train = ShardedImages(
+    train = StreamedImages(
         splits[source.split], column, in_chans, files.get(source.split, ()), source.num_images
     )
     name = eval_split_name(splits, source.split, source.eval_split)
@@ -247,6 +247,6 @@ def _open_stream(
         return train, HeldOutImages(cells, in_chans)
     rows = take_split(splits, name, "data.eval_split")
     if isinstance(rows, Stream):
-        cells = ShardedImages(rows, column, in_chans, num_images=number).hold_out(number, seed)
+        cells = StreamedImages(rows, column, in_chans, num_images=number).hold_out(number, seed)
         return train, HeldOutImages(cells, in_chans)
     return train, ImageTable(select_held_out(rows, number, seed), column, in_chans)

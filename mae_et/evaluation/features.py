@@ -45,7 +45,7 @@ def compute_outputs(
     Args:
         accelerator: of this process.
         forward: images as the stream gives them, (n, C, H, W) -> (n, D).
-        chunks: of this process's share, as `data.shard` divides it.
+        chunks: of this process's share, as `data.process_batches` divides it.
         num_images: of the stream.
 
     Returns:
@@ -76,7 +76,7 @@ def compute_outputs(
 def compute_features(
     accelerator: Accelerator,
     forward: Callable[[Tensor], Tensor],
-    images: data.SampleStream,
+    images: data.Samples,
     chunk_size: int,
     num_workers: int,
     max_bad_share: float,
@@ -86,7 +86,7 @@ def compute_features(
     Raises:
         RunStoppedError: more than `max_bad_share` of the images are unreadable.
     """
-    shard = data.shard(
+    shard = data.process_batches(
         len(images), chunk_size, accelerator.process_index, accelerator.num_processes
     )
     loader = data.make_loader(images, shard, num_workers, accelerator.device.type == "cuda")
@@ -120,8 +120,8 @@ class ProbeImages:
         max_bad_share: share of the images that may be unreadable.
     """
 
-    train: data.SampleStream
-    test: data.SampleStream
+    train: data.Samples
+    test: data.Samples
     chunk_size: int
     num_workers: int
     max_bad_share: float
@@ -200,7 +200,7 @@ def load_probe_images(
     train.take(np.sort(order[: options.images]))
     check_every_class(train.labels, train.class_names, f"eval.images {options.images}")
     train_stream, test_stream = (
-        data.SampleStream(
+        data.Samples(
             data.ImageTable(part.dataset, image_column, in_chans),
             data.LabelledCrop(size, part.labels),
             seed,

@@ -31,7 +31,7 @@ class StepTime:
 
 def measure_steps(
     trainer: Pretrainer,
-    images: data.SampleStream | data.StreamedSamples,
+    images: data.Samples | data.StreamedSamples,
     chunk_size: int,
     num_workers: int,
 ) -> dict[Size, StepTime]:
@@ -56,7 +56,7 @@ def measure_steps(
 
 def _measure(
     trainer: Pretrainer,
-    images: data.SampleStream | data.StreamedSamples,
+    images: data.Samples | data.StreamedSamples,
     stage: Stage,
     chunk_size: int,
     num_workers: int,

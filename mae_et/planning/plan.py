@@ -95,7 +95,7 @@ def plan_from_flops(config: PretrainConfig, options: Any) -> Plan:
 def measured_plan(config: PretrainConfig, options: Any) -> Plan | None:
     """The plan with times, in the main process."""
     config.data.check_given()
-    accelerator = make_accelerator(config.run, may_shard=True)
+    accelerator = make_accelerator(config.run, allow_fsdp=True)
     processes = accelerator.num_processes
     set_seed(config.run.seed)
     model = MaskedAutoencoder(**to_dict(config.model))

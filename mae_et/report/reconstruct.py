@@ -253,7 +253,7 @@ def _load(
     else:
         _, images = data.open_images(DataConfig(**known), model.in_chans, run_seed)
     transform = data.EvalTransform(as_pair(model.full_size), model.num_patches)
-    stream = data.SampleStream(images, transform, seed)  # shuffled by --seed
+    stream = data.Samples(images, transform, seed)  # shuffled by --seed
     batch = data.collate([stream[number] for number in range(min(num_images, len(stream)))])
     return batch["image"], batch["noise"]
 

@@ -6,7 +6,7 @@ Imports `runs`, `data`, `config` and the leaves.
 from .bad_images import BadImages
 from .checkpoint import save_beside, save_state_beside
 from .compile import uncompiled
-from .fsdp import is_sharded, whole
+from .fsdp import is_fsdp, whole
 from .interrupt import Interrupt
 from .launch import leaving, main_process_first, make_accelerator
 from .loop import Chunks, Trainer, is_due, train
@@ -26,7 +26,7 @@ __all__ = [
     "chunks_per_micro_batch",
     "describe_run",
     "is_due",
-    "is_sharded",
+    "is_fsdp",
     "leaving",
     "main_process_first",
     "make_accelerator",

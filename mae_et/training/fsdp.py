@@ -98,7 +98,7 @@ def _save_whole(accelerator: Accelerator, optimizer: Optimizer) -> None:
     optimizer.register_load_state_dict_pre_hook(_shards_of_state)
 
 
-def is_sharded(model: nn.Module) -> bool:
+def is_fsdp(model: nn.Module) -> bool:
     """Whether a process keeps a part of the model only."""
     return isinstance(model, FSDPModule)
 

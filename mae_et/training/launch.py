@@ -29,12 +29,12 @@ Result = TypeVar("Result")
 REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
-def make_accelerator(run: RunConfig, *, may_shard: bool = False) -> Accelerator:
+def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator:
     """The accelerator of this process, which on a CPU keeps freed memory from now on.
 
     Args:
         run: the run.
-        may_shard: whether the launch configuration may ask for FSDP.
+        allow_fsdp: whether the launch configuration may ask for FSDP.
 
     Raises:
         ValueError: the precision, the tracker or the way of distributing is not to be had here.
@@ -51,7 +51,7 @@ def make_accelerator(run: RunConfig, *, may_shard: bool = False) -> Accelerator:
             f"({', '.join(available) or 'none is'}), got {tracker!r}"
         )
     if is_asked_for():
-        if not may_shard:
+        if not allow_fsdp:
             raise ValueError("the launch configuration must not ask for FSDP but in pretraining")
         launch_settings()  # its errors
     with patch_environment(**{LAUNCH_FLAG: "false"}):  # see `mae_et.training.fsdp`

@@ -158,8 +158,8 @@ class Trainer(ABC):
 def train(
     trainer: Trainer,
     config: TrainingConfig,
-    train_images: data.SampleStream | data.StreamedSamples,
-    eval_images: data.SampleStream,
+    train_images: data.Samples | data.StreamedSamples,
+    eval_images: data.Samples,
     chunk_size: int,
     run: RunFolder,
     stop: int | None = None,
@@ -198,7 +198,7 @@ def train(
         num_workers=workers,
         pin_memory=on_cuda,
     )
-    shard = data.shard(len(eval_images), chunk_size, rank, world)
+    shard = data.process_batches(len(eval_images), chunk_size, rank, world)
     eval_loader = data.make_loader(eval_images, shard, workers, on_cuda)
 
     meter = Meter(accelerator, config.optim.max_skipped_steps)

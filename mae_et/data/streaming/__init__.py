@@ -4,10 +4,10 @@ Imports `errors` and its neighbours in `data`.
 """
 
 from .lanes import StreamedSamples
-from .shards import HeldOutImages, ShardedImages
+from .shards import HeldOutImages, StreamedImages
 
 __all__ = [
     "HeldOutImages",
-    "ShardedImages",
+    "StreamedImages",
     "StreamedSamples",
 ]

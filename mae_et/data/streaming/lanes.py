@@ -21,7 +21,7 @@ from ..images.encoded import UnreadableImageError
 from ..images.table import open_image
 from ..samples import StepBatches, Transform, seed_generators
 from .order import ShardPlan, Span
-from .shards import Cell, ShardedImages
+from .shards import Cell, StreamedImages
 
 MIN_CELLS = 16
 """Images that a chunk has at least, spare ones included, so that some of them can be read."""
@@ -156,7 +156,7 @@ class StreamedSamples(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        images: ShardedImages,
+        images: StreamedImages,
         transform: Transform,
         seed: int,
         *,

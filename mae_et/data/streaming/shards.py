@@ -69,7 +69,7 @@ class Cell(NamedTuple):
     name: str
 
 
-class ShardedImages:
+class StreamedImages:
     """The images of a stream.
 
     Args:
