@@ -32,9 +32,10 @@ def main(arguments: Sequence[str]) -> None:
     ok = out.suffix == ".html" and can_be_written(out)
     check(ok, "--out", options.out, "an .html file in a folder that exists")
     try:
+        import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ValueError("report needs matplotlib: pip install 'mae-et[report]'") from error
+        raise ValueError(f"report needs {error.name}: pip install 'mae-et[report]'") from error
     from ..report.page import build
     from ..runs import find_runs
 

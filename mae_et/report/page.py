@@ -17,7 +17,7 @@ import torch
 from ..runs import Run
 from . import sections
 from .arms import group_into_arms, pretraining_flops
-from .html import document, table
+from .html import Section, Table, render
 
 VERSIONS = ("torch", "timm", "accelerate", "datasets")
 
@@ -29,22 +29,30 @@ def build(
     command: str,
     with_reconstructions: bool,
 ) -> str:
-    """The page of runs; `skipped` are folders and why they are none."""
+    """Compare runs on one page of HTML.
+
+    Args:
+        runs: What is compared.
+        skipped: Folders that are left out, and why.
+        title: Heading of the page.
+        command: The command line that makes the page.
+        with_reconstructions: Whether pictures are drawn, from checkpoints and held-out images.
+    """
     arms = group_into_arms(runs)
     tasks = sections.name_tasks(arms)
-    parts = [
-        ("Arms", sections.arm_table(arms, tasks)),
-        ("Accuracy against cost", sections.costs(arms, tasks)),
-        ("Loss against time", sections.losses(arms, tasks)),
-        ("Stages", sections.stages(arms)),
-        ("Reconstructions", sections.reconstructions(arms) if with_reconstructions else ""),
-        ("Configurations", sections.configurations(arms, tasks)),
-        ("Facts", facts(runs, skipped, command)),
-    ]
-    return document(title, [(heading, body) for heading, body in parts if body])
+    blocks = {
+        "Arms": sections.arm_table(arms, tasks),
+        "Accuracy against cost": sections.costs(arms, tasks),
+        "Loss against time": sections.losses(arms, tasks),
+        "Stages": sections.stages(arms),
+        "Reconstructions": sections.reconstructions(arms) if with_reconstructions else [],
+        "Configurations": sections.configurations(arms, tasks),
+        "Facts": [facts(runs, skipped, command)],
+    }
+    return render(title, [Section(heading, part) for heading, part in blocks.items() if part])
 
 
-def facts(runs: Sequence[Run], skipped: Sequence[tuple[Path, str]], command: str) -> str:
+def facts(runs: Sequence[Run], skipped: Sequence[tuple[Path, str]], command: str) -> Table:
     """When and with what the page was made, and what is not on it."""
     times = sorted(line["time"] for run in runs for line in run.metrics if "time" in line)
     days = [f"{datetime.fromtimestamp(time):%Y-%m-%d}" for time in times[:1] + times[-1:]]
@@ -71,4 +79,4 @@ def facts(runs: Sequence[Run], skipped: Sequence[tuple[Path, str]], command: str
         if run.kind == "pretraining" and run.checkpoint is not None
     ]
     rows += [["skipped", f"{folder}: {reason}"] for folder, reason in skipped]
-    return table(["", ""], rows)
+    return Table((), rows)
