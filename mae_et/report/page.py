@@ -1,7 +1,7 @@
-"""``python -m mae_et report``: what any set of runs cost and scored, on one page of HTML.
+"""The page of a report: which sections it has, and the facts about it.
 
-The page needs no other file and no network. Costs are those of pretraining; seconds are of training
-alone, as the runs measured them, without evaluations and checkpoints.
+Costs are those of pretraining; seconds are of training alone, as the runs measured them, without
+evaluations and checkpoints.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from ..runs import RunHistory
 from . import sections
 from .arms import group_into_arms, pretraining_flops
-from .html import Section, Table, render
+from .html import Block, Section, Table, render
 
 VERSIONS = ("torch", "timm", "accelerate", "datasets")
 
@@ -40,7 +40,7 @@ def build(
     """
     arms = group_into_arms(runs)
     tasks = sections.name_tasks(arms)
-    blocks = {
+    blocks: dict[str, Sequence[Block]] = {
         "Arms": sections.arm_table(arms, tasks),
         "Accuracy against cost": sections.costs(arms, tasks),
         "Loss against time": sections.losses(arms, tasks),
@@ -53,7 +53,13 @@ def build(
 
 
 def facts(runs: Sequence[RunHistory], skipped: Sequence[tuple[Path, str]], command: str) -> Table:
-    """When and with what the page was made, and what is not on it."""
+    """Say when and with what the page was made, and what is missing from it.
+
+    Args:
+        runs: The runs that are compared.
+        skipped: Folders that are left out, and why.
+        command: The command line that makes the page.
+    """
     times = sorted(line["time"] for run in runs for line in run.metrics if "time" in line)
     days = [f"{datetime.fromtimestamp(time):%Y-%m-%d}" for time in times[:1] + times[-1:]]
     rows = [

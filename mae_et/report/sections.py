@@ -13,7 +13,7 @@ from .reconstruct import picture
 
 
 def name_tasks(arms: Sequence[Arm]) -> dict[Task, str]:
-    """What each column of accuracies is called, in order of kind and number of labels."""
+    """Name each column of accuracies, in order of kind and number of labels."""
     tasks = sorted(
         {task for arm in arms for task in arm.scores},
         key=lambda task: (task.kind, task.train_images or 0, str(task)),
@@ -32,7 +32,7 @@ def name_tasks(arms: Sequence[Arm]) -> dict[Task, str]:
 
 
 def arm_table(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
-    """A table of the arms, with their costs and accuracies."""
+    """List the arms with their costs and accuracies."""
     unit, unit_name = charts.flops_unit(arms)
     header = ["arm", "runs", f"pretraining, {unit_name}", "pretraining, s", "held-out loss"]
     rows: list[list[str | Cell]] = []
@@ -43,7 +43,7 @@ def arm_table(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
             mean_and_deviation([flops / unit for flops in arm.flops], "{:.4g}"),
             mean_and_deviation(arm.seconds, "{:.4g}"),
         ]
-        if arm.kind == "scratch":
+        if arm.is_scratch:
             costs = ["0", "0"]
         loss = mean_and_deviation(arm.eval_losses, "{:.4f}")
         if arm.eval_losses:
@@ -61,7 +61,7 @@ def arm_table(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
 
 
 def accuracies(arm: Arm, task: Task) -> str:
-    """Top-1 accuracies of an arm, in per cent; a line per configuration, if there are several."""
+    """Write an arm's top-1 accuracies in per cent, with a line per configuration of a task."""
     variants = list(arm.scores.get(task, {}).values())
     labels = [describe(fields) for fields in differences([runs[0].fields for runs in variants])]
     lines = []
@@ -72,7 +72,12 @@ def accuracies(arm: Arm, task: Task) -> str:
 
 
 def mean_and_deviation(values: Sequence[float], form: str) -> str:
-    """'1.00 ± 0.10 (3)', of a single value '1.00 (1)', of none a dash."""
+    """Write values as '1.00 ± 0.10 (3)', a single value as '1.00 (1)', none as a dash.
+
+    Args:
+        values: The values.
+        form: The format of a number, such as '{:.2f}'.
+    """
     if not values:
         return "–"
     mean, deviation = map(form.format, spread(values))
@@ -80,12 +85,12 @@ def mean_and_deviation(values: Sequence[float], form: str) -> str:
 
 
 def target_of(run: RunHistory) -> str:
-    """What a pretraining run predicts."""
+    """Return the name of what a pretraining run predicts."""
     return str(run.fields.get("model.target"))
 
 
 def costs(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
-    """A picture of accuracy against cost."""
+    """Plot accuracy against cost."""
     figure = charts.accuracy_against_cost(arms, tasks)
     if figure is None:
         return ["No finished run has an accuracy."]
@@ -95,7 +100,7 @@ def costs(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
 
 
 def losses(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
-    """A picture of the losses of all runs that trained, unfinished pretraining included."""
+    """Plot the losses of the runs that trained, including unfinished pretraining."""
     groups: dict[str, list[RunHistory]] = {}
     for arm in arms:
         for run in arm.runs if arm.is_pretrained else ():
@@ -116,7 +121,7 @@ def losses(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
 
 
 def stages(arms: Sequence[Arm]) -> list[Block]:
-    """A picture and a table of the stages of one run of each arm that trained."""
+    """Show the stages of one run of each arm that trained."""
     shown = [
         (arm.name, next(iter([*arm.complete, *arm.runs])))
         for arm in arms
@@ -144,7 +149,7 @@ def stages(arms: Sequence[Arm]) -> list[Block]:
 
 
 def reconstructions(arms: Sequence[Arm]) -> list[Block]:
-    """What one run of each pretraining arm reconstructs, or why that can't be drawn."""
+    """Show what one run of each pretraining arm reconstructs, or say why it can't be drawn."""
     blocks: list[Block] = []
     for arm in arms:
         if not arm.is_pretrained:
@@ -153,7 +158,7 @@ def reconstructions(arms: Sequence[Arm]) -> list[Block]:
         caption = f"{arm.name}: {run.folder.name}, target {target_of(run)}"
         try:
             figure = picture(run.folder, num_images=4, with_losses=False)
-        except Exception as error:  # whatever is wrong with a run, the others have their page
+        except Exception as error:  # whatever is wrong with one run, the page shows the others
             blocks.append(f"{caption}: not drawn, {first_line(error)}")
         else:
             blocks += [embed(figure, caption, kind="png"), caption]
@@ -166,7 +171,7 @@ def reconstructions(arms: Sequence[Arm]) -> list[Block]:
 
 
 def configurations(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
-    """The fields in which pretraining arms differ, and those in which the runs of a task do."""
+    """List the fields in which pretraining arms differ, and those in which a task's runs do."""
     compared = {"pretraining": [(arm.name, arm.runs[0]) for arm in arms if arm.is_pretrained]}
     for task, title in tasks.items():
         scored = [(arm.name, arm.scores.get(task, {}).values()) for arm in arms]
