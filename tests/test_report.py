@@ -382,10 +382,11 @@ def test_the_cost_of_given_weights_is_not_counted(tmp_path: Path) -> None:
     assert rows["cost not counted"] == f"{run}: what its weights cost before, mae.pth"
 
 
-def test_without_matplotlib(
-    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
+def test_without_a_package(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # its import fails
+    monkeypatch.setitem(sys.modules, package, None)  # its import fails
     assert main(["report", str(study), f"--out={study / 'page.html'}"]) == 2
-    message = "error: report needs matplotlib: pip install 'mae-et[report]'\n"
+    message = f"error: report needs {package}: pip install 'mae-et[report]'\n"
     assert capsys.readouterr().err == message
