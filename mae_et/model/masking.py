@@ -16,9 +16,9 @@ class PatchMask(NamedTuple):
     """Which patches of each image are visible and which are masked."""
 
     visible: Tensor
-    """(N, K) indices."""
+    """(N, K): the indices of the visible patches."""
     masked: Tensor
-    """(N, L - K) indices."""
+    """(N, L - K): the indices of the masked patches, in ascending order of their noise."""
     mask: Tensor
     """(N, L) bool, True where masked."""
 
