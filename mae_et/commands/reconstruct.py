@@ -4,8 +4,8 @@ Reconstructions of normalised pixels are shown with the mean and variance of the
 the model never sees: a visual aid, no measure of quality. Histograms of oriented gradients are
 drawn as a star of strokes per cell, along the edges.
 
-Three channels are shown, or one. What is not of 8 bits is shown from two deviations below the mean
-of the channel to two above.
+One channel is shown, or three. Values of more than 8 bits are shown from two standard deviations
+below the channel's mean to two above it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ..errors import check
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command ``mae_et reconstruct``.
+    """Run the command ``mae_et reconstruct``.
 
     Raises:
-        ValueError: the checkpoint, the data or matplotlib is missing.
+        ValueError: The checkpoint, the data or matplotlib is missing.
     """
     parser = LineParser(prog="mae_et reconstruct", description=__doc__)
     parser.add_argument("--checkpoint", type=str, required=True, help="RUN, a checkpoint, or .pth")

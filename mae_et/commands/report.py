@@ -1,4 +1,4 @@
-"""``python -m mae_et report``: what any set of runs cost and scored, on one page of HTML.
+"""``python -m mae_et report``: what a set of runs cost and scored, on one page of HTML.
 
 The page needs no other file and no network. Costs are those of pretraining; seconds are of training
 alone, as the runs measured them, without evaluations and checkpoints.
@@ -15,10 +15,10 @@ from ..errors import can_be_written, check
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command ``mae_et report``.
+    """Run the command ``mae_et report``.
 
     Raises:
-        ValueError: a folder holds no runs or does not exist, or matplotlib is missing.
+        ValueError: A folder holds no runs or does not exist, or a package is missing.
     """
     parser = LineParser(prog="mae_et report", description=__doc__)
     parser.add_argument("runs", type=str, nargs="+", help="run folders, or folders that hold them")
@@ -32,9 +32,10 @@ def main(arguments: Sequence[str]) -> None:
     ok = out.suffix == ".html" and can_be_written(out)
     check(ok, "--out", options.out, "an .html file in a folder that exists")
     try:
+        import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ValueError("report needs matplotlib: pip install 'mae-et[report]'") from error
+        raise ValueError(f"report needs {error.name}: pip install 'mae-et[report]'") from error
     from ..report.page import build
     from ..runs import find_runs
 

@@ -1,4 +1,4 @@
-"""After a run: pictures of what it reconstructs, and any runs on one page.
+"""After a run: pictures of what it reconstructs, and any set of runs compared on one page.
 
-Imports `build` and what is below it.
+Imports `build` and the packages below it.
 """

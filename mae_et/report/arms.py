@@ -1,4 +1,4 @@
-"""Runs grouped into arms: what differs in nothing but seeds and book-keeping is one arm."""
+"""Runs grouped into arms: runs that differ only in seeds and book-keeping are one arm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -19,19 +19,22 @@ from ..model import MaskedAutoencoder, training_flops
 from ..runs import Kind, RunHistory
 
 NOT_COMPARED = BOOK_KEEPING | {"run.seed", "data.label_seed"}
-"""Fields in which runs of one arm may differ."""
+"""Fields in which the runs of an arm may differ."""
 
 
 LONGEST_NAME = 60
-"""Characters that charts have space for."""
+"""Number of characters for which charts have space."""
 
 
 Fields = Mapping[str, Any]
 """A configuration by dotted names."""
 
 
+ArmKind = Literal["pretraining", "scratch", "unknown"]
+
+
 class Task(NamedTuple):
-    """What an accuracy is measured on: the columns of a report."""
+    """What an accuracy is measured on; a column of the report."""
 
     kind: Kind
     data: str | None
@@ -45,13 +48,14 @@ class Arm:
     """Pretraining runs, or runs from scratch of one network, and the accuracies that followed.
 
     Args:
-        kind: of what the arm is.
-        runs: its own; none if the pretraining is not among the folders.
-        checkpoint: the weights that others started from, of an arm without runs.
-        scores: per task and configuration (as JSON), the runs that measured it.
+        kind: "pretraining", "scratch", or "unknown" if the pretraining is not among the folders.
+        runs: The runs of the arm; empty if unknown.
+        checkpoint: The weights that the runs of `scores` started from; empty if from scratch.
+        name: A name that no other arm has.
+        scores: Runs that measured an accuracy, by task and configuration (as JSON).
     """
 
-    kind: str
+    kind: ArmKind
     runs: list[RunHistory] = field(default_factory=list)
     checkpoint: str = ""
     name: str = ""
@@ -59,41 +63,61 @@ class Arm:
 
     @property
     def is_pretrained(self) -> bool:
+        """Whether the runs of the arm are pretraining."""
         return self.kind == "pretraining"
 
     @property
+    def is_scratch(self) -> bool:
+        """Whether the runs of the arm train on labels from scratch."""
+        return self.kind == "scratch"
+
+    @property
     def complete(self) -> list[RunHistory]:
-        """Its own runs that are finished."""
+        """The runs of the arm that are finished."""
         return [run for run in self.runs if run.is_complete]
 
     @property
+    def all_runs(self) -> list[RunHistory]:
+        """The runs of the arm, and those that measured its accuracies."""
+        variants = [runs for by_setting in self.scores.values() for runs in by_setting.values()]
+        return [*self.runs, *(run for runs in variants for run in runs)]
+
+    @property
     def seconds(self) -> list[float]:
-        """Of each finished pretraining."""
+        """Seconds of training of each finished pretraining run."""
         return [run.seconds for run in self.complete if self.is_pretrained]
 
     @property
     def eval_losses(self) -> list[float]:
-        """The last of each finished pretraining."""
+        """The last loss of held-out images of each finished pretraining run."""
         finished = (run.eval_losses for run in self.complete if self.is_pretrained)
         return [losses[-1][1] for losses in finished if losses]
 
     @property
     def flops(self) -> list[float]:
-        """Of each finished pretraining whose model can be built; see `mae_et.model.flops`."""
+        """FLOPs of each finished pretraining run whose model can be built."""
         counted = (pretraining_flops(run) for run in self.complete if self.is_pretrained)
         return [flops for flops in counted if flops is not None]
 
     def add_score(self, task: Task, run: RunHistory) -> None:
-        """Count a finished run's accuracy."""
+        """Add a finished run that has measured an accuracy.
+
+        Args:
+            task: What the accuracy is measured on.
+            run: The run.
+        """
         self.scores.setdefault(task, {}).setdefault(settings(run), []).append(run)
 
 
 def group_into_arms(runs: Sequence[RunHistory]) -> list[Arm]:
-    """The arms, named: pretraining first, and what follows it by the path of its checkpoint."""
+    """Group runs into named arms, pretraining first.
+
+    A run that starts from a checkpoint belongs to the arm of the pretraining that wrote it.
+    """
     arms: dict[tuple[str, str], Arm] = {}
     arm_of: dict[Path, Arm] = {}
 
-    def arm(kind: str, key: str) -> Arm:
+    def arm(kind: ArmKind, key: str) -> Arm:
         return arms.setdefault((kind, key), Arm(kind=kind))
 
     for run in runs:
@@ -123,16 +147,23 @@ def group_into_arms(runs: Sequence[RunHistory]) -> list[Arm]:
 
 
 def settings(run: RunHistory) -> str:
-    """The configuration, as JSON, without what is not compared."""
+    """Write down, as JSON, the fields in which runs of different arms differ."""
     fields = {name: run.fields[name] for name in run.fields.keys() - NOT_COMPARED}
     return json.dumps(fields, sort_keys=True, default=str)
 
 
 def pretraining_folder(run: RunHistory, known: Mapping[Path, object]) -> Path | None:
-    """The run that a checkpoint belongs to, of those known; None if it is none of them.
+    """Find the run that wrote the checkpoint from which another run started.
 
-    If the checkpoint is gone, the tree may have been moved: then it is the run of the same path
-    from a folder that is above both, and of several such runs that of the longest path.
+    If the checkpoint is gone, the tree may have been moved. Then it is the run at the same path
+    below some folder that `run` is in too; of several such runs, the one with the longest path.
+
+    Args:
+        run: The run that started from the checkpoint.
+        known: The folders of the runs to choose from.
+
+    Returns:
+        The folder; None if it is not among those known.
     """
     checkpoint = Path(str(run.checkpoint))
     for folder in (checkpoint, *checkpoint.parents):
@@ -159,7 +190,11 @@ def _flops_per_image(model: str, size: str) -> int:
 
 
 def pretraining_flops(run: RunHistory) -> float | None:
-    """FLOPs of the steps that a run has taken; None if its model can't be built any more."""
+    """Count the FLOPs of the steps that a run has taken; see `mae_et.model.flops`.
+
+    Returns:
+        The FLOPs; None if this version cannot build the model of the run.
+    """
     model = json.dumps(run.config["model"])
     try:
         flops = sum(stage.steps * _flops_per_image(model, stage.size) for stage in run.stages)
@@ -169,27 +204,27 @@ def pretraining_flops(run: RunHistory) -> float | None:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (of a sample; 0 of one value)."""
+    """Return the mean and the sample standard deviation, which is 0 for a single value."""
     return mean(values), stdev(values) if len(values) > 1 else 0.0
 
 
 def differences(configs: Sequence[Fields]) -> list[Fields]:
-    """Of each configuration, the fields in which any two of them differ."""
+    """Return, for each configuration, the fields in which any two of them differ."""
     names = sorted({name for config in configs for name in config} - NOT_COMPARED)
     differing = [name for name in names if len({str(config.get(name)) for config in configs}) > 1]
     return [{name: config.get(name) for name in differing} for config in configs]
 
 
 def describe(fields: Fields) -> str:
-    """Fields and their values, in a line."""
+    """List fields and their values in one line."""
     return ", ".join(f"{name} {value}" for name, value in fields.items())
 
 
 def name_arms(arms: Sequence[Arm]) -> None:
-    """Give each arm the first name that tells all of them apart and fits a chart.
+    """Name the arms by the first scheme whose names differ and fit into a chart.
 
-    That is: what the names of its folders have in common, without seeds; the same of whole paths;
-    the fields in which arms differ; a number.
+    The schemes are: what the names of an arm's folders have in common, without seeds; the same
+    with the folders above them; the fields in which the arms differ; a number.
     """
     own = [arm for arm in arms if arm.runs]
     for arm in arms:
@@ -212,7 +247,7 @@ def name_arms(arms: Sequence[Arm]) -> None:
 
 
 def _common(arm: Arm, text: Callable[[RunHistory], str]) -> str:
-    """What the runs of an arm are called without the number of the seed."""
+    """What the texts of an arm's runs have in common, without the number of the seed."""
     names = []
     for run in arm.runs:
         seed = run.fields.get("run.seed", 0)

@@ -1,9 +1,12 @@
-"""The figures of a report: accuracy against cost, losses, stages. An arm has one colour in all."""
+"""The figures of a report: accuracy against cost, losses, stages.
+
+An arm has the same colour in all of them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..runs import RunHistory
@@ -14,30 +17,34 @@ if TYPE_CHECKING:
 
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, told apart by the colour-blind; yellow is too pale for a line."""
+"""Okabe and Ito's colours, which the colour-blind can tell apart, without the pale yellow."""
 
 
 MARKERS, DASHES = "osD^vPX", ("-", "--", ":", "-.")
 
 
 WIDTH = 9.0
-"""Inches."""
+"""Width of a figure in inches."""
 
 
 def style(index: int) -> tuple[str, str, str]:
-    """(colour, marker, dashes) of an arm; no two of 28 arms have the same."""
+    """Give an arm its colour, marker and dashes; no two of 28 arms share all three."""
     lap = index // len(PALETTE)
     return PALETTE[index % len(PALETTE)], MARKERS[(index + lap) % len(MARKERS)], DASHES[lap % 4]
 
 
 def accuracy_against_cost(arms: Sequence[Arm], tasks: Mapping[Task, str]) -> Figure | None:
-    """A row per task: top-1 accuracy against FLOPs and against seconds of pretraining.
+    """Draw a row per task: top-1 accuracy against FLOPs and against seconds of pretraining.
 
-    Means over the runs, with a standard deviation each way. Networks from scratch are lines; in a
-    task without any others, points at the seconds of their own training. None if there is no cost.
+    Points are means over the runs, with bars of one standard deviation each way. Networks from
+    scratch are horizontal lines, or, in a task without any pretrained ones, points at the seconds
+    of their own training.
+
+    Returns:
+        The figure; None if no task has a cost to plot against.
     """
     pretrained = {task for arm in arms if arm.seconds for task in arm.scores}
-    scratch = {task for arm in arms if arm.kind == "scratch" for task in arm.scores}
+    scratch = {task for arm in arms if arm.is_scratch for task in arm.scores}
     rows = [task for task in tasks if task in pretrained | scratch]
     if not rows:
         return None
@@ -45,19 +52,7 @@ def accuracy_against_cost(arms: Sequence[Arm], tasks: Mapping[Task, str]) -> Fig
     figure, axes = _grid(len(rows), "row")
     for task, (left, right) in zip(rows, axes, strict=True):
         for index, arm in enumerate(arms):
-            for variant in arm.scores.get(task, {}).values():
-                accuracy = spread([100 * run.top1[task.kind] for run in variant])
-                if arm.kind == "scratch" and task in pretrained:
-                    _level(left, index, arm.name, *accuracy)
-                    _level(right, index, arm.name, *accuracy)
-                elif arm.kind == "scratch":
-                    seconds = [run.seconds for run in variant]
-                    _point(left, index, arm.name, spread(seconds), accuracy)
-                if arm.flops:
-                    flops = spread([value / unit for value in arm.flops])
-                    _point(left, index, arm.name, flops, accuracy)
-                if arm.seconds:
-                    _point(right, index, arm.name, spread(arm.seconds), accuracy)
+            _plot_accuracies((left, right), index, arm, task, unit, task in pretrained)
         left.set_title(tasks[task], fontsize=9, loc="left", parse_math=False)
         left.set_ylabel("top-1 accuracy, %")
         left.set_xlabel(f"pretraining, {unit_name}" if task in pretrained else "training, seconds")
@@ -69,8 +64,28 @@ def accuracy_against_cost(arms: Sequence[Arm], tasks: Mapping[Task, str]) -> Fig
     return figure
 
 
+def _plot_accuracies(
+    axes: tuple[Any, Any], index: int, arm: Arm, task: Task, unit: float, with_pretrained: bool
+) -> None:
+    """Plot an arm's accuracies in a task: against FLOPs (left) and against seconds (right)."""
+    left, right = axes
+    for variant in arm.scores.get(task, {}).values():
+        accuracy = spread([100 * run.top1[task.kind] for run in variant])
+        if arm.is_scratch and with_pretrained:
+            _level(left, index, arm.name, *accuracy)
+            _level(right, index, arm.name, *accuracy)
+        elif arm.is_scratch:
+            seconds = [run.seconds for run in variant]
+            _point(left, index, arm.name, spread(seconds), accuracy)
+        if arm.flops:
+            flops = spread([value / unit for value in arm.flops])
+            _point(left, index, arm.name, flops, accuracy)
+        if arm.seconds:
+            _point(right, index, arm.name, spread(arm.seconds), accuracy)
+
+
 def flops_unit(arms: Sequence[Arm]) -> tuple[float, str]:
-    """The unit in which the dearest pretraining is a number above 1, in FLOPs, and its name."""
+    """Choose the unit of FLOPs, and its name, in which the costliest pretraining exceeds 1."""
     most = max((flops for arm in arms for flops in arm.flops), default=1e18)
     units = ((1e21, "ZFLOPs"), (1e18, "EFLOPs"), (1e15, "PFLOPs"), (1e12, "TFLOPs"))
     return next((unit for unit in units if most >= unit[0]), (1e9, "GFLOPs"))
@@ -110,7 +125,7 @@ def _level(axis: Any, index: int, name: str, accuracy: float, deviation: float) 
 
 
 def _legend(figure: Figure, axes: Any, arms: Sequence[Arm]) -> None:
-    """Names below the panels, each once."""
+    """List the arms' names below the panels, each once."""
     pairs = [axis.get_legend_handles_labels() for axis in axes.flat]
     entries = {
         label: handle
@@ -130,19 +145,17 @@ def _legend(figure: Figure, axes: Any, arms: Sequence[Arm]) -> None:
         frameon=False,
     )
     for text in legend.get_texts():
-        text.set_parse_math(False)
+        text.set_parse_math(False)  # names may have dollars in them
 
 
 def losses(arms: Sequence[Arm], groups: Mapping[str, Sequence[RunHistory]]) -> Figure:
-    """A row per kind of loss: in training and of held-out images, against seconds of training."""
-    index_of = {
-        run.folder: index
-        for index, arm in enumerate(arms)
-        for run in [
-            *arm.runs,
-            *(run for part in arm.scores.values() for r in part.values() for run in r),
-        ]
-    }
+    """Draw a row per group: losses in training and of held-out images, against seconds of training.
+
+    Args:
+        arms: All arms, whose order determines their colours.
+        groups: Runs whose losses are comparable, by title.
+    """
+    index_of = {run.folder: index for index, arm in enumerate(arms) for run in arm.all_runs}
     figure, axes = _grid(len(groups), "none")
     for (title, runs), (left, right) in zip(groups.items(), axes, strict=True):
         for run in runs:
@@ -169,36 +182,26 @@ def losses(arms: Sequence[Arm], groups: Mapping[str, Sequence[RunHistory]]) -> F
 
 
 def timeline(arms: Sequence[tuple[str, RunHistory]]) -> Figure:
-    """A bar per arm: its input sizes over the seconds of training of one of its runs."""
-    from matplotlib import colormaps
+    """Draw a bar per arm: the input sizes over the seconds of training of one of its runs."""
     from matplotlib.figure import Figure
 
-    stages = [stage for _, run in arms for stage in run.stages]
-    sizes = sorted({stage.size for stage in stages}, key=lambda s: tuple(map(int, s.split("×"))))
-    shade = {
-        size: colormaps["cividis"](0.9 - 0.8 * i / max(1, len(sizes) - 1))
-        for i, size in enumerate(sizes)
-    }
+    shades = _shades({stage.size for _, run in arms for stage in run.stages})
     longest = max(run.seconds for _, run in arms)
     figure = Figure(figsize=(WIDTH, 0.5 * len(arms) + 1), layout="constrained")
     axis = figure.subplots()
     for row, (_, run) in enumerate(arms):
         start = 0.0
         for stage in run.stages:
-            color = shade[stage.size]
+            color = shades[stage.size]
             axis.barh(row, stage.seconds, 0.7, start, color=color, edgecolor="white")
-            is_dark = sum(color[:3]) < 1.5
-            share = stage.seconds / longest
-            texts = [f"{stage.size} px, {stage.images_per_s:.3g} images/s", f"{stage.size} px", ""]
-            text = texts[0] if share > 0.25 else texts[1] if share > 0.06 else texts[2]
             axis.text(
                 start + stage.seconds / 2,
                 row,
-                text,
+                _bar_label(stage.size, stage.images_per_s, stage.seconds / longest),
                 ha="center",
                 va="center",
                 fontsize=7,
-                color="white" if is_dark else "black",
+                color="white" if sum(color[:3]) < 1.5 else "black",
             )
             start += stage.seconds
     axis.set_yticks(range(len(arms)), [name for name, _ in arms], fontsize=8, parse_math=False)
@@ -206,3 +209,19 @@ def timeline(arms: Sequence[tuple[str, RunHistory]]) -> Figure:
     axis.set_xlabel("seconds of training; the colour is the input size")
     axis.spines[["top", "right", "left"]].set_visible(False)
     return figure
+
+
+def _shades(sizes: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """Colours by input size, darker for larger sizes."""
+    from matplotlib import colormaps
+
+    ordered = sorted(sizes, key=lambda size: tuple(map(int, size.split("×"))))
+    last = max(1, len(ordered) - 1)
+    return {size: colormaps["cividis"](0.9 - 0.8 * i / last) for i, size in enumerate(ordered)}
+
+
+def _bar_label(size: str, images_per_s: float, share: float) -> str:
+    """As much about a stage as fits into a bar that takes a share of the width."""
+    if share > 0.25:
+        return f"{size} px, {images_per_s:.3g} images/s"
+    return f"{size} px" if share > 0.06 else ""

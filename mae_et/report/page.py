@@ -1,7 +1,7 @@
-"""``python -m mae_et report``: what any set of runs cost and scored, on one page of HTML.
+"""The page of a report: which sections it has, and the facts about it.
 
-The page needs no other file and no network. Costs are those of pretraining; seconds are of training
-alone, as the runs measured them, without evaluations and checkpoints.
+Costs are those of pretraining; seconds are of training alone, as the runs measured them, without
+evaluations and checkpoints.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from ..runs import RunHistory
 from . import sections
 from .arms import group_into_arms, pretraining_flops
-from .html import document, table
+from .html import Block, Section, Table, render
 
 VERSIONS = ("torch", "timm", "accelerate", "datasets")
 
@@ -29,23 +29,37 @@ def build(
     command: str,
     with_reconstructions: bool,
 ) -> str:
-    """The page of runs; `skipped` are folders and why they are none."""
+    """Compare runs on one page of HTML.
+
+    Args:
+        runs: What is compared.
+        skipped: Folders that are left out, and why.
+        title: Heading of the page.
+        command: The command line that makes the page.
+        with_reconstructions: Whether pictures are drawn, from checkpoints and held-out images.
+    """
     arms = group_into_arms(runs)
     tasks = sections.name_tasks(arms)
-    parts = [
-        ("Arms", sections.arm_table(arms, tasks)),
-        ("Accuracy against cost", sections.costs(arms, tasks)),
-        ("Loss against time", sections.losses(arms, tasks)),
-        ("Stages", sections.stages(arms)),
-        ("Reconstructions", sections.reconstructions(arms) if with_reconstructions else ""),
-        ("Configurations", sections.configurations(arms, tasks)),
-        ("Facts", facts(runs, skipped, command)),
-    ]
-    return document(title, [(heading, body) for heading, body in parts if body])
+    blocks: dict[str, Sequence[Block]] = {
+        "Arms": sections.arm_table(arms, tasks),
+        "Accuracy against cost": sections.costs(arms, tasks),
+        "Loss against time": sections.losses(arms, tasks),
+        "Stages": sections.stages(arms),
+        "Reconstructions": sections.reconstructions(arms) if with_reconstructions else [],
+        "Configurations": sections.configurations(arms, tasks),
+        "Facts": [facts(runs, skipped, command)],
+    }
+    return render(title, [Section(heading, part) for heading, part in blocks.items() if part])
 
 
-def facts(runs: Sequence[RunHistory], skipped: Sequence[tuple[Path, str]], command: str) -> str:
-    """When and with what the page was made, and what is not on it."""
+def facts(runs: Sequence[RunHistory], skipped: Sequence[tuple[Path, str]], command: str) -> Table:
+    """Say when and with what the page was made, and what is missing from it.
+
+    Args:
+        runs: The runs that are compared.
+        skipped: Folders that are left out, and why.
+        command: The command line that makes the page.
+    """
     times = sorted(line["time"] for run in runs for line in run.metrics if "time" in line)
     days = [f"{datetime.fromtimestamp(time):%Y-%m-%d}" for time in times[:1] + times[-1:]]
     rows = [
@@ -71,4 +85,4 @@ def facts(runs: Sequence[RunHistory], skipped: Sequence[tuple[Path, str]], comma
         if run.kind == "pretraining" and run.checkpoint is not None
     ]
     rows += [["skipped", f"{folder}: {reason}"] for folder, reason in skipped]
-    return table(["", ""], rows)
+    return Table((), rows)

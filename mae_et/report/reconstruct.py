@@ -4,16 +4,16 @@ Reconstructions of normalised pixels are shown with the mean and variance of the
 the model never sees: a visual aid, no measure of quality. Histograms of oriented gradients are
 drawn as a star of strokes per cell, along the edges.
 
-Three channels are shown, or one. What is not of 8 bits is shown from two deviations below the mean
-of the channel to two above.
+One channel is shown, or three. Values of more than 8 bits are shown from two standard deviations
+below the channel's mean to two above it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from einops import rearrange
@@ -33,22 +33,27 @@ if TYPE_CHECKING:
 
 
 GREY = 0.5
+"""Value of masked pixels, in [0, 1]."""
 
 
 GLYPH = 9
 """Pixels of a drawn cell; odd, so that all strokes meet in one."""
 
 
+Column: TypeAlias = tuple[str, Tensor]
+"""Title, and images (N, C, h, w)."""
+
+
 class Reconstruction(NamedTuple):
-    """Images (N, C, h, w) at one input size."""
+    """What a model sees and reconstructs at one input size: images (N, C, h, w)."""
 
     low_frequency: Tensor
     masked: Tensor
     """Masked patches are NaN."""
     reconstructed: Tensor
-    """Visible patches as they are, masked ones as predicted; the features of a target hog."""
+    """Visible patches as they are and masked ones as predicted; for target hog its features."""
     target: Tensor
-    """Likewise, all patches as they are."""
+    """The same with all patches as they are."""
 
 
 @torch.no_grad()
@@ -62,11 +67,11 @@ def reconstruct(
     """Crop, mask and reconstruct images.
 
     Args:
-        model: in evaluation mode; its input size becomes `size`.
+        model: The model in evaluation mode; its input size becomes `size`.
         images: (N, C, H, W), normalised, at full size.
-        size: the input size, pixels.
+        size: The input size, pixels.
         noise: (N, L) for the full grid; see `mae_et.data.PretrainTransform`.
-        nyquist: see `low_frequency_crop`.
+        nyquist: See `low_frequency_crop`.
     """
     model.set_input_size(size)
     cropped = low_frequency_crop(images, as_pair(size), nyquist)
@@ -88,6 +93,10 @@ def glyphs(histograms: Tensor, in_chans: int) -> Tensor:
     """Draw histograms of oriented gradients: (N, C · bins, h, w) -> (N, 1, h · G, w · G).
 
     A cell of G × G pixels has a stroke across each orientation, as bright as the channels' mean.
+
+    Args:
+        histograms: (N, C · bins, h, w), as of `mae_et.model.targets.hog`.
+        in_chans: C.
     """
     means = rearrange(histograms, "n (c b) h w -> n c b h w", c=in_chans).mean(1).clamp(min=0)
     bins = means.shape[1]
@@ -102,15 +111,15 @@ def glyphs(histograms: Tensor, in_chans: int) -> Tensor:
 
 def draw(
     images: Tensor,
-    columns: Sequence[tuple[str, Tensor]],
+    columns: Sequence[Column],
     metrics: Sequence[dict[str, Any]] = (),
 ) -> Figure:
-    """A row per image: the image, then one cell per column; below, the loss of the run.
+    """Draw a row per image, which is followed by a cell per column; below, the run's losses.
 
     Args:
         images: (N, C, H, W), values in [0, 1].
-        columns: title and (N, C, h, w) each, values in [0, 1], NaN where grey.
-        metrics: lines of metrics.jsonl; none for no curve.
+        columns: Title and images (N, C, h, w) of each column, values in [0, 1], NaN where grey.
+        metrics: The lines of the run's metrics; empty for no curves.
     """
     from matplotlib.figure import Figure
 
@@ -176,20 +185,20 @@ def picture(
     seed: int = 0,
     with_losses: bool = True,
 ) -> Figure:
-    """What a checkpoint sees and reconstructs, and the loss of its run.
+    """Draw what the model of a checkpoint sees and reconstructs, and the losses of its run.
 
     Args:
-        checkpoint: see `load_mae_checkpoint`.
-        path: of the images, as in data.path; None for those of the run.
-        split: of the images; None for the held-out ones.
-        sizes: in pixels; None for those of the run.
-        num_images: rows.
-        channels: one, or three as RGB; None for the first.
-        seed: chooses images and masks.
-        with_losses: whether the loss of the run is drawn.
+        checkpoint: See `load_mae_checkpoint`.
+        path: The images, as in data.path; None for those of the run.
+        split: The split of the images; None for the held-out ones.
+        sizes: Input sizes, pixels; None for those of the run.
+        num_images: Number of rows.
+        channels: One channel, or three as RGB, from 0; None for the first one or three.
+        seed: Seed of the choice of images and masks.
+        with_losses: Whether the losses of the run are drawn.
 
     Raises:
-        ValueError: the checkpoint or the data is missing, or a channel or a size does not exist.
+        ValueError: The checkpoint or the data is missing, or a channel or a size does not exist.
     """
     model = load_mae_checkpoint(checkpoint).eval()
     channels = channels or ([0] if model.in_chans < 3 else [0, 1, 2])
@@ -216,17 +225,31 @@ def picture(
         return (pictures * scale + shift)[:, channels]
 
     nyquist = config.get("curriculum", {}).get("nyquist", "paper")
-    columns = []
+    columns: list[Column] = []
     for size in sizes or _sizes(model, metrics):
-        low_frequency, masked, *maps = reconstruct(model, normalized, size, noise, nyquist)
-        columns.append((f"low freq. {size}", shown(low_frequency)))
-        columns.append((f"masked {size}", shown(masked)))
-        if model.target_name == "hog":
-            reconstructed, target = (glyphs(histograms, model.in_chans) for histograms in maps)
-            columns += [(f"reconstr. {size}", reconstructed), (f"HOG {size}", target)]
-        else:
-            columns.append((f"reconstr. {size}", shown(maps[0])))
+        pictures = reconstruct(model, normalized, size, noise, nyquist)
+        columns += _columns(pictures, size, model, shown)
     return draw(shown(normalized), columns, metrics if with_losses else ())
+
+
+def _columns(
+    pictures: Reconstruction,
+    size: Size,
+    model: MaskedAutoencoder,
+    shown: Callable[[Tensor], Tensor],
+) -> list[Column]:
+    """The columns of one input size; `shown` turns normalised images into values in [0, 1]."""
+    columns = [
+        (f"low freq. {size}", shown(pictures.low_frequency)),
+        (f"masked {size}", shown(pictures.masked)),
+    ]
+    if model.target_name != "hog":
+        return [*columns, (f"reconstr. {size}", shown(pictures.reconstructed))]
+    return [
+        *columns,
+        (f"reconstr. {size}", glyphs(pictures.reconstructed, model.in_chans)),
+        (f"HOG {size}", glyphs(pictures.target, model.in_chans)),
+    ]
 
 
 def _load(
@@ -237,7 +260,7 @@ def _load(
     run_seed: int,
     seed: int,
 ) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) and noise (N, L): of the run's held-out images, or of a split."""
+    """Images (N, C, H, W) and noise (N, L), from the run's held-out images or from a split."""
     known = DataConfig.from_run(source)
     path = known.path
     if path is None and not known.sources:
@@ -251,14 +274,15 @@ def _load(
     else:
         _, images = data.open_images(known, model.in_chans, run_seed)
     transform = data.EvalTransform(as_pair(model.full_size), model.num_patches)
-    stream = data.Samples(images, transform, seed)  # shuffled by --seed
-    batch = data.collate([stream[number] for number in range(min(num_images, len(stream)))])
+    samples = data.Samples(images, transform, seed)  # shuffled by --seed
+    batch = data.collate([samples[number] for number in range(min(num_images, len(samples)))])
     return batch["image"], batch["noise"]
 
 
 def _sizes(model: MaskedAutoencoder, metrics: Sequence[dict[str, Any]]) -> list[Size]:
+    """The input sizes of a run, each once; without a run, those of EfficientTrain."""
     seen = [line["size"] for line in metrics if "size" in line]
-    if not seen:  # no run: the sizes that EfficientTrain would have
+    if not seen:
         curriculum = Curriculum.efficienttrain(
             full_size=model.full_size,
             patch_size=model.patch_size,

@@ -1,4 +1,4 @@
-"""The parts of a report, as HTML: tables, figures and what has to be said of them."""
+"""The sections of a report: tables, pictures and what has to be said of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ..errors import first_line
 from ..runs import RunHistory
 from . import charts
 from .arms import Arm, Task, describe, differences, spread
-from .html import Cell, figure, paragraph, table
+from .html import Block, Cell, Table, embed
 from .reconstruct import picture
 
 
 def name_tasks(arms: Sequence[Arm]) -> dict[Task, str]:
-    """What each column of accuracies is called, in order of kind and number of labels."""
+    """Name each column of accuracies, in order of kind and number of labels."""
     tasks = sorted(
         {task for arm in arms for task in arm.scores},
         key=lambda task: (task.kind, task.train_images or 0, str(task)),
@@ -31,8 +31,8 @@ def name_tasks(arms: Sequence[Arm]) -> dict[Task, str]:
     return names
 
 
-def arm_table(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
-    """The table of arms."""
+def arm_table(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
+    """List the arms with their costs and accuracies."""
     unit, unit_name = charts.flops_unit(arms)
     header = ["arm", "runs", f"pretraining, {unit_name}", "pretraining, s", "held-out loss"]
     rows: list[list[str | Cell]] = []
@@ -43,7 +43,7 @@ def arm_table(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
             mean_and_deviation([flops / unit for flops in arm.flops], "{:.4g}"),
             mean_and_deviation(arm.seconds, "{:.4g}"),
         ]
-        if arm.kind == "scratch":
+        if arm.is_scratch:
             costs = ["0", "0"]
         loss = mean_and_deviation(arm.eval_losses, "{:.4f}")
         if arm.eval_losses:
@@ -57,11 +57,11 @@ def arm_table(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
         "evaluation. FLOPs are those of matrix products and convolutions, forward and backward. "
         "Losses of different targets are not comparable."
     )
-    return table([*header, *tasks.values()], rows) + paragraph(note)
+    return [Table([*header, *tasks.values()], rows), note]
 
 
 def accuracies(arm: Arm, task: Task) -> str:
-    """Top-1 accuracies of an arm, in per cent; a line per configuration, if there are several."""
+    """Write an arm's top-1 accuracies in per cent, with a line per configuration of a task."""
     variants = list(arm.scores.get(task, {}).values())
     labels = [describe(fields) for fields in differences([runs[0].fields for runs in variants])]
     lines = []
@@ -72,7 +72,12 @@ def accuracies(arm: Arm, task: Task) -> str:
 
 
 def mean_and_deviation(values: Sequence[float], form: str) -> str:
-    """'1.00 ± 0.10 (3)', of a single value '1.00 (1)', of none a dash."""
+    """Write values as '1.00 ± 0.10 (3)', a single value as '1.00 (1)', none as a dash.
+
+    Args:
+        values: The values.
+        form: The format of a number, such as '{:.2f}'.
+    """
     if not values:
         return "–"
     mean, deviation = map(form.format, spread(values))
@@ -80,22 +85,22 @@ def mean_and_deviation(values: Sequence[float], form: str) -> str:
 
 
 def target_of(run: RunHistory) -> str:
-    """What a pretraining run predicts."""
+    """Return the name of what a pretraining run predicts."""
     return str(run.fields.get("model.target"))
 
 
-def costs(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
-    """Accuracy against cost."""
-    drawn = charts.accuracy_against_cost(arms, tasks)
-    if drawn is None:
-        return paragraph("No finished run has an accuracy.")
+def costs(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
+    """Plot accuracy against cost."""
+    figure = charts.accuracy_against_cost(arms, tasks)
+    if figure is None:
+        return ["No finished run has an accuracy."]
     what = "top-1 accuracy against FLOPs and seconds of pretraining"
     note = "Bars and bands: one standard deviation. Dashed lines: networks without pretraining."
-    return figure(drawn, what) + paragraph(note)
+    return [embed(figure, what), note]
 
 
-def losses(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
-    """The losses of the runs that trained, also of unfinished pretraining."""
+def losses(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
+    """Plot the losses of the runs that trained, including unfinished pretraining."""
     groups: dict[str, list[RunHistory]] = {}
     for arm in arms:
         for run in arm.runs if arm.is_pretrained else ():
@@ -107,16 +112,16 @@ def losses(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
     groups = {title: [run for run in runs if run.windows] for title, runs in groups.items()}
     groups = {title: runs for title, runs in groups.items() if runs}
     if not groups:
-        return ""
+        return []
     note = (
         "A line per run. Losses of different targets, and training losses at different input "
         "sizes, are not comparable. Between arms of one target, compare those of held-out images."
     )
-    return figure(charts.losses(arms, groups), "loss against seconds of training") + paragraph(note)
+    return [embed(charts.losses(arms, groups), "loss against seconds of training"), note]
 
 
-def stages(arms: Sequence[Arm]) -> str:
-    """The stages of a run of each arm that trained."""
+def stages(arms: Sequence[Arm]) -> list[Block]:
+    """Show the stages of one run of each arm that trained."""
     shown = [
         (arm.name, next(iter([*arm.complete, *arm.runs])))
         for arm in arms
@@ -124,7 +129,7 @@ def stages(arms: Sequence[Arm]) -> str:
     ]
     shown = [(name, run) for name, run in shown if run.windows]
     if not shown:
-        return ""
+        return []
     header = ["arm", "run", "size, px", "steps", "seconds", "images/s", "waiting for data"]
     rows = [
         [
@@ -139,43 +144,42 @@ def stages(arms: Sequence[Arm]) -> str:
         for name, run in shown
         for stage in run.stages
     ]
-    return figure(charts.timeline(shown), "input size over the time of a run") + table(header, rows)
+    figure = charts.timeline(shown)
+    return [embed(figure, "input size over the time of a run"), Table(header, rows)]
 
 
-def reconstructions(arms: Sequence[Arm]) -> str:
-    """What a run of each pretraining arm reconstructs, or why it can't be drawn."""
-    parts = []
+def reconstructions(arms: Sequence[Arm]) -> list[Block]:
+    """Show what one run of each pretraining arm reconstructs, or say why it can't be drawn."""
+    blocks: list[Block] = []
     for arm in arms:
         if not arm.is_pretrained:
             continue
         run = next(iter([*arm.complete, *arm.runs]))
         caption = f"{arm.name}: {run.folder.name}, target {target_of(run)}"
         try:
-            drawn = picture(run.folder, num_images=4, with_losses=False)
-        except Exception as error:  # whatever is wrong with a run, the others have their page
-            parts.append(paragraph(f"{caption}: not drawn, {first_line(error)}"))
+            figure = picture(run.folder, num_images=4, with_losses=False)
+        except Exception as error:  # whatever is wrong with one run, the page shows the others
+            blocks.append(f"{caption}: not drawn, {first_line(error)}")
         else:
-            parts.append(figure(drawn, caption, kind="png") + paragraph(caption))
-    if parts:
-        parts.append(
-            paragraph(
-                "Held-out images. Normalised pixels are shown with the statistics of the true "
-                "patches, which the model never sees: a visual aid, no measure of quality."
-            )
+            blocks += [embed(figure, caption, kind="png"), caption]
+    if blocks:
+        blocks.append(
+            "Held-out images. Normalised pixels are shown with the statistics of the true "
+            "patches, which the model never sees: a visual aid, no measure of quality."
         )
-    return "".join(parts)
+    return blocks
 
 
-def configurations(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
-    """The fields in which pretraining arms differ, and those in which the runs of a task do."""
+def configurations(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
+    """List the fields in which pretraining arms differ, and those in which a task's runs do."""
     compared = {"pretraining": [(arm.name, arm.runs[0]) for arm in arms if arm.is_pretrained]}
     for task, title in tasks.items():
         scored = [(arm.name, arm.scores.get(task, {}).values()) for arm in arms]
         compared[title] = [(name, runs[0]) for name, variants in scored for runs in variants]
-    parts = []
+    tables: list[Block] = []
     for title, entries in compared.items():
         fields = differences([run.fields for _, run in entries])
         if fields and fields[0]:
             rows = [[name, *(str(part[name]) for part in fields)] for name in fields[0]]
-            parts.append(table([title, *(name for name, _ in entries)], rows))
-    return "".join(parts)
+            tables.append(Table([title, *(name for name, _ in entries)], rows))
+    return tables
