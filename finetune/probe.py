@@ -20,9 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mae_et.config import allowed_bad_share, to_dict
+from mae_et.config import to_dict
 from mae_et.data import channel_statistics, normalize
 from mae_et.evaluation import Features, ProbeImages, knn_accuracy, linear_probe
+from mae_et.runs import probe_file
 from mae_et.training import main_process_first, make_accelerator, writing_to
 
 from .config import FinetuneConfig
@@ -67,7 +68,7 @@ def probe(config: FinetuneConfig) -> None:
         )
     scores["seconds"] = time.perf_counter() - started
     print(f"{config.mode} ({setting}): top-1 accuracy {scores['top1']:.2%}")
-    file = Path(config.run.output_dir) / f"{config.mode}.json"
+    file = probe_file(Path(config.run.output_dir), config.mode)
     file.write_text(json.dumps(scores, indent=2) + "\n")
 
 
@@ -101,7 +102,7 @@ def cached_features(
         test=evaluation_samples(config, splits.held_out),
         chunk_size=config.optim.micro_batch_size or min(config.optim.batch_size, 256),
         num_workers=config.data.num_workers,
-        max_bad_share=allowed_bad_share(config.data),
+        max_bad_share=config.data.allowed_bad_share,
     ).features(accelerator, forward)
     if computed is not None:
         _write(file, key, *computed)

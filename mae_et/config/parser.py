@@ -1,7 +1,7 @@
 """Recipes and command lines: named YAML recipes, dotted overrides, one-line errors.
 
-jsonargparse does the parsing; this adds recipes by name, and the nearest name for a typing error.
-Shared by `mae_et` and `finetune`.
+jsonargparse does the parsing; this adds recipes by name, and the nearest name for a mistyped one.
+Only command lines import it.
 """
 
 from __future__ import annotations
