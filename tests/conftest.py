@@ -1,17 +1,16 @@
-"""Small real images, and a run of a few seconds on them."""
+"""Small real images, a run of a few seconds on them, tiny models, and two tiers of tests."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import io
 import json
+import os
 import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import datasets
 import numpy as np
@@ -20,20 +19,30 @@ import torch
 
 from mae_et import MaskedAutoencoder
 from mae_et.__main__ import main
-from tests.support.accelerate_state import reset_accelerate
+from tests.support.accelerate_state import reset_accelerate, reset_launch_variables
 from tests.support.arguments import tiny
 from tests.support.images import ROWS, numbered_png
 from tests.support.models import BuildMAE
-from tests.support.paths import FASHION_MNIST
+from tests.support.paths import FASHION_MNIST, TESTS
 from tests.support.run_folders import finetuning, lines, pretraining
 
 datasets.disable_progress_bars()
 
 
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark each test by its tier, the folder of `tests` that it is in."""
+    for item in items:
+        item.add_marker(item.path.relative_to(TESTS).parts[0])
+
+
 @pytest.fixture(autouse=True)
 def _fresh_accelerate_state() -> Iterator[None]:
+    """As in a new process: before a test as well, since `finished` and others may just have run."""
+    reset_accelerate()
+    reset_launch_variables()
     yield
     reset_accelerate()
+    reset_launch_variables()
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])

@@ -10,7 +10,7 @@ import torch
 
 from mae_et import export_encoder
 from mae_et.__main__ import main
-from mae_et.runs.checkpoints import latest_checkpoint
+from mae_et.runs import Run
 from tests.support.arguments import tiny
 from tests.support.compare import weights
 from tests.support.models import SMALL, BuildMAE, randomized
@@ -50,7 +50,7 @@ def test_resuming_needs_the_weights_no_more(
     assert main(["pretrain", *arguments]) == 0
     finished = weights(tmp_path / "run")
     (tmp_path / "start").rename(tmp_path / "elsewhere")
-    last = latest_checkpoint(tmp_path / "run")
+    last = Run(tmp_path / "run").latest_checkpoint()
     assert last is not None
     last.rename(tmp_path / "run" / "dropped")  # go on from the one before
     assert main(["pretrain", *arguments, "--resume"]) == 0

@@ -40,7 +40,7 @@ def seeds(*values: float) -> dict[int, float]:
     return dict(enumerate(values))
 
 
-def test_interval_is_that_of_scipys_paired_t_test():
+def test_interval_is_that_of_scipys_paired_t_test() -> None:
     first, second = (0.8142, 0.8244, 0.8255), (0.8102, 0.8266, 0.8190)
     found = paired_difference(seeds(*first), seeds(*second))
     assert found is not None
@@ -51,7 +51,7 @@ def test_interval_is_that_of_scipys_paired_t_test():
     assert (found.seeds, found.verdict) == (3, "no difference shown")
 
 
-def test_a_difference_is_shown_when_its_interval_leaves_out_zero():
+def test_a_difference_is_shown_when_its_interval_leaves_out_zero() -> None:
     first, second = seeds(0.90, 0.91, 0.905, 0.92), seeds(0.88, 0.893, 0.884, 0.898)
     found, reverse = paired_difference(first, second), paired_difference(second, first)
     assert found is not None
@@ -60,7 +60,7 @@ def test_a_difference_is_shown_when_its_interval_leaves_out_zero():
     assert (found.verdict, reverse.verdict) == ("higher", "lower")
 
 
-def test_only_seeds_of_both_arms_are_paired():
+def test_only_seeds_of_both_arms_are_paired() -> None:
     found = paired_difference({0: 0.5, 1: 0.6, 2: 0.9}, {1: 0.5, 2: 0.7, 3: 0.1})
     assert found is not None
     assert (found.seeds, found.mean) == (2, pytest.approx(15))
@@ -68,7 +68,7 @@ def test_only_seeds_of_both_arms_are_paired():
     assert paired_difference({0: 0.5}, {0: 0.4, 1: 0.4}) is None
 
 
-def test_spread_is_in_per_cent():
+def test_spread_is_in_per_cent() -> None:
     assert spread([0.8, 0.82]) == "81.00 ± 1.41"
     assert (spread([0.8]), spread([])) == ("80.00", "-")
 
@@ -85,7 +85,7 @@ def _commands_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_commands_here")
-def test_arms_of_the_controls_budget_cost_the_same(tmp_path: Path):
+def test_arms_of_the_controls_budget_cost_the_same(tmp_path: Path) -> None:
     scale = SCALES["cpu"]
     scale = replace(scale, pretraining=scale.pretraining | {"data__num_images": 60_000})
     plans = study.Study(tmp_path, f"parquet:{FASHION_MNIST}", scale, scale.epochs)
@@ -116,7 +116,7 @@ def test_a_stopped_study_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     monkeypatch.setitem(SCALES, "cpu", TINY)
     file, data = tmp_path / "results.json", clothes.partition(":")[2]
     places = [f"--out={tmp_path / 'out'}", f"--results={file}", f"--data={data}"]

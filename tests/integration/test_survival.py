@@ -19,10 +19,10 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from finetune.__main__ import main as finetune_main
-from finetune.model.classifier import saved_top1
+from finetune.model import saved_top1
 from finetune.train import Finetuner
 from mae_et.__main__ import main
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 from mae_et.training import interrupt
 from tests.support.arguments import tiny, tiny_finetune
 from tests.support.compare import assert_same_weights, weights
@@ -122,7 +122,7 @@ def test_a_signal_in_fine_tuning(
     with monkeypatch.context() as patch:
         before_step(patch, {4: send(signal.SIGTERM)})  # step 5 ends an epoch: it is evaluated
         assert finetune_main(arguments) == 75
-    assert [m["step"] for m in read_metrics(tmp_path / "broken") if "top1" in m] == [5]
+    assert [m["step"] for m in Run(tmp_path / "broken").read_metrics() if "top1" in m] == [5]
     assert finetune_main(arguments) == 0
     whole, broken = (
         load_file(tmp_path / name / "last" / "model.safetensors") for name in ("whole", "broken")
@@ -161,8 +161,8 @@ def check_full_disk(
     assert [args[0] for args in failures if isinstance(args, tuple)] == steps
     assert steps_of(run) == [18, 20]
     assert_same_weights(run, finished)
-    assert [m["loss"] for m in read_metrics(run) if "loss" in m] == [
-        m["loss"] for m in read_metrics(finished) if "loss" in m
+    assert [m["loss"] for m in Run(run).read_metrics() if "loss" in m] == [
+        m["loss"] for m in Run(finished).read_metrics() if "loss" in m
     ]
 
 
@@ -292,7 +292,7 @@ def test_other_processes_and_micro_batches_see_the_same_batches(
     assert steps_of(run) == [12, 13]
     assert main(["pretrain", *arguments, "--optim.micro_batch_size=8"]) == 0
 
-    ours, theirs = ([m for m in read_metrics(r) if "loss" in m] for r in (run, finished))
+    ours, theirs = ([m for m in Run(r).read_metrics() if "loss" in m] for r in (run, finished))
     assert [line["processes"] for line in ours] == [1] * 7 + [2] * 6 + [1] * 7
     assert [line["loss"] for line in ours] == pytest.approx(
         [line["loss"] for line in theirs], abs=1e-4
@@ -306,7 +306,7 @@ def test_two_machines_train_as_one(clothes: str, finished: Path, tmp_path: Path)
     run = tmp_path / "run"
     machines = launch_machines(["mae_et", "pretrain", *tiny(clothes, run)])
     assert [machine.returncode for machine in machines] == [0, 0], machines
-    ours, theirs = ([m for m in read_metrics(r) if "loss" in m] for r in (run, finished))
+    ours, theirs = ([m for m in Run(r).read_metrics() if "loss" in m] for r in (run, finished))
     assert {line["processes"] for line in ours} == {2}
     assert [line["loss"] for line in ours] == pytest.approx(
         [line["loss"] for line in theirs], abs=1e-5

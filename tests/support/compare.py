@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mae_et.runs.checkpoints import latest_checkpoint
+from mae_et.runs import Run
 
 
 def weights(run: Path) -> dict[str, Tensor]:
     """Those of the last checkpoint."""
-    checkpoint = latest_checkpoint(run)
+    checkpoint = Run(run).latest_checkpoint()
     assert checkpoint is not None
     return load_file(checkpoint / "model.safetensors")
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from mae_et.report.arms import Arm, group_into_arms
-from mae_et.runs.history import find_runs
+from mae_et.runs import find_runs
 
 MODEL = {
     "encoder": "vit_tiny_patch16_224",

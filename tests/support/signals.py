@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mae_et.training.loop import Trainer
+from mae_et.training.trainer import Trainer
 
 
 def before_step(monkeypatch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,11 @@ def sizes(curriculum: Curriculum) -> list:
         (16, 16, [16, 16, 16, 16, 16]),  # never below a patch
     ],
 )
-def test_efficienttrain_sizes(full_size, patch_size, expected):
+def test_efficienttrain_sizes(
+    full_size: int | tuple[int, int],
+    patch_size: int | tuple[int, int],
+    expected: list[int | tuple[int, int]],
+) -> None:
     curriculum = Curriculum.efficienttrain(
         full_size=full_size, patch_size=patch_size, num_steps=1000
     )
@@ -38,7 +43,7 @@ def test_efficienttrain_sizes(full_size, patch_size, expected):
 
 
 @pytest.mark.parametrize("num_steps", [*range(5, 40), 97, 500, 1251, 99_999])
-def test_efficienttrain_covers_every_step_once(num_steps):
+def test_efficienttrain_covers_every_step_once(num_steps: int) -> None:
     curriculum = Curriculum.efficienttrain(full_size=224, patch_size=16, num_steps=num_steps)
     edges = [stage.start for stage in curriculum.stages] + [curriculum.stages[-1].stop]
     assert edges[0] == 0
@@ -53,7 +58,7 @@ def test_efficienttrain_covers_every_step_once(num_steps):
             assert containing == [curriculum.stage_at(step)]
 
 
-def test_stage_at_the_edges():
+def test_stage_at_the_edges() -> None:
     curriculum = Curriculum.efficienttrain(full_size=224, patch_size=16, num_steps=10)
     found = [curriculum.stage_at(step).size for step in range(10)]
     assert found == [160] * 6 + [192] * 2 + [224] * 2
@@ -61,13 +66,13 @@ def test_stage_at_the_edges():
 
 
 @pytest.mark.parametrize("step", [-1, 10, 11])
-def test_stage_at_outside_the_run(step):
+def test_stage_at_outside_the_run(step: int) -> None:
     curriculum = Curriculum.constant(full_size=224, num_steps=10)
     with pytest.raises(ValueError, match=rf"step must be in 0 … 9, got {step}"):
         curriculum.stage_at(step)
 
 
-def test_lr_progress():
+def test_lr_progress() -> None:
     curriculum = Curriculum.efficienttrain(full_size=224, patch_size=16, num_steps=10)
     assert [curriculum.lr_progress(step) for step in (0, 3, 5, 10)] == [0, 0.3, 0.5, 1]
     for step in (-1, 11):
@@ -75,7 +80,7 @@ def test_lr_progress():
             curriculum.lr_progress(step)
 
 
-def test_constant():
+def test_constant() -> None:
     curriculum = Curriculum.constant(full_size=(96, 128), num_steps=1)
     assert curriculum.stages == (Stage(size=(96, 128), start=0, stop=1),)
 
@@ -92,13 +97,17 @@ def test_constant():
         ((1, 1e-9, 1e-9), 10, [8, 1, 1]),
     ],
 )
-def test_shares(shares, num_steps, lengths):
+def test_shares(
+    shares: tuple[Any, ...] | tuple[float, float] | tuple[int, int, int] | tuple[int, int],
+    num_steps: int,
+    lengths: list[int],
+) -> None:
     curriculum = Curriculum.from_stages([(32, share) for share in shares], num_steps=num_steps)
     assert [stage.num_steps for stage in curriculum.stages] == lengths
     assert curriculum.num_steps == num_steps
 
 
-def test_sizes_may_go_down_and_be_lists():
+def test_sizes_may_go_down_and_be_lists() -> None:
     curriculum = Curriculum.from_stages(
         [(32, 1), (16, 1), ([24, 32], 1), ([32, 32], 1)], num_steps=4, patch_size=8
     )
@@ -122,17 +131,19 @@ def test_sizes_may_go_down_and_be_lists():
         ([(16, float("nan")), (32, 1)], 10, None, r"share must be positive, got nan"),
     ],
 )
-def test_bad_stages(stages, num_steps, patch_size, message):
+def test_bad_stages(
+    stages: list[Any], num_steps: int, patch_size: int | tuple[int, int] | None, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         Curriculum.from_stages(stages, num_steps=num_steps, patch_size=patch_size)
 
 
-def test_efficienttrain_needs_a_step_for_each_stage():
+def test_efficienttrain_needs_a_step_for_each_stage() -> None:
     with pytest.raises(ValueError, match=r"number of stages, 5, got 4"):
         Curriculum.efficienttrain(full_size=224, patch_size=16, num_steps=4)
 
 
-def test_a_curriculum_cannot_be_changed():
+def test_a_curriculum_cannot_be_changed() -> None:
     curriculum = Curriculum.constant(full_size=224, num_steps=10)
     with pytest.raises(dataclasses.FrozenInstanceError):
         curriculum.stages = ()
@@ -150,19 +161,19 @@ def test_a_curriculum_cannot_be_changed():
         (1, 33, 64, 1),  # 0.52
     ],
 )
-def test_num_training_steps(epochs, num_images, batch_size, steps):
+def test_num_training_steps(epochs: float, num_images: int, batch_size: int, steps: int) -> None:
     found = num_training_steps(epochs=epochs, num_images=num_images, batch_size=batch_size)
     assert found == steps
 
 
 @pytest.mark.parametrize(("epochs", "num_images"), [(1, 31), (0, 1000), (1, 0)])
-def test_too_few_images_for_a_step(epochs, num_images):
+def test_too_few_images_for_a_step(epochs: int, num_images: int) -> None:
     with pytest.raises(ValueError, match=rf"{epochs} epochs of {num_images} images.*64"):
         num_training_steps(epochs=epochs, num_images=num_images, batch_size=64)
 
 
 @pytest.mark.parametrize(("size", "pair"), [(32, (32, 32)), ((24, 32), (24, 32))])
-def test_pairs(size, pair):
+def test_pairs(size: int | tuple[int, int], pair: tuple[int, int]) -> None:
     assert as_pair(size) == pair
     assert as_size(*pair) == size
 
@@ -178,14 +189,19 @@ def test_pairs(size, pair):
         ((224, 448), 16, "convnext", [(160, 320)] * 6 + [(224, 448)] * 4),
     ],
 )
-def test_efficienttrain_plus_sizes(full_size, patch_size, name, expected):
+def test_efficienttrain_plus_sizes(
+    full_size: int | tuple[int, int],
+    patch_size: int,
+    name: str,
+    expected: list[int | tuple[int, int]],
+) -> None:
     curriculum = Curriculum.efficienttrain_plus(
         full_size=full_size, patch_size=patch_size, budget=1000, sizes=name
     )
     assert sizes(curriculum) == expected
 
 
-def test_efficienttrain_plus_on_imagenet():
+def test_efficienttrain_plus_on_imagenet() -> None:
     """400 full-size epochs with a batch of 4096: every sub-stage has 40 · (224 / B)² epochs."""
     budget = num_training_steps(epochs=400, num_images=1_281_167, batch_size=4096)
     curriculum = Curriculum.efficienttrain_plus(full_size=224, patch_size=16, budget=budget)
@@ -200,7 +216,7 @@ def test_efficienttrain_plus_on_imagenet():
 
 @pytest.mark.parametrize("name", ["swin", "deit", "convnext"])
 @pytest.mark.parametrize("budget", [10, 97, 1251, 125_114])
-def test_sub_stages_cost_the_same_within_rounding(name, budget):
+def test_sub_stages_cost_the_same_within_rounding(name: str, budget: int) -> None:
     curriculum = Curriculum.efficienttrain_plus(
         full_size=224, patch_size=16, budget=budget, sizes=name
     )
@@ -212,7 +228,7 @@ def test_sub_stages_cost_the_same_within_rounding(name, budget):
     assert cost == pytest.approx(budget, abs=5)
 
 
-def test_lr_progress_goes_by_cost():
+def test_lr_progress_goes_by_cost() -> None:
     curriculum = Curriculum.efficienttrain_plus(full_size=28, patch_size=4, budget=90)
     lengths = [stage.num_steps for stage in curriculum.stages]
     assert lengths == [49, 49, 18, 18, 17, 18, 9, 9, 9, 9]
@@ -224,7 +240,7 @@ def test_lr_progress_goes_by_cost():
     assert all(before < after for before, after in pairwise(progress))
 
 
-def test_stages_of_a_share_of_the_cost():
+def test_stages_of_a_share_of_the_cost() -> None:
     """Full-size steps: 30 for each stage, and 60 of a size that costs a sixth."""
     curriculum = Curriculum.from_stages(
         [(8, 2), (32, 1), (16, 1), (32, 1)], num_steps=150, cost={8: 1, 16: 4, 32: 6}.__getitem__
@@ -234,7 +250,7 @@ def test_stages_of_a_share_of_the_cost():
     assert curriculum.lr_progress(180) == pytest.approx(0.2)
 
 
-def test_own_sizes_of_equal_cost():
+def test_own_sizes_of_equal_cost() -> None:
     curriculum = Curriculum.efficienttrain_plus(
         full_size=32, patch_size=8, budget=100, sizes=[16, 24, 32], cost=lambda size: size
     )
@@ -245,7 +261,7 @@ def test_own_sizes_of_equal_cost():
     ]
 
 
-def test_unknown_list_of_sizes():
+def test_unknown_list_of_sizes() -> None:
     with pytest.raises(ValueError, match="one of swin, deit, convnext, or pixels, got 'vit'"):
         Curriculum.efficienttrain_plus(full_size=224, patch_size=16, budget=100, sizes="vit")
 
@@ -262,7 +278,7 @@ def reference_schedule(
 
 @pytest.mark.parametrize("epoch", [0, 0.5, 39.999, 40, 40.001, 200, 420, 799.5, 800])
 @pytest.mark.parametrize("min_lr", [0.0, 1e-6])
-def test_learning_rate_is_maes(epoch, min_lr):
+def test_learning_rate_is_maes(epoch: float, min_lr: float) -> None:
     found = learning_rate(epoch / 800, peak=2.4e-3, minimum=min_lr, warmup=40 / 800)
     expected = reference_schedule(epoch, lr=2.4e-3, min_lr=min_lr, warmup=40, epochs=800)
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-15)
@@ -282,6 +298,6 @@ def test_learning_rate_is_maes(epoch, min_lr):
         (1, 0, 0.2),
     ],
 )
-def test_learning_rate_by_hand(progress, warmup, expected):
+def test_learning_rate_by_hand(progress: float, warmup: float, expected: float) -> None:
     found = learning_rate(progress, peak=1.0, minimum=0.2, warmup=warmup)
     assert found == pytest.approx(expected, abs=1e-12)

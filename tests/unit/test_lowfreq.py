@@ -62,14 +62,14 @@ def symmetric_crop_by_fft(images: Tensor, height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("full", "size"), CROPS)
-def test_crop_is_the_fft_definition(full, size):
+def test_crop_is_the_fft_definition(full: tuple[int, int], size: tuple[int, int]) -> None:
     images = noise(2, 3, *full)
     expected = crop_by_fft(images, *size)
     assert (low_frequency_crop(images, size).double() - expected).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize(("full", "size"), CROPS)
-def test_float64_stays_float64(full, size):
+def test_float64_stays_float64(full: tuple[int, int], size: tuple[int, int]) -> None:
     images = noise(2, 3, *full)
     expected = crop_by_fft(images, *size)
     exact = low_frequency_crop(images.double(), size)
@@ -78,7 +78,7 @@ def test_float64_stays_float64(full, size):
 
 
 @pytest.mark.parametrize(("full", "size"), [crop for crop in CROPS if crop[0] != (24, 24)])
-def test_symmetric_crop_is_its_definition(full, size):
+def test_symmetric_crop_is_its_definition(full: tuple[int, int], size: tuple[int, int]) -> None:
     images = noise(2, 3, *full)
     expected = symmetric_crop_by_fft(images, *size)
     cropped = low_frequency_crop(images, size, nyquist="symmetric")
@@ -87,7 +87,7 @@ def test_symmetric_crop_is_its_definition(full, size):
     assert (exact - expected).abs().max() < 1e-12
 
 
-def test_variants_differ_only_by_the_unpaired_frequency():
+def test_variants_differ_only_by_the_unpaired_frequency() -> None:
     images = noise(1, 28, 28, dtype=torch.float64)
     odd = [low_frequency_crop(images, 13, nyquist=n) for n in ("paper", "symmetric")]
     assert torch.equal(*odd)
@@ -102,7 +102,9 @@ def test_variants_differ_only_by_the_unpaired_frequency():
     ("full", "size", "expected"),
     [((48, 96), 32, (32, 64)), ((96, 48), 32, (64, 32)), ((30, 41), 20, (20, 27))],
 )
-def test_one_number_is_the_shorter_side(full, size, expected):
+def test_one_number_is_the_shorter_side(
+    full: tuple[int, int], size: int, expected: tuple[int, int]
+) -> None:
     images = noise(1, *full)
     assert torch.equal(low_frequency_crop(images, size), low_frequency_crop(images, expected))
     assert low_frequency_crop(images, size).shape[-2:] == expected
@@ -110,7 +112,9 @@ def test_one_number_is_the_shorter_side(full, size, expected):
 
 @pytest.mark.parametrize("shape", [(28, 28), (2, 3, 28, 28), (2, 2, 3, 28, 28)])
 @pytest.mark.parametrize("size", [11, 12])
-def test_leading_dimensions_are_independent(shape, size):
+def test_leading_dimensions_are_independent(
+    shape: tuple[int, int, int, int, int] | tuple[int, int, int, int] | tuple[int, int], size: int
+) -> None:
     images = noise(*shape)
     cropped = low_frequency_crop(images, size)
     assert cropped.shape == (*shape[:-2], size, size)
@@ -119,7 +123,7 @@ def test_leading_dimensions_are_independent(shape, size):
 
 
 @pytest.mark.parametrize("size", [11, 12])
-def test_memory_layout_does_not_matter(size):
+def test_memory_layout_does_not_matter(size: int) -> None:
     images = noise(2, 3, 28, 28)
     expected = low_frequency_crop(images, size)
     for strided in (
@@ -133,12 +137,12 @@ def test_memory_layout_does_not_matter(size):
     torch.testing.assert_close(copies, expected[:1].expand(4, -1, -1, -1), atol=1e-6, rtol=0)
 
 
-def test_an_empty_batch_stays_empty():
+def test_an_empty_batch_stays_empty() -> None:
     assert low_frequency_crop(torch.zeros(0, 3, 28, 28), 20).shape == (0, 3, 20, 20)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_computed_in_float32(dtype):
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     images = noise(2, 3, 28, 28).to(dtype)
     cropped = low_frequency_crop(images, 20)
     assert cropped.dtype == torch.float32
@@ -146,7 +150,7 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert low_frequency_crop(images, 28).dtype == torch.float32
 
 
-def test_autocast_changes_nothing():
+def test_autocast_changes_nothing() -> None:
     images = noise(2, 3, 28, 28)
     with torch.autocast("cpu", torch.bfloat16):
         cropped = low_frequency_crop(images, 20)
@@ -156,12 +160,12 @@ def test_autocast_changes_nothing():
 
 @pytest.mark.parametrize("nyquist", ["paper", "symmetric"])
 @pytest.mark.parametrize("size", [4, 5, (4, 7), 8])
-def test_gradients(nyquist, size):
+def test_gradients(nyquist: str, size: int | tuple[int, int]) -> None:
     images = noise(2, 8, 9 if size != 8 else 8, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: low_frequency_crop(x, size, nyquist), images)
 
 
-def test_matrices_first_built_in_inference_mode_serve_autograd():
+def test_matrices_first_built_in_inference_mode_serve_autograd() -> None:
     full, size = (34, 38), (22, 26)  # used by no other test, so not yet cached
     with torch.inference_mode():
         low_frequency_crop(noise(1, *full), size)
@@ -174,19 +178,19 @@ def test_matrices_first_built_in_inference_mode_serve_autograd():
 
 @pytest.mark.parametrize("nyquist", ["paper", "symmetric"])
 @pytest.mark.parametrize(("full", "size"), [((224, 224), (160, 160)), ((29, 36), (11, 20))])
-def test_constants_are_kept(nyquist, full, size):
+def test_constants_are_kept(nyquist: str, full: tuple[int, int], size: tuple[int, int]) -> None:
     cropped = low_frequency_crop(torch.full((3, *full), 1.7), size, nyquist)
     torch.testing.assert_close(cropped, torch.full((3, *size), 1.7), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [28, (28, 28)])
-def test_full_size_is_the_identity(size):
+def test_full_size_is_the_identity(size: int | tuple[int, int]) -> None:
     images = noise(2, 3, 28, 28)
     assert torch.equal(low_frequency_crop(images, size), images)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
-def test_integers_are_refused(dtype):
+def test_integers_are_refused(dtype: torch.dtype) -> None:
     with pytest.raises(TypeError, match="floating point"):
         low_frequency_crop(torch.zeros(3, 28, 28, dtype=dtype), 20)
 
@@ -203,12 +207,12 @@ def test_integers_are_refused(dtype):
         ((20, 1), r"width.*got 1"),
     ],
 )
-def test_sizes_out_of_range_are_refused(size, message):
+def test_sizes_out_of_range_are_refused(size: int | tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         low_frequency_crop(torch.zeros(3, 28, 28), size)
 
 
-def test_other_arguments_are_checked():
+def test_other_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match=r"nyquist must be 'paper' or 'symmetric', got 'both'"):
         low_frequency_crop(torch.zeros(3, 28, 28), 20, nyquist="both")
     with pytest.raises(ValueError, match=r"shape \(28,\)"):
@@ -218,7 +222,7 @@ def test_other_arguments_are_checked():
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("nyquist", ["paper", "symmetric"])
-def test_cuda_agrees_with_cpu(nyquist):
+def test_cuda_agrees_with_cpu(nyquist: str) -> None:
     images = noise(2, 3, 224, 224)
     expected = low_frequency_crop(images, 160, nyquist)
     cropped = low_frequency_crop(images.cuda(), 160, nyquist)

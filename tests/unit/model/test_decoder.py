@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ def attention(block: CrossBlock, queries: Tensor, context: Tensor) -> Tensor:
     return attn.out_proj(mixed)
 
 
-def test_cross_block_is_softmax_attention_and_a_perceptron():
+def test_cross_block_is_softmax_attention_and_a_perceptron() -> None:
     torch.manual_seed(0)
     block = CrossBlock(16, num_heads=4)
     nn.init.normal_(block.attn.in_proj_bias)
@@ -40,8 +42,8 @@ def test_cross_block_is_softmax_attention_and_a_perceptron():
 @pytest.mark.parametrize("decoder", ["self", "cross"])
 @pytest.mark.parametrize(("ratio", "num_decoded"), [(0.25, 3), (0.5, 6), (0.01, 1), (1.0, 12)])
 def test_training_decodes_and_scores_a_share_of_the_masked_patches(
-    small: BuildMAE, decoder, ratio, num_decoded
-):
+    small: BuildMAE, decoder: str, ratio: float, num_decoded: int
+) -> None:
     model = small(decoder=decoder, decode_ratio=ratio)
     images, noise = images_for(model), noise_for(model)
     output = model(images, noise)
@@ -58,7 +60,7 @@ def test_training_decodes_and_scores_a_share_of_the_masked_patches(
 
 
 @pytest.mark.parametrize("decoder", ["self", "cross"])
-def test_evaluation_decodes_all_masked_patches(small: BuildMAE, decoder):
+def test_evaluation_decodes_all_masked_patches(small: BuildMAE, decoder: str) -> None:
     whole, part = (small(decoder=decoder, decode_ratio=ratio).eval() for ratio in (1.0, 0.25))
     part.load_state_dict(whole.state_dict())
     images, noise = images_for(whole), noise_for(whole)
@@ -68,7 +70,7 @@ def test_evaluation_decodes_all_masked_patches(small: BuildMAE, decoder):
     assert not torch.equal(part.train()(images, noise).loss, expected.loss)
 
 
-def test_masked_patches_do_not_see_each_other_by_cross_attention(small: BuildMAE):
+def test_masked_patches_do_not_see_each_other_by_cross_attention(small: BuildMAE) -> None:
     """So a patch's prediction does not depend on which others are decoded."""
     model = small(decoder="cross", decoder_depth=2, decode_ratio=0.25)
     images, noise = images_for(model), noise_for(model)
@@ -84,7 +86,7 @@ def test_masked_patches_do_not_see_each_other_by_cross_attention(small: BuildMAE
 
 
 @pytest.mark.parametrize("encoder", ["vit_base_patch16_224", "vit_base_patch16_gap_224"])
-def test_every_parameter_learns_by_cross_attention(small: BuildMAE, encoder):
+def test_every_parameter_learns_by_cross_attention(small: BuildMAE, encoder: str) -> None:
     model = small(encoder, decoder="cross", decoder_depth=2, decode_ratio=0.3, positions="learned")
     images, noise = images_for(model), noise_for(model)
     model(images, noise).loss.backward()
@@ -92,7 +94,7 @@ def test_every_parameter_learns_by_cross_attention(small: BuildMAE, encoder):
     assert idle == []
 
 
-def test_decoder_compiles_without_graph_breaks(small: BuildMAE):
+def test_decoder_compiles_without_graph_breaks(small: BuildMAE) -> None:
     model = small(decoder="cross", decode_ratio=0.5, target="hog", hog={"cell": 4})
     images, noise = images_for(model), noise_for(model)
     expected = model(images, noise).loss
@@ -112,7 +114,14 @@ def test_decoder_compiles_without_graph_breaks(small: BuildMAE):
     ],
 )
 @pytest.mark.parametrize("input_size", [None, (16, 24)])
-def test_loss_of_histograms(small: BuildMAE, size, patch_size, in_chans, options, input_size):
+def test_loss_of_histograms(
+    small: BuildMAE,
+    size: int | tuple[int, int],
+    patch_size: int | tuple[int, int],
+    in_chans: int,
+    options: dict[str, Any],
+    input_size: tuple[int, int] | None,
+) -> None:
     model = small(
         image_size=size, patch_size=patch_size, in_chans=in_chans, target="hog", hog=options
     )

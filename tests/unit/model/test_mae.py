@@ -1,6 +1,7 @@
 """The masked autoencoder: what reaches what, sizes, encoders of other shapes, initial weights."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,12 @@ ENCODERS = [  # timm name, prefix tokens
     ("image_size", "patch_size", "in_chans"),
     [(32, 8, 3), ((24, 32), (4, 8), 3), ((16, 32), 8, 1), (12, (3, 6), 2), ((8, 12), (8, 4), 5)],
 )
-def test_patchify(small: BuildMAE, image_size, patch_size, in_chans):
+def test_patchify(
+    small: BuildMAE,
+    image_size: int | tuple[int, int],
+    patch_size: int | tuple[int, int],
+    in_chans: int,
+) -> None:
     model = small(image_size=image_size, patch_size=patch_size, in_chans=in_chans, mask_ratio=0.5)
     images = images_for(model)
     patches = model.patchify(images)
@@ -42,7 +48,7 @@ def test_patchify(small: BuildMAE, image_size, patch_size, in_chans):
     assert torch.equal(model.unpatchify(patches), images)
 
 
-def test_unpatchify_at_a_smaller_size(small: BuildMAE):
+def test_unpatchify_at_a_smaller_size(small: BuildMAE) -> None:
     model = small(image_size=(32, 48))
     model.set_input_size((16, 40))
     images = images_for(model)
@@ -58,8 +64,12 @@ def test_unpatchify_at_a_smaller_size(small: BuildMAE):
     [(32, 8, 3), ((24, 32), (4, 8), 1), ((16, 32), 8, 2), ((12, 24), (3, 6), 5)],
 )
 def test_loss_is_the_mean_over_masked_patches(
-    small: BuildMAE, target, image_size, patch_size, in_chans
-):
+    small: BuildMAE,
+    target: str,
+    image_size: int | tuple[int, int],
+    patch_size: int | tuple[int, int],
+    in_chans: int,
+) -> None:
     model = small(image_size=image_size, patch_size=patch_size, in_chans=in_chans, target=target)
     images, noise = images_for(model), noise_for(model)
     output = model(images, noise)
@@ -79,7 +89,9 @@ def test_loss_is_the_mean_over_masked_patches(
 
 
 @pytest.mark.parametrize(("encoder", "num_prefix_tokens"), ENCODERS)
-def test_only_visible_patches_influence_predictions(small: BuildMAE, encoder, num_prefix_tokens):
+def test_only_visible_patches_influence_predictions(
+    small: BuildMAE, encoder: str, num_prefix_tokens: int
+) -> None:
     model = small(encoder)
     assert model.num_prefix_tokens == num_prefix_tokens
     images, noise = images_for(model), noise_for(model)
@@ -99,7 +111,7 @@ def test_only_visible_patches_influence_predictions(small: BuildMAE, encoder, nu
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
-def test_predicting_masked_patches_alone(small: BuildMAE, depth):
+def test_predicting_masked_patches_alone(small: BuildMAE, depth: int) -> None:
     model = small(decoder_depth=depth)
     images, noise = images_for(model), noise_for(model)
     whole = model(images, noise)
@@ -116,7 +128,7 @@ def test_predicting_masked_patches_alone(small: BuildMAE, depth):
         torch.testing.assert_close(model.get_parameter(name).grad, gradient)
 
 
-def test_images_do_not_influence_each_other(small: BuildMAE):
+def test_images_do_not_influence_each_other(small: BuildMAE) -> None:
     model = small()
     images, noise = images_for(model), noise_for(model)
     together = model(images, noise).prediction
@@ -124,7 +136,7 @@ def test_images_do_not_influence_each_other(small: BuildMAE):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
-def test_noise_fixes_the_mask(small: BuildMAE):
+def test_noise_fixes_the_mask(small: BuildMAE) -> None:
     model = small()
     images, noise = images_for(model), noise_for(model)
     first, second = model(images, noise), model(images, noise)
@@ -135,7 +147,7 @@ def test_noise_fixes_the_mask(small: BuildMAE):
     assert first.mask.sum().item() == 3 * 12
 
 
-def test_drawn_masks_follow_the_seed(small: BuildMAE):
+def test_drawn_masks_follow_the_seed(small: BuildMAE) -> None:
     model = small()
     images = images_for(model)
 
@@ -149,12 +161,14 @@ def test_drawn_masks_follow_the_seed(small: BuildMAE):
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 24, 24), (3, 1, 32, 32), (3, 3, 32, 40), (3, 32, 32)])
-def test_images_of_another_size_are_refused(small: BuildMAE, shape):
+def test_images_of_another_size_are_refused(
+    small: BuildMAE, shape: tuple[int, int, int, int] | tuple[int, int, int]
+) -> None:
     with pytest.raises(ValueError, match=r"images must be \(N, 3, 32, 32\), got .*set_input_size"):
         small()(torch.zeros(shape))
 
 
-def test_images_have_to_follow_the_input_size(small: BuildMAE):
+def test_images_have_to_follow_the_input_size(small: BuildMAE) -> None:
     model = small()
     model.set_input_size(16)
     with pytest.raises(ValueError, match=r"\(N, 3, 16, 16\), got \(3, 3, 32, 32\)"):
@@ -165,7 +179,9 @@ def test_images_have_to_follow_the_input_size(small: BuildMAE):
 
 
 @pytest.mark.parametrize(("encoder", "num_prefix_tokens"), ENCODERS)
-def test_a_smaller_size_has_fewer_tokens(small: BuildMAE, encoder, num_prefix_tokens):
+def test_a_smaller_size_has_fewer_tokens(
+    small: BuildMAE, encoder: str, num_prefix_tokens: int
+) -> None:
     model = small(encoder)
     seen = {}
     for name, block in (("encoder", model.encoder.blocks[0]), ("decoder", model.decoder_blocks[0])):
@@ -194,7 +210,7 @@ def test_a_smaller_size_has_fewer_tokens(small: BuildMAE, encoder, num_prefix_to
         ((4, 16), r"leaves no visible patch of 2"),
     ],
 )
-def test_sizes_that_do_not_fit(small: BuildMAE, size, message):
+def test_sizes_that_do_not_fit(small: BuildMAE, size: int | tuple[int, int], message: str) -> None:
     model = small(image_size=(24, 32), patch_size=(4, 8))
     before = model.input_size, model.encoder_positions.clone()
     with pytest.raises(ValueError, match=message):
@@ -204,7 +220,9 @@ def test_sizes_that_do_not_fit(small: BuildMAE, size, message):
 
 
 @pytest.mark.parametrize("positions", ["sincos", "learned"])
-def test_changing_the_size_leaves_parameters_and_optimizer_alone(small: BuildMAE, positions):
+def test_changing_the_size_leaves_parameters_and_optimizer_alone(
+    small: BuildMAE, positions: str
+) -> None:
     model = small(positions=positions)
     parameters = dict(model.named_parameters())
     optimizer = torch.optim.AdamW(
@@ -234,7 +252,7 @@ def test_changing_the_size_leaves_parameters_and_optimizer_alone(small: BuildMAE
         assert torch.equal(parameter, values[name]) != parameter.requires_grad, name
 
 
-def test_size_there_and_back_changes_nothing(small: BuildMAE):
+def test_size_there_and_back_changes_nothing(small: BuildMAE) -> None:
     model = small()
     images, noise = images_for(model), noise_for(model)
     before = model(images, noise)
@@ -244,7 +262,7 @@ def test_size_there_and_back_changes_nothing(small: BuildMAE):
         assert torch.equal(one, other)
 
 
-def test_positions_are_cached_outside_the_state_dict(small: BuildMAE):
+def test_positions_are_cached_outside_the_state_dict(small: BuildMAE) -> None:
     model = small()
     assert not {name for name in model.state_dict() if name.endswith("_positions")}
     assert model.encoder.pos_embed.shape == (1, 1 + 16, 32)
@@ -256,7 +274,7 @@ def test_positions_are_cached_outside_the_state_dict(small: BuildMAE):
 
 
 @pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.cuda)])
-def test_positions_stay_on_the_models_device(small: BuildMAE, device):
+def test_positions_stay_on_the_models_device(small: BuildMAE, device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     model = small()
@@ -272,7 +290,9 @@ def test_positions_stay_on_the_models_device(small: BuildMAE, device):
 
 @pytest.mark.parametrize("size", [16, (16, 24), 32])
 @pytest.mark.parametrize(("encoder", "num_prefix_tokens"), ENCODERS)
-def test_learned_positions_get_gradients(small: BuildMAE, encoder, num_prefix_tokens, size):
+def test_learned_positions_get_gradients(
+    small: BuildMAE, encoder: str, num_prefix_tokens: int, size: int | tuple[int, int]
+) -> None:
     model = small(encoder, positions="learned")
     model.set_input_size(size)
     model(images_for(model, 32), noise_for(model, 32)).loss.backward()
@@ -284,7 +304,7 @@ def test_learned_positions_get_gradients(small: BuildMAE, encoder, num_prefix_to
 
 
 @pytest.mark.parametrize("size", [16, 32])
-def test_learned_positions_start_as_the_fixed_ones(small: BuildMAE, size):
+def test_learned_positions_start_as_the_fixed_ones(small: BuildMAE, size: int) -> None:
     fixed, learned = small(), small(positions="learned")
     assert not fixed.encoder.pos_embed.requires_grad
     assert not fixed.decoder_pos_embed.requires_grad
@@ -294,7 +314,7 @@ def test_learned_positions_start_as_the_fixed_ones(small: BuildMAE, size):
     assert torch.equal(fixed(images, noise).prediction, learned(images, noise).prediction)
 
 
-def test_learned_positions_are_used_as_they_are_now(small: BuildMAE):
+def test_learned_positions_are_used_as_they_are_now(small: BuildMAE) -> None:
     model = small(positions="learned")
     model.set_input_size(16)
     images, noise = images_for(model), noise_for(model)
@@ -308,7 +328,7 @@ def test_learned_positions_are_used_as_they_are_now(small: BuildMAE):
 
 
 @pytest.mark.parametrize("size", [16, 32])
-def test_loading_refreshes_the_cached_positions(small: BuildMAE, size):
+def test_loading_refreshes_the_cached_positions(small: BuildMAE, size: int) -> None:
     source, model = small(), small()
     with torch.no_grad():
         source.encoder.pos_embed.mul_(0.5)
@@ -323,7 +343,7 @@ def test_loading_refreshes_the_cached_positions(small: BuildMAE, size):
     assert torch.equal(model(images, noise).prediction, source(images, noise).prediction)
 
 
-def test_loading_through_a_wrapper_refreshes_too(small: BuildMAE):
+def test_loading_through_a_wrapper_refreshes_too(small: BuildMAE) -> None:
     source, model = small(), small()
     with torch.no_grad():
         source.encoder.pos_embed.mul_(0.5)
@@ -331,7 +351,7 @@ def test_loading_through_a_wrapper_refreshes_too(small: BuildMAE):
     assert torch.equal(model.encoder_positions, source.encoder.pos_embed)
 
 
-def test_a_copy_refreshes_its_own_positions(small: BuildMAE):
+def test_a_copy_refreshes_its_own_positions(small: BuildMAE) -> None:
     """Weight averaging deep-copies a model, then loads or updates the copy."""
     model = small()
     weights = {name: value + 0.5 for name, value in model.state_dict().items()}
@@ -341,7 +361,7 @@ def test_a_copy_refreshes_its_own_positions(small: BuildMAE):
     assert torch.equal(model.encoder_positions, model.encoder.pos_embed)
 
 
-def test_encoder_keys_are_timms(small: BuildMAE):
+def test_encoder_keys_are_timms(small: BuildMAE) -> None:
     import timm
 
     model = small()
@@ -354,7 +374,9 @@ def test_encoder_keys_are_timms(small: BuildMAE):
 
 
 @pytest.mark.parametrize(("encoder", "num_prefix_tokens"), ENCODERS)
-def test_encoding_everything_is_timms_forward(small: BuildMAE, encoder, num_prefix_tokens):
+def test_encoding_everything_is_timms_forward(
+    small: BuildMAE, encoder: str, num_prefix_tokens: int
+) -> None:
     """With all patches visible, in order, the encoder is timm's own."""
     from mae_et.model.masking import PatchMask
 
@@ -368,7 +390,7 @@ def test_encoding_everything_is_timms_forward(small: BuildMAE, encoder, num_pref
     torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_norm_comes_before_any_pooling(small: BuildMAE):
+def test_the_norm_comes_before_any_pooling(small: BuildMAE) -> None:
     """Pooling encoders of timm may norm the pooled features instead of the tokens."""
     pooled, plain = small(encoder_args={"global_pool": "avg"}), small()
     pooled.load_state_dict(plain.state_dict())
@@ -384,12 +406,12 @@ def test_the_norm_comes_before_any_pooling(small: BuildMAE):
 @pytest.mark.parametrize(
     "name", ["resnet18", "swin_tiny_patch4_window7_224", "vit_relpos_small_patch16_224"]
 )
-def test_other_families_are_refused(name):
+def test_other_families_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"model\.encoder must be .*{name}"):
         MaskedAutoencoder(name)
 
 
-def test_a_misspelt_name_gets_the_nearest():
+def test_a_misspelt_name_gets_the_nearest() -> None:
     with pytest.raises(
         ValueError, match=r"model\.encoder .*'vit_bas_patch16_224'; nearest: .*vit_base_patch16_224"
     ):
@@ -424,12 +446,14 @@ def test_a_misspelt_name_gets_the_nearest():
         ({"encoder_args": {"global_pool": "map"}}, r"model\.encoder must not pool by attention"),
     ],
 )
-def test_arguments_that_do_not_fit(small: BuildMAE, arguments, message):
+def test_arguments_that_do_not_fit(
+    small: BuildMAE, arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         small(**arguments)
 
 
-def test_initial_weights(small: BuildMAE):
+def test_initial_weights(small: BuildMAE) -> None:
     """Xavier-uniform for linear layers and the flattened patch projection; 0.02 for tokens."""
     model = small(encoder_args={"embed_dim": 64, "num_heads": 4}, decoder_dim=64)
     weights = {
@@ -450,7 +474,7 @@ def test_initial_weights(small: BuildMAE):
 @pytest.mark.parametrize(
     ("encoder", "depth"), [("vit_base_patch16_224", 1), ("vit_small_patch14_reg4_dinov2", 1)]
 )
-def test_initial_tokens_and_biases(small: BuildMAE, encoder, depth):
+def test_initial_tokens_and_biases(small: BuildMAE, encoder: str, depth: int) -> None:
     model = small(
         encoder, encoder_args={"embed_dim": 768, "depth": depth, "num_heads": 12}, decoder_dim=768
     )
@@ -466,7 +490,7 @@ def test_initial_tokens_and_biases(small: BuildMAE, encoder, depth):
             assert module.eps == 1e-6, name
 
 
-def test_full_size_defaults_to_224_pixels(small: BuildMAE):
+def test_full_size_defaults_to_224_pixels(small: BuildMAE) -> None:
     model = small(image_size=224, patch_size=None)
     assert (model.full_size, model.patch_size, model.full_grid) == (224, (16, 16), (14, 14))
     assert model.mask_ratio == 0.75

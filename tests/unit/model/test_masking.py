@@ -26,18 +26,18 @@ def noise(num_images: int = 5, num_patches: int = 16) -> torch.Tensor:
         (196, 0.001, 195),
     ],
 )
-def test_num_visible(num_patches, mask_ratio, num_visible):
+def test_num_visible(num_patches: int, mask_ratio: float, num_visible: int) -> None:
     assert num_visible_patches(num_patches, mask_ratio) == num_visible
 
 
 @pytest.mark.parametrize("mask_ratio", [0, 1, -0.1, 1.5, 0.0, 1.0, float("nan")])
-def test_ratio_out_of_range(mask_ratio):
+def test_ratio_out_of_range(mask_ratio: float) -> None:
     with pytest.raises(ValueError, match=rf"mask_ratio must be in \(0, 1\), got {mask_ratio}"):
         num_visible_patches(16, mask_ratio)
 
 
 @pytest.mark.parametrize("num_patches", [3, 4, 5, 10, 16, 49])
-def test_a_ratio_that_leaves_nothing_names_one_that_works(num_patches):
+def test_a_ratio_that_leaves_nothing_names_one_that_works(num_patches: int) -> None:
     with pytest.raises(ValueError, match=rf"no visible patch of {num_patches}") as error:
         num_visible_patches(num_patches, 0.999)
     allowed = float(re.search(r"at most ([\d.]+)", str(error.value))[1])
@@ -45,7 +45,7 @@ def test_a_ratio_that_leaves_nothing_names_one_that_works(num_patches):
 
 
 @pytest.mark.parametrize("num_visible", [1, 4, 15])
-def test_visible_and_masked_are_a_partition(num_visible):
+def test_visible_and_masked_are_a_partition(num_visible: int) -> None:
     visible, masked, mask = mask_patches(noise(), num_visible)
     assert visible.shape == (5, num_visible)
     assert masked.shape == (5, 16 - num_visible)
@@ -55,13 +55,13 @@ def test_visible_and_masked_are_a_partition(num_visible):
     assert mask.sum(dim=1).tolist() == [16 - num_visible] * 5
 
 
-def test_true_means_masked():
+def test_true_means_masked() -> None:
     visible, masked, mask = mask_patches(noise(), 4)
     assert not mask.gather(1, visible).any()
     assert mask.gather(1, masked).all()
 
 
-def test_the_smallest_noise_stays_visible():
+def test_the_smallest_noise_stays_visible() -> None:
     values = torch.tensor([[0.9, 0.1, 0.5, 0.3], [0.0, 0.2, -1.0, 3.0]])
     visible, masked, mask = mask_patches(values, 2)
     assert visible.tolist() == [[1, 3], [2, 0]]
@@ -69,13 +69,13 @@ def test_the_smallest_noise_stays_visible():
     assert mask.tolist() == [[True, False, True, False], [False, True, False, True]]
 
 
-def test_take_patches():
+def test_take_patches() -> None:
     patches = torch.arange(2 * 3 * 2).reshape(2, 3, 2)
     taken = take_patches(patches, torch.tensor([[2, 0], [1, 1]]))
     assert taken.tolist() == [[[4, 5], [0, 1]], [[8, 9], [8, 9]]]
 
 
-def test_take_patches_gradients_go_back_to_their_patch():
+def test_take_patches_gradients_go_back_to_their_patch() -> None:
     patches = torch.zeros(1, 4, 3, requires_grad=True)
     take_patches(patches, torch.tensor([[3, 1]])).sum().backward()
     assert patches.grad[0].tolist() == [[0] * 3, [1] * 3, [0] * 3, [1] * 3]

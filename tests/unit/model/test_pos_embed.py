@@ -30,7 +30,7 @@ def table_by_loops(rows: list[float], columns: list[float], dim: int) -> torch.T
 @pytest.mark.parametrize(
     ("grid", "dim"), [((14, 14), 768), ((14, 14), 512), ((3, 5), 16), ((5, 3), 32)]
 )
-def test_sincos_numbers(grid, dim):
+def test_sincos_numbers(grid: tuple[int, int], dim: int) -> None:
     table = sincos_table(grid, dim)
     assert table.shape == (1, grid[0] * grid[1], dim)
     assert table.dtype == torch.float32
@@ -38,7 +38,7 @@ def test_sincos_numbers(grid, dim):
     assert (table[0].double() - expected).abs().max() < 1e-6
 
 
-def test_sincos_by_hand():
+def test_sincos_by_hand() -> None:
     table = sincos_table((2, 2), 8)[0]  # frequencies 1 and 1/100
     sin, cos = math.sin, math.cos
     assert table[1].tolist() == pytest.approx(  # row 0, column 1
@@ -50,28 +50,30 @@ def test_sincos_by_hand():
 
 
 @pytest.mark.parametrize("num_prefix_tokens", [1, 5])
-def test_prefix_rows_are_zero(num_prefix_tokens):
+def test_prefix_rows_are_zero(num_prefix_tokens: int) -> None:
     table = sincos_table((3, 4), 16, num_prefix_tokens)
     assert not table[:, :num_prefix_tokens].any()
     assert torch.equal(table[:, num_prefix_tokens:], sincos_table((3, 4), 16))
 
 
 @pytest.mark.parametrize("dim", [2, 30, 33])
-def test_width_that_is_no_multiple_of_four(dim):
+def test_width_that_is_no_multiple_of_four(dim: int) -> None:
     with pytest.raises(ValueError, match=rf"multiple of 4, got {dim}"):
         sincos_table((2, 2), dim)
 
 
 @pytest.mark.parametrize("grid", [(14, 14), (3, 5)])
 @pytest.mark.parametrize("num_prefix_tokens", [0, 1, 5])
-def test_the_same_grid_is_the_identity(grid, num_prefix_tokens):
+def test_the_same_grid_is_the_identity(grid: tuple[int, int], num_prefix_tokens: int) -> None:
     table = sincos_table(grid, 32, num_prefix_tokens)
     assert torch.equal(resample_table(table, grid, grid, num_prefix_tokens), table)
 
 
 @pytest.mark.parametrize(("old", "new"), [((14, 14), (10, 10)), ((6, 9), (4, 6)), ((4, 9), (6, 6))])
 @pytest.mark.parametrize("num_prefix_tokens", [0, 1, 5])
-def test_resampled_shape_and_prefix(old, new, num_prefix_tokens):
+def test_resampled_shape_and_prefix(
+    old: tuple[int, int], new: tuple[int, int], num_prefix_tokens: int
+) -> None:
     table = torch.cat(
         [
             torch.randn(1, num_prefix_tokens, 8, generator=torch.Generator().manual_seed(0)),
@@ -89,7 +91,9 @@ def test_resampled_shape_and_prefix(old, new, num_prefix_tokens):
 @pytest.mark.parametrize(
     ("old", "new"), [((14, 14), (10, 10)), ((14, 14), (12, 12)), ((12, 14), (6, 10))]
 )
-def test_resampling_reads_the_table_between_its_points(old, new):
+def test_resampling_reads_the_table_between_its_points(
+    old: tuple[int, int], new: tuple[int, int]
+) -> None:
     rows, columns = (
         [(p + 0.5) * whole / part - 0.5 for p in range(part)]
         for whole, part in zip(old, new, strict=True)
@@ -102,7 +106,7 @@ def test_resampling_reads_the_table_between_its_points(old, new):
     assert (resampled - native).abs().mean() > 0.05
 
 
-def test_rows_and_columns_are_resampled_apart():
+def test_rows_and_columns_are_resampled_apart() -> None:
     rows = torch.arange(6.0).repeat_interleave(4)
     columns = torch.arange(4.0).repeat(6)
     table = torch.stack([rows, columns], dim=1)[None]
@@ -111,7 +115,7 @@ def test_rows_and_columns_are_resampled_apart():
     assert (resampled[1, :, 0] - 2.5).abs().max() < 1e-6  # half-way between rows 2 and 3
 
 
-def test_gradients_reach_the_whole_table():
+def test_gradients_reach_the_whole_table() -> None:
     table = sincos_table((6, 6), 8, 1).requires_grad_()
     resample_table(table, (6, 6), (4, 4), 1).sum().backward()
     assert (table.grad != 0).all()

@@ -7,6 +7,7 @@ and, with resampled positions, at smaller ones.
 import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,8 +69,8 @@ CASES = [
 @pytest.mark.parametrize("norm_pixel", [True, False])
 @pytest.mark.parametrize("case", CASES)
 def test_parity_with_the_dense_reference(
-    with_weights_of: Callable[..., MaskedAutoencoder], case, norm_pixel
-):
+    with_weights_of: Callable[..., MaskedAutoencoder], case: dict[str, Any], norm_pixel: bool
+) -> None:
     arguments = {name: value for name, value in case.items() if name != "sizes"}
     reference = make_reference(norm_pixel=norm_pixel, **arguments)
     model = with_weights_of(reference, **arguments)
@@ -104,7 +105,7 @@ def test_parity_with_the_dense_reference(
         assert compared == len(own) - 2
 
 
-def test_predictions_agree_in_float64(with_weights_of: Callable[..., MaskedAutoencoder]):
+def test_predictions_agree_in_float64(with_weights_of: Callable[..., MaskedAutoencoder]) -> None:
     reference = make_reference()
     model = with_weights_of(reference, image_size=32, patch_size=8).double()
     reference.double()
@@ -116,7 +117,7 @@ def test_predictions_agree_in_float64(with_weights_of: Callable[..., MaskedAutoe
 
 def test_own_tables_are_the_references(
     with_weights_of: Callable[..., MaskedAutoencoder], like_reference: BuildMAE
-):
+) -> None:
     reference = make_reference(image_size=(24, 40), patch_size=(4, 8))
     model = with_weights_of(reference, image_size=(24, 40), patch_size=(4, 8))
     fresh = like_reference(image_size=(24, 40), patch_size=(4, 8))
@@ -126,7 +127,7 @@ def test_own_tables_are_the_references(
 
 @pytest.mark.parametrize("layout", ["under 'model'", "bare"])
 @pytest.mark.parametrize("depth", [1, 2])
-def test_loading_the_reference_layout(tmp_path, layout, depth):
+def test_loading_the_reference_layout(tmp_path: Path, layout: str, depth: int) -> None:
     reference = make_reference(
         image_size=(64, 64),
         patch_size=(16, 16),
@@ -156,7 +157,7 @@ def test_loading_the_reference_layout(tmp_path, layout, depth):
     torch.testing.assert_close(model(images, noise).loss, reference(images, noise)[0])
 
 
-def test_overrides_of_a_loaded_checkpoint(tmp_path):
+def test_overrides_of_a_loaded_checkpoint(tmp_path: Path) -> None:
     reference = make_reference(
         image_size=(32, 32),
         patch_size=(16, 16),
@@ -177,7 +178,9 @@ def test_overrides_of_a_loaded_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("norm_pixel", [True, False])
 @pytest.mark.parametrize("patch_size", [8, 4])
-def test_parity_with_transformers(like_reference: BuildMAE, norm_pixel, patch_size):
+def test_parity_with_transformers(
+    like_reference: BuildMAE, norm_pixel: bool, patch_size: int
+) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     other = transformers.ViTMAEForPreTraining(

@@ -1,5 +1,8 @@
 """Targets against plain numpy and scikit-image."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,11 +19,11 @@ def patches() -> torch.Tensor:
     return torch.randn(2, 4, 48, generator=generator) * 3 + 1
 
 
-def test_pixel(patches):
+def test_pixel(patches: torch.Tensor) -> None:
     assert torch.equal(pixel(patches), patches)
 
 
-def test_norm_pixel(patches):
+def test_norm_pixel(patches: torch.Tensor) -> None:
     expected = np.empty(patches.shape)
     for index in np.ndindex(2, 4):
         values = patches[index].double().numpy()
@@ -28,21 +31,21 @@ def test_norm_pixel(patches):
     np.testing.assert_allclose(norm_pixel(patches).numpy(), expected, atol=1e-5)
 
 
-def test_norm_pixel_of_a_flat_patch_is_zero():
+def test_norm_pixel_of_a_flat_patch_is_zero() -> None:
     assert not norm_pixel(torch.full((1, 2, 48), 0.3)).round(decimals=3).any()
     assert not norm_pixel(torch.zeros(1, 2, 48)).any()
 
 
-def test_norm_pixel_ignores_brightness_and_contrast(patches):
+def test_norm_pixel_ignores_brightness_and_contrast(patches: torch.Tensor) -> None:
     torch.testing.assert_close(norm_pixel(patches * 5 - 2), norm_pixel(patches), atol=1e-5, rtol=0)
 
 
-def test_unnormalize_is_the_inverse(patches):
+def test_unnormalize_is_the_inverse(patches: torch.Tensor) -> None:
     torch.testing.assert_close(unnormalize(norm_pixel(patches), patches), patches)
 
 
 @pytest.mark.parametrize(("name", "normalize"), [("pixel", pixel), ("norm_pixel", norm_pixel)])
-def test_pixel_targets_by_name(name, normalize):
+def test_pixel_targets_by_name(name: str, normalize: Callable[..., Any]) -> None:
     target = create_target(name, patch_size=(4, 6), in_chans=2)
     images = torch.randn(1, 2, 8, 12)
     assert target.features(images) is images
@@ -77,7 +80,14 @@ def sobel_of_scipy(channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ("size", "in_chans", "bins", "cell"),
     [((64, 64), 3, 9, 8), ((28, 28), 1, 9, 4), ((24, 40), 2, 6, 8), ((8, 12), 4, 7, 2)],
 )
-def test_hog_is_that_of_skimage(monkeypatch, gradient, size, in_chans, bins, cell):
+def test_hog_is_that_of_skimage(
+    monkeypatch: pytest.MonkeyPatch,
+    gradient: str,
+    size: tuple[int, int],
+    in_chans: int,
+    bins: int,
+    cell: int,
+) -> None:
     """Measured: 2e-7 at most. (Of whole numbers, so that nothing is rounded before the angle.)"""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (2, in_chans, *size), generator=generator).float()
@@ -89,7 +99,7 @@ def test_hog_is_that_of_skimage(monkeypatch, gradient, size, in_chans, bins, cel
     assert np.abs(ours.numpy() - theirs).max() < 1e-6
 
 
-def test_hog_of_a_slope_has_one_orientation():
+def test_hog_of_a_slope_has_one_orientation() -> None:
     """Brighter to the right and, half as fast, downwards: 26.6°, the second bin of nine."""
     rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
     histograms = hog((columns + rows / 2)[None, None])[0]
@@ -100,7 +110,7 @@ def test_hog_of_a_slope_has_one_orientation():
     torch.testing.assert_close(darker, histograms)  # no sign
 
 
-def test_rounding_of_the_crop_is_no_gradient():
+def test_rounding_of_the_crop_is_no_gradient() -> None:
     """A white image: its histograms would otherwise be of length one and of random direction."""
     white = (low_frequency_crop(torch.full((1, 3, 224, 224), 255.0), 160) / 255 - 0.45) / 0.225
     assert white.amax() > white.amin()  # rounding there is
@@ -110,7 +120,7 @@ def test_rounding_of_the_crop_is_no_gradient():
     torch.testing.assert_close(length, torch.ones_like(length), atol=1e-5, rtol=0)
 
 
-def test_rounding_decides_no_orientation(monkeypatch):
+def test_rounding_decides_no_orientation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of few grey levels: many rows are equal, so that many angles are exactly that of an edge."""
     generator = torch.Generator().manual_seed(0)
     levels = torch.randint(3, (4, 1, 32, 32), generator=generator).float() * 20
@@ -120,7 +130,7 @@ def test_rounding_decides_no_orientation(monkeypatch):
     assert (hog(normalized) - exact).abs().max() > 0.05
 
 
-def test_hog_is_exact_under_autocast():
+def test_hog_is_exact_under_autocast() -> None:
     images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     expected = hog(images)
     with torch.autocast("cpu", torch.bfloat16):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mae_et.curriculum import Curriculum
+from mae_et.planning.schedules import Trial
 from mae_et.planning.search import greedy, sequential
-from mae_et.planning.trials import Trial
 
 
 class ScoredTrials:

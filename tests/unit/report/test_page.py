@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from mae_et.report.page import facts
-from mae_et.runs.history import find_runs
+from mae_et.runs import find_runs
 from tests.support.run_folders import lines, pretraining
 
 

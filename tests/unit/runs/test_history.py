@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mae_et.runs.history import find_runs
+from mae_et.runs import find_runs
 from tests.support.run_folders import lines, pretraining
 
 

@@ -13,7 +13,7 @@ def window(step: int, size: int, seconds: float, graphs: int, wait: float = 0.0)
     return line | {"images": 80, "data_wait": wait}
 
 
-def test_seconds_of_stages_changes_and_waiting():
+def test_seconds_of_stages_changes_and_waiting() -> None:
     lines = [
         window(10, 20, 15.0, 1),  # one second a step, and five for the start
         window(20, 20, 10.0, 1, wait=0.2),
@@ -31,7 +31,7 @@ def test_seconds_of_stages_changes_and_waiting():
     assert [(stage["graphs"], stage["recompiled"]) for stage in found["stages"]] == [(1, 1), (1, 0)]
 
 
-def test_realised_by_planned():
+def test_realised_by_planned() -> None:
     def part(constant: float, staged: float) -> dict[str, Any]:
         runs = dict.fromkeys(bench_pretrain.NAMES, staged) | {"constant": constant}
         plan = {"speedup": 1.5, "time_speedup": 1.6}

@@ -27,7 +27,7 @@ def accelerator(device: str) -> Accelerator:
 # --- learning rate
 
 
-def test_learning_rates_of_groups():
+def test_learning_rates_of_groups() -> None:
     groups = [
         {"params": [nn.Parameter(torch.zeros(1))], "lr_scale": 0.25},
         {"params": [nn.Parameter(torch.zeros(1))]},
@@ -44,7 +44,7 @@ def test_learning_rates_of_groups():
 
 @pytest.mark.parametrize("positions", ["sincos", "learned"])
 @pytest.mark.parametrize("encoder", ["vit_base_patch16_224", "vit_base_patch16_gap_224"])
-def test_weight_decay_groups(tiny_mae: BuildMAE, encoder, positions):
+def test_weight_decay_groups(tiny_mae: BuildMAE, encoder: str, positions: str) -> None:
     model = tiny_mae(encoder, positions=positions)
     no_decay, decay = param_groups_weight_decay(model, 0.05)
     assert (no_decay["weight_decay"], decay["weight_decay"]) == (0.0, 0.05)
@@ -101,7 +101,9 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("clip_grad", [None, 1.0])
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
-def test_a_step_that_is_not_finite_is_left_out(accelerator, poison, clip_grad):
+def test_a_step_that_is_not_finite_is_left_out(
+    accelerator: Accelerator, poison: float, clip_grad: float | None
+) -> None:
     setup = Setup(accelerator)
     for number in range(3):
         assert setup.step(number, clip_grad).isfinite()
@@ -124,7 +126,7 @@ def test_a_step_that_is_not_finite_is_left_out(accelerator, poison, clip_grad):
     assert [v.item() for k, v in after.items() if k.endswith(".step")] == [4] * 4
 
 
-def test_the_very_first_step_may_be_left_out(accelerator):
+def test_the_very_first_step_may_be_left_out(accelerator: Accelerator) -> None:
     setup, undisturbed = Setup(accelerator), Setup(accelerator)
     before = copy.deepcopy(setup.model.state_dict())
     setup.step(0, poison=math.nan)
@@ -134,7 +136,7 @@ def test_the_very_first_step_may_be_left_out(accelerator):
     assert_same(setup.everything(), undisturbed.everything())
 
 
-def test_steps_are_adamws(accelerator):
+def test_steps_are_adamws(accelerator: Accelerator) -> None:
     setup = Setup(accelerator)
     plain = copy.deepcopy(setup.model)
     optimizer = torch.optim.AdamW(
@@ -152,7 +154,7 @@ def test_steps_are_adamws(accelerator):
 
 
 @pytest.mark.parametrize("clip_grad", [0.01, 1e6, None])
-def test_clipping(accelerator, clip_grad):
+def test_clipping(accelerator: Accelerator, clip_grad: float | None) -> None:
     setup = Setup(accelerator)
     setup.loss(0).backward()
     gradients = [parameter.grad.clone() for parameter in setup.model.parameters()]
@@ -170,7 +172,7 @@ def test_clipping(accelerator, clip_grad):
 
 
 @pytest.mark.parametrize("num_micro_batches", [1, 2, 4, 8])
-def test_micro_batches_add_up_to_the_batch(accelerator, num_micro_batches):
+def test_micro_batches_add_up_to_the_batch(accelerator: Accelerator, num_micro_batches: int):
     setup = Setup(accelerator)
     setup.loss(0).backward()
     expected = [parameter.grad.clone() for parameter in setup.model.parameters()]
@@ -191,7 +193,9 @@ def test_micro_batches_add_up_to_the_batch(accelerator, num_micro_batches):
         torch.testing.assert_close(parameter.grad, gradient, atol=1e-7, rtol=1e-5)
 
 
-def test_micro_batches_of_a_masked_autoencoder(tiny_mae: BuildMAE, accelerator):
+def test_micro_batches_of_a_masked_autoencoder(
+    tiny_mae: BuildMAE, accelerator: Accelerator
+) -> None:
     model = accelerator.prepare(tiny_mae("vit_base_patch16_224"))
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(8, 3, 16, 16, generator=generator).to(accelerator.device)

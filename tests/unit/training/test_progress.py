@@ -4,6 +4,7 @@ import os
 import pty
 import sys
 import termios
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,7 +55,7 @@ def tell(*, is_main_process: bool = True, has_bar: bool = True) -> None:
 
 
 @pytest.fixture
-def on_terminal(monkeypatch):
+def on_terminal(monkeypatch: pytest.MonkeyPatch):
     """What a terminal of so many columns is sent."""
 
     def sent(columns: int, **options: bool) -> str:
@@ -73,37 +74,39 @@ def on_terminal(monkeypatch):
     return sent
 
 
-def test_a_file_gets_lines(capsys):
+def test_a_file_gets_lines(capsys: pytest.CaptureFixture[str]) -> None:
     tell()
     captured = capsys.readouterr()
     assert captured.err.splitlines() == LINES
     assert not captured.out
 
 
-def test_a_terminal_gets_a_bar_and_lines_of_scores(on_terminal):
+def test_a_terminal_gets_a_bar_and_lines_of_scores(on_terminal: Callable[..., str]) -> None:
     text = on_terminal(120)
     for part in ("41/100 |", IN_WORDS + LR, f"{SCORES}\n", f"{START}\n"):
         assert part in text
     assert "step 50" not in text
 
 
-def test_the_bar_of_a_narrow_terminal_has_all_but_the_learning_rate(on_terminal):
+def test_the_bar_of_a_narrow_terminal_has_all_but_the_learning_rate(
+    on_terminal: Callable[..., str],
+) -> None:
     assert IN_WORDS in on_terminal(80)
 
 
-def test_a_terminal_of_unknown_width_gets_lines(on_terminal):
+def test_a_terminal_of_unknown_width_gets_lines(on_terminal: Callable[..., str]) -> None:
     assert on_terminal(0).splitlines() == LINES
 
 
-def test_a_terminal_gets_lines_if_no_bar_is_wanted(on_terminal):
+def test_a_terminal_gets_lines_if_no_bar_is_wanted(on_terminal: Callable[..., str]) -> None:
     assert on_terminal(120, has_bar=False).splitlines() == LINES
 
 
-def test_other_processes_say_nothing(capsys):
+def test_other_processes_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     tell(is_main_process=False)
     assert capsys.readouterr().err == ""
 
 
-def test_what_went_wrong_is_said():
+def test_what_went_wrong_is_said() -> None:
     text = describe(WINDOW | {"skipped_steps": 3, "bad_images": 2})
     assert text == f"{IN_WORDS}, 3 steps skipped, 2 bad images{LR}"

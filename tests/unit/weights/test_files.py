@@ -4,7 +4,9 @@ import argparse
 import os
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +23,14 @@ SOME = {"a": torch.arange(2000.0), "b": torch.ones(3, 4), "c": torch.zeros(0)}
 
 
 @pytest.mark.parametrize("name", ["nothing.pth", "nothing.safetensors", "no/folder/mae.pth"])
-def test_missing_file(tmp_path, name):
+def test_missing_file(tmp_path: Path, name: str) -> None:
     for read in (read_weights, load_mae_checkpoint):
         with pytest.raises(ValueError, match=rf"checkpoint must exist, got .*{name}"):
             read(tmp_path / name)
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
-def test_every_format_is_read(tmp_path, kind):
+def test_every_format_is_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / ("some.safetensors" if kind == "safetensors" else "some.pth")
     save(SOME, path, kind)
     found = read_weights(path)
@@ -37,7 +39,7 @@ def test_every_format_is_read(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
-def test_truncated_file(tmp_path, kind):
+def test_truncated_file(tmp_path: Path, kind: str) -> None:
     path = tmp_path / ("some.safetensors" if kind == "safetensors" else "some.pth")
     whole = save(SOME, path, kind)
     for length in [*range(32), *range(32, len(whole), 97), len(whole) - 1]:
@@ -67,7 +69,7 @@ def error_of_reading(path: Path) -> Exception | None:
     ids=["html", "lfs", "json", "png", "zeros"],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_file_of_another_kind(tmp_path, suffix, content):
+def test_a_file_of_another_kind(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"file{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"checkpoint .* damaged"):
@@ -86,7 +88,9 @@ class Intruder:
 
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"model": x}, lambda x: {"args": x}])
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
-def test_code_in_a_pickle_is_not_executed(tmp_path, kind, wrap):
+def test_code_in_a_pickle_is_not_executed(
+    tmp_path: Path, kind: str, wrap: Callable[..., Any]
+) -> None:
     marker = tmp_path / "was_here"
     content = wrap(Intruder(marker))
     path = tmp_path / "mae.pth"
@@ -103,7 +107,7 @@ def test_code_in_a_pickle_is_not_executed(tmp_path, kind, wrap):
 
 
 @pytest.mark.parametrize("kind", ["code", "array"])
-def test_the_message_of_an_unsafe_file_is_one_plain_line(tmp_path, kind):
+def test_the_message_of_an_unsafe_file_is_one_plain_line(tmp_path: Path, kind: str) -> None:
     args = Intruder(tmp_path / "was_here") if kind == "code" else np.zeros(3)
     torch.save({"model": SOME, "args": args}, tmp_path / "mae.pth")
     with pytest.raises(ValueError, match="not executed") as error:
@@ -113,7 +117,7 @@ def test_the_message_of_an_unsafe_file_is_one_plain_line(tmp_path, kind):
     assert not re.search("can still be loaded|will likely succeed", str(error.value))
 
 
-def test_only_namespaces_are_trusted_and_only_while_reading(tmp_path):
+def test_only_namespaces_are_trusted_and_only_while_reading(tmp_path: Path) -> None:
     before = set(torch.serialization.get_safe_globals())
     torch.save({"model": SOME, "args": argparse.Namespace(lr=1e-3)}, tmp_path / "mae.pth")
     assert read_weights(tmp_path / "mae.pth").keys() == SOME.keys()
@@ -123,7 +127,9 @@ def test_only_namespaces_are_trusted_and_only_while_reading(tmp_path):
 @pytest.mark.parametrize(
     "content", [3, [torch.zeros(3)], torch.zeros(3), {"model": 3}, {"a": 1}, {"model": {"a": "b"}}]
 )
-def test_a_file_without_a_state_dict(tmp_path, content):
+def test_a_file_without_a_state_dict(
+    tmp_path: Path, content: int | torch.Tensor | dict[str, Any] | list[torch.Tensor]
+) -> None:
     torch.save(content, tmp_path / "mae.pth")
     with pytest.raises(ValueError, match="must hold a state dict, or one under 'model'"):
         read_weights(tmp_path / "mae.pth")
@@ -132,7 +138,7 @@ def test_a_file_without_a_state_dict(tmp_path, content):
 # --- architectures
 
 
-def test_weights_that_do_not_fit_leave_the_model_alone():
+def test_weights_that_do_not_fit_leave_the_model_alone() -> None:
     model = torch.nn.Linear(3, 2)
     before = model.weight.clone()
     with pytest.raises(ValueError, match=r"missing: bias"):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mae_et import MaskedAutoencoder, export_encoder
 from mae_et.model.pos_embed import resample_table
-from mae_et.weights.pretrained import load_initial_weights
+from mae_et.weights import load_initial_weights
 from mae_et.weights.to_transformers import (
     image_processor,
     save_transformers,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +34,7 @@ def weights() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("folder", ["empty", "with_config"])
-def test_a_folder_that_is_no_run(tmp_path, folder):
+def test_a_folder_that_is_no_run(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir()
     if folder == "with_config":
         (tmp_path / folder / "config.yaml").write_text("model: {}\n")
@@ -41,7 +43,9 @@ def test_a_folder_that_is_no_run(tmp_path, folder):
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy"])
-def test_reference_training_checkpoints(tmp_path, weights, kind):
+def test_reference_training_checkpoints(
+    tmp_path: Path, weights: dict[str, Tensor], kind: str
+) -> None:
     arguments = argparse.Namespace(lr=1e-3, model="mae_vit_base_patch16", device="cuda")
     content = {"model": weights, "args": arguments, "epoch": 3, "optimizer": {"state": {}}}
     save(content, tmp_path / "mae.pth", kind)
@@ -52,7 +56,7 @@ def test_reference_training_checkpoints(tmp_path, weights, kind):
     assert torch.equal(model.encoder_positions, weights["pos_embed"])
 
 
-def test_an_encoder_alone_is_refused(tmp_path, weights):
+def test_an_encoder_alone_is_refused(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     encoder = {k: v for k, v in weights.items() if not k.startswith(("decoder_", "mask_token"))}
     torch.save({"model": encoder}, tmp_path / "mae.pth")
     with pytest.raises(
@@ -61,7 +65,7 @@ def test_an_encoder_alone_is_refused(tmp_path, weights):
         load_mae_checkpoint(tmp_path / "mae.pth")
 
 
-def test_another_family_is_refused(tmp_path):
+def test_another_family_is_refused(tmp_path: Path) -> None:
     save_file({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.safetensors")
     with pytest.raises(ValueError, match=r"got one without pos_embed, patch_embed\.proj\.weight"):
         load_mae_checkpoint(tmp_path / "resnet.safetensors")
@@ -87,13 +91,17 @@ def change(weights: dict[str, Tensor], **changes: Tensor | None) -> dict[str, Te
         ({"patch_embed__proj__weight": torch.zeros(384, 1, 16, 16)}, r"width .*768.*got width 384"),
     ],
 )
-def test_another_architecture(tmp_path, weights, changes, message):
+def test_another_architecture(
+    tmp_path: Path, weights: dict[str, Tensor], changes: dict[str, Any], message: str
+) -> None:
     torch.save(change(weights, **changes), tmp_path / "mae.pth")
     with pytest.raises(ValueError, match=rf"mae\.pth .*{message}"):
         load_mae_checkpoint(tmp_path / "mae.pth")
 
 
-def test_overrides_of_the_architecture_are_checked_against_the_weights(tmp_path, weights):
+def test_overrides_of_the_architecture_are_checked_against_the_weights(
+    tmp_path: Path, weights: dict[str, Tensor]
+) -> None:
     torch.save(weights, tmp_path / "mae.pth")
     with pytest.raises(ValueError, match=r"of another architecture .*decoder_blocks\.1\."):
         load_mae_checkpoint(tmp_path / "mae.pth", decoder_depth=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,8 +47,12 @@ def trained(tiny_mae: BuildMAE) -> BuildMAE:
     ],
 )
 def test_exported_encoder_in_plain_timm(
-    trained: BuildMAE, tmp_path, encoder, arguments, input_size
-):
+    trained: BuildMAE,
+    tmp_path: Path,
+    encoder: str,
+    arguments: dict[str, Any],
+    input_size: tuple[int, int] | None,
+) -> None:
     model = trained(encoder, **arguments)
     if input_size is not None:
         model.set_input_size(input_size)  # the export has full-grid positions all the same
@@ -66,7 +71,7 @@ def test_exported_encoder_in_plain_timm(
     assert opened(images).shape == (2, 32)
 
 
-def test_exported_config(trained: BuildMAE, tmp_path):
+def test_exported_config(trained: BuildMAE, tmp_path: Path) -> None:
     model = trained("vit_base_patch16_224", in_chans=1, image_size=(24, 48), patch_size=(4, 8))
     export_encoder(model, tmp_path / "encoder", mean=(0.25,), std=(0.5,))
     config = json.loads((tmp_path / "encoder" / "config.json").read_text())
@@ -81,7 +86,7 @@ def test_exported_config(trained: BuildMAE, tmp_path):
     assert opened.patch_embed.proj.weight.shape == (32, 1, 4, 8)
 
 
-def test_export_replaces_an_older_one(trained: BuildMAE, tmp_path):
+def test_export_replaces_an_older_one(trained: BuildMAE, tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
     export_encoder(trained("vit_base_patch16_gap_224"), folder)
     (folder / "left_over").touch()
