@@ -36,9 +36,12 @@ log = logging.getLogger(__name__)
 def probe(config: FinetuneConfig) -> None:
     """Probe the encoder of a configuration as its `mode` says; print the score and write it down.
 
+    Args:
+        config: The probe.
+
     Raises:
-        ValueError: something about the configuration or the data.
-        RunStoppedError: too many images are unreadable.
+        ValueError: Something is wrong with the configuration or the data.
+        RunStoppedError: Too many images are unreadable.
     """
     accelerator = make_accelerator(config.run)
     splits = main_process_first(accelerator, lambda: load_labelled(config.data))
@@ -75,10 +78,19 @@ def probe(config: FinetuneConfig) -> None:
 def cached_features(
     config: FinetuneConfig, accelerator: Accelerator, encoder: nn.Module, splits: LabelledSplits
 ) -> tuple[Features, Features] | None:
-    """The features of the training and of the held-out images; None but in the main process.
+    """Return the features of the training images and of the held-out images.
+
+    Args:
+        config: The probe.
+        accelerator: The accelerator of this process.
+        encoder: Maps normalised images (N, C, H, W) to features (N, D).
+        splits: The images.
+
+    Returns:
+        Both in the main process, from a file if it has them; None in the others.
 
     Raises:
-        RunStoppedError: too many images are unreadable.
+        RunStoppedError: Too many images are unreadable.
     """
     file = Path(config.run.output_dir) / "features.safetensors"
     key = _key(config, accelerator.mixed_precision, encoder, splits)
@@ -110,7 +122,7 @@ def cached_features(
 
 
 def _key(config: FinetuneConfig, precision: str, encoder: nn.Module, splits: LabelledSplits) -> str:
-    """What the features depend on: the encoder's weights, the images and their transform."""
+    """Return a digest of what the features depend on: weights, images and their transform."""
     digest = hashlib.sha256(json.dumps([to_dict(config.model), config.data.eval_crop]).encode())
     digest.update(json.dumps([precision, config.data.mean, config.data.std]).encode())
     for part in (splits.train, splits.held_out):
@@ -123,7 +135,7 @@ def _key(config: FinetuneConfig, precision: str, encoder: nn.Module, splits: Lab
 
 
 def _read(file: Path, key: str) -> tuple[Features, Features] | None:
-    """The features of that key; None if the file has others or there is none."""
+    """Read the features of that key; None if the file has others or there is none."""
     try:
         with safe_open(file, "pt") as saved:
             if (saved.metadata() or {}).get("key") != key:
@@ -141,9 +153,10 @@ def _read(file: Path, key: str) -> tuple[Features, Features] | None:
 
 
 def _make_folder(folder: Path) -> None:
-    """
+    """Make a folder to write in.
+
     Raises:
-        ValueError: nothing can be written there.
+        ValueError: Nothing can be written there.
     """
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,13 +26,13 @@ def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume
     """Fine-tune with each layer decay, and write and print the accuracies.
 
     Args:
-        config: of all runs but for the layer decay.
-        values: layer decays in (0, 1].
-        resume: go on with the runs that were begun; one that is complete has nothing left to do.
+        config: The configuration of all runs but for the layer decay.
+        values: Layer decays in (0, 1].
+        resume: Whether to resume the runs that were begun; a complete one has nothing left to do.
 
     Raises:
-        ValueError: as `finetune`.
-        RunStoppedError: as `finetune`.
+        ValueError: See `finetune`.
+        RunStoppedError: See `finetune`.
     """
     folder = Path(config.run.output_dir)
     configs = {

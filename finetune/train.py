@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from torch.nn import functional as F
 
 from mae_et import data
 from mae_et.config import Resume
-from mae_et.curriculum import Curriculum, Size, as_pair, num_training_steps
+from mae_et.curriculum import Curriculum, Size, as_pair
 from mae_et.errors import RunStoppedError
 from mae_et.evaluation import compute_outputs
 from mae_et.lowfreq import low_frequency_crop
@@ -35,22 +34,21 @@ from mae_et.training import (
     Chunks,
     Loop,
     RunFolder,
-    RunImages,
     Trainer,
     main_process_first,
     make_accelerator,
     save_beside,
 )
 
+from .build import batch_chunk_size, build_images, build_schedule
 from .config import FinetuneConfig
-from .data import LabelledSplits, erase, evaluation_samples, load_labelled, training_samples
-from .loss import build_mixup, class_weights, mixes
+from .data import LabelledSplits, erase, load_labelled
+from .loss import build_mixup, class_weights
 from .model import (
     build_classifier,
     parameter_groups,
     save_classifier,
     saved_top1,
-    size_multiple,
 )
 from .results import write_results
 
@@ -72,12 +70,7 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
         RunInterruptedError: A signal asked to stop, and a checkpoint has been saved.
     """
     accelerator = make_accelerator(config.run)
-    chunk_size = data.split_batch(
-        config.optim.batch_size,
-        config.optim.micro_batch_size,
-        accelerator.num_processes,
-        multiple=2 if mixes(config.augment) else 1,
-    )
+    chunk_size = batch_chunk_size(config, accelerator)
     splits = main_process_first(accelerator, lambda: load_labelled(config.data))
     set_seed(config.run.seed)  # the same weights in every process
     assert config.checkpoint is not None
@@ -85,35 +78,10 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
     weights = "none" if resume and has_checkpoint else config.checkpoint  # a run has its own by now
     model = build_classifier(config.model, splits.class_names, weights)
     schedule = build_schedule(config, model, len(splits.train))
-    images = RunImages(
-        train=training_samples(config, splits.train, schedule),
-        held_out=evaluation_samples(config, splits.held_out),
-        chunk_size=chunk_size,
-    )
-    for samples in (images.train, images.held_out):  # if no image can be read, say so now
-        main_process_first(accelerator, partial(samples.__getitem__, 0))
+    images = build_images(config, splits, schedule, chunk_size, accelerator)
     trainer = Finetuner(config, accelerator, model, schedule, splits, images.held_out)
     with RunFolder(config, images, resume, accelerator) as run:
         Loop(trainer, images, run).train()
-
-
-def build_schedule(config: FinetuneConfig, model: SizedModel, num_images: int) -> Curriculum:
-    """Build the curriculum of a run, each of whose sizes the model accepts.
-
-    Raises:
-        ValueError: A stage does not fit the model or the run.
-    """
-    optim, full_size = config.optim, config.model.image_size
-    schedule = config.curriculum.build(
-        full_size=full_size,
-        multiple=size_multiple(model.model, full_size),
-        num_steps=num_training_steps(
-            epochs=optim.epochs, num_images=num_images, batch_size=optim.batch_size
-        ),
-    )
-    for stage in schedule.stages:
-        model.check_input_size(stage.size)
-    return schedule
 
 
 class Finetuner(Trainer[FinetuneConfig, SizedModel]):

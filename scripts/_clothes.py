@@ -9,7 +9,7 @@ from pathlib import Path
 
 from _runs import ROOT
 
-from mae_et.runs.files import top1_history
+from mae_et.runs import Run
 
 PEAK_LEARNING_RATE = 1e-3
 """Of fine-tuning, at any batch size."""
@@ -50,7 +50,7 @@ def finetuning(encoder: Path | None, epochs: float, batch_size: int) -> dict[str
 
 def last_top1(folder: Path) -> float:
     """The accuracy of a fine-tuning run after its last step."""
-    return top1_history(folder)[-1]
+    return Run(folder).top1_history()[-1]
 
 
 def probed_top1(folder: Path, mode: str) -> float:

@@ -32,7 +32,7 @@ from typing import Any
 
 from _runs import facts, run
 
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 
 DEFAULTS = (  # the grids of ViT/16 at 224, and wide enough for the device to be the limit
     "--config=demo",
@@ -76,7 +76,7 @@ def pretrain(arguments: list[str], folder: Path, name: str) -> dict[str, Any]:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)  # else the plan's graphs would be found
     start = time.perf_counter()
     run("mae_et", target, "pretrain", *arguments, f"--curriculum.name={name}")
-    return accounts(read_metrics(target), time.perf_counter() - start)
+    return accounts(Run(target).read_metrics(), time.perf_counter() - start)
 
 
 def accounts(lines: list[dict[str, Any]], wall: float) -> dict[str, Any]:

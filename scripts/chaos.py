@@ -30,8 +30,7 @@ sys.path.insert(0, str(ROOT))
 # Imported once: attempts are forked from here, and do not spend most of their time on imports.
 import mae_et.pretrain  # noqa: E402, F401
 from mae_et.__main__ import main as mae_et_main  # noqa: E402
-from mae_et.runs.checkpoints import latest_checkpoint  # noqa: E402
-from mae_et.runs.files import read_metrics  # noqa: E402
+from mae_et.runs import Run  # noqa: E402
 
 TINY = f"""
 --model.encoder=vit_tiny_patch16_224
@@ -153,7 +152,7 @@ def main() -> int:
     print(f"{time.perf_counter() - began:.0f} s in all")
     same = {"losses": read_metrics_of(whole) == read_metrics_of(broken)}
     for name, files in {
-        "weights": [latest_checkpoint(run) for run in (whole, broken)],
+        "weights": [Run(run).latest_checkpoint() for run in (whole, broken)],
         "encoder": [run / "encoder" for run in (whole, broken)],
     }.items():
         first, second = ((file / "model.safetensors").read_bytes() for file in files if file)
@@ -166,7 +165,7 @@ def read_metrics_of(run: Path) -> list[tuple[int, float]]:
     """The losses and evaluations of a run, by step."""
     return [
         (line["step"], line["loss"] if "loss" in line else line["eval_loss"])
-        for line in read_metrics(run)
+        for line in Run(run).read_metrics()
     ]
 
 

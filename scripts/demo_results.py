@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from mae_et.runs.files import read_metrics, top1_history
+from mae_et.runs import Run
 
 
 def stages(run: Path) -> list[dict[str, Any]]:
     """Images, seconds and images per second at each input size, in order."""
     by_size: dict[int, dict[str, Any]] = {}
-    for line in read_metrics(run):
+    for line in Run(run).read_metrics():
         if "loss" in line:
             empty = {"size": line["size"], "images": 0, "seconds": 0}
             stage = by_size.setdefault(line["size"], empty)
@@ -32,11 +32,11 @@ def stages(run: Path) -> list[dict[str, Any]]:
 
 def accuracy(run: Path) -> float:
     """Top-1 accuracy after the last step. (The best step was chosen by looking at these images.)"""
-    return top1_history(run)[-1]
+    return Run(run).top1_history()[-1]
 
 
 def training_seconds(run: Path) -> float:
-    return sum(line["seconds"] for line in read_metrics(run) if "loss" in line)
+    return sum(line["seconds"] for line in Run(run).read_metrics() if "loss" in line)
 
 
 def main(folder: Path) -> None:

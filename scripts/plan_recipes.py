@@ -7,10 +7,10 @@ Counts FLOPs only: seconds, no images, no device.
 
 from __future__ import annotations
 
-from mae_et.build import build_curriculum, build_on_meta
+from mae_et.build import build_curriculum, build_on_meta, full_size_steps
 from mae_et.config.parser import config_parser, parse, recipe_names
 from mae_et.config.pretrain import PretrainConfig
-from mae_et.planning.forecast import Plan, full_size_steps, make_plan
+from mae_et.planning.forecast import Plan, make_plan
 from mae_et.planning.plan import IMAGENET_IMAGES
 
 PUBLISHED = {

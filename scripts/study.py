@@ -13,7 +13,7 @@ is that of the last step on the 10,000 test images; nothing is chosen by looking
 The arms are in `scripts/_arms.py`. Costs are FLOPs, as `mae_et plan` says, and the measured seconds
 of training steps. `--scale gpu` is a larger ViT with more epochs and seeds.
 
-Stop it at any time: the same command goes on, with the cells that are complete left alone. A cell
+Stop it at any time: the same command continues, with the cells that are complete left alone. A cell
 whose configuration is no longer the one wanted is an error. The results file is written after
 every cell, a whole seed at a time, and lists the cells that are missing; `--arms` and `--seeds`
 restrict what is run, not what is written. `--known scripts/results/study.json` goes on with the
@@ -38,7 +38,7 @@ from _runs import ROOT, Cell, facts, write_json
 from _seeds import MOST_SEEDS
 from _study_table import METRICS, table
 
-from mae_et.runs.history import find_runs
+from mae_et.runs import find_runs
 
 LABEL_SHARE = 0.1
 
@@ -262,7 +262,7 @@ def main(arguments: list[str] | None = None) -> None:
                 write_json(results, study.report(seeds))
                 print("/".join(map(str, key)), study.results[key], flush=True)
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+        sys.exit("stopped; the same command continues")
     except ValueError as error:
         sys.exit(f"error: {error}")
     report = study.report(seeds)

@@ -7,7 +7,7 @@ decoder and target. Held-out losses are over all masked patches, so those of one
 nearest-neighbour accuracy of the frozen encoder (2,000 images) compares across targets. Ends with a
 table, and OUT/results.json.
 
-Stop it at any time: the same command goes on, with the runs that are complete left alone.
+Stop it at any time: the same command continues, with the runs that are complete left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from _runs import facts, run
 
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "self": {},
@@ -57,7 +57,7 @@ def main() -> None:
             run("mae_et", folder, "pretrain", "--config=demo", **fields)
         curves[name] = [
             {key: line[key] for key in ("step", "eval_loss", "knn_top1") if key in line}
-            for line in read_metrics(folder)
+            for line in Run(folder).read_metrics()
             if "eval_loss" in line
         ]
     results = {"epochs": options.epochs, "curves": curves, **facts()}

@@ -9,7 +9,7 @@ k-nearest-neighbour probe; everything with three seeds, which choose the initial
 of the images and the labels. The accuracy is that of the last step on the 10,000 test images;
 nothing is chosen by looking at them.
 
-Stop it at any time: the same command goes on, with the cells that are complete left alone. Ends
+Stop it at any time: the same command continues, with the cells that are complete left alone. Ends
 with a table, and OUT/results.json.
 """
 

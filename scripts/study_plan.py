@@ -15,7 +15,7 @@ from statistics import median
 
 from _runs import facts, run
 
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 
 FIELDS: dict[str, object] = {
     "optim__epochs": 2,
@@ -27,7 +27,7 @@ FIELDS: dict[str, object] = {
 def real_shares(folder: Path) -> dict[str, float]:
     """Size -> share of the time of training steps, which evaluations are not part of."""
     seconds: dict[str, float] = {}
-    for line in read_metrics(folder):
+    for line in Run(folder).read_metrics():
         if "seconds" in line:
             seconds[str(line["size"])] = seconds.get(str(line["size"]), 0) + line["seconds"]
     return {size: value / sum(seconds.values()) for size, value in seconds.items()}

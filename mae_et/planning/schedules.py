@@ -46,17 +46,18 @@ class Trial:
 
 
 def size_name(size: Size) -> str:
+    """Return the name of a size, such as 160 or 160x192."""
     return str(size) if isinstance(size, int) else f"{size[0]}x{size[1]}"
 
 
 def past_at(schedule: Curriculum, stop: int) -> Past:
-    """What a schedule has behind it at a step, by stage."""
+    """Return what a schedule has behind it at a step, by stage."""
     stages = [stage for stage in schedule.stages if stage.start < stop]
     return tuple((stage.size, min(stage.stop, stop) - stage.start) for stage in stages)
 
 
 def begins_with(path: Past, start: Past) -> bool:
-    """Whether a path goes on from another: all of its stages, of which the last may be longer."""
+    """Return whether a past continues another: all of its stages, the last of them maybe longer."""
     *whole, (size, steps) = start
     count = len(whole)
     if len(path) <= count or list(path[:count]) != whole:
@@ -65,4 +66,5 @@ def begins_with(path: Past, start: Past) -> bool:
 
 
 def num_steps(path: Past) -> int:
+    """Return the number of steps of a past."""
     return sum(steps for _, steps in path)

@@ -145,7 +145,7 @@ def test_an_interrupted_search_goes_on(
             patch, lambda count: os.kill(os.getpid(), signal.SIGTERM) if count == 3 else None
         )
         assert main(command) == os.EX_TEMPFAIL
-        assert "the same command goes on" in capsys.readouterr().err
+        assert "the same command continues" in capsys.readouterr().err
     rest = count_steps(monkeypatch, lambda _: None)
     assert main(command) == 0
     assert without_time(tmp_path / "search") == without_time(folder)

@@ -51,7 +51,7 @@ def test_a_signal_saves_a_checkpoint_and_resume_auto_goes_on(
         assert main(["pretrain", *arguments]) == 75
     error = capfd.readouterr().err
     assert f"{number.name}: finishing the step, then saving" in error
-    assert "interrupted after step 8, checkpoint saved; --resume auto goes on" in error
+    assert "interrupted after step 8, checkpoint saved; --resume auto continues" in error
     assert steps_of(run) == [6, 8]
     assert signal.getsignal(number) is handler  # workers ignore signals, this process does not
     with (run / "metrics.jsonl").open("a") as file:
@@ -59,7 +59,7 @@ def test_a_signal_saves_a_checkpoint_and_resume_auto_goes_on(
     assert main(["pretrain", *arguments]) == 0
     assert_same_weights(run, finished)
     assert losses_of(run) == losses_of(finished)
-    assert "going on after step 8 of 20" in capfd.readouterr().err
+    assert "resuming after step 8 of 20" in capfd.readouterr().err
 
 
 def losses_of(run: Path) -> list[tuple[object, ...]]:
@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
     file.write_bytes(content)
     assert main(["pretrain", *tiny(clothes, run), "--resume"]) == 0
     assert "step_00000020 is damaged" in caplog.text
-    assert "going on from step_00000018" in caplog.text
+    assert "resuming from step_00000018" in caplog.text
     assert steps_of(run) == [18, 20]
     assert (run / "checkpoints" / "step_00000020.damaged").exists()
     assert_same_weights(run, finished)
