@@ -91,6 +91,6 @@ def test_from_statistics_to_a_classifier(
     predicting = [f"--checkpoint={classifier}", f"--data={path}", f"--out={out}", "--split=test"]
     assert finetune_main(["predict", *predicting, "--num_workers=0"]) == 0
     best = max(line["top1"] for line in Run(classifier).read_metrics() if "top1" in line)
-    rows = [line.split(",") for line in out.read_text().splitlines()[1:]]
-    right = [row[1] == "ab"[number % 2] for number, row in enumerate(rows)]
+    lines = [line.split(",") for line in out.read_text().splitlines()[1:]]
+    right = [line[1] == "ab"[number % 2] for number, line in enumerate(lines)]
     assert np.mean(right) == best > 0.8

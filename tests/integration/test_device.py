@@ -35,9 +35,8 @@ def make_trainer(**overrides: object) -> Pretrainer:
     config, _ = parse(parser, PretrainConfig, tiny("unused", "unused", **overrides), "mae_et")
     torch.manual_seed(0)
     model = MaskedAutoencoder(**to_dict(config.model))
-    return Pretrainer(
-        config, make_accelerator(config.run), model, build_curriculum(config, model, num_steps=20)
-    )
+    curriculum = build_curriculum(config, model, num_images=80)  # 20 steps
+    return Pretrainer(config, make_accelerator(config.run), model, curriculum)
 
 
 def chunks(device: str) -> Iterator[dict[str, Any]]:

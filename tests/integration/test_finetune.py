@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from finetune.__main__ import main
 from mae_et import export_encoder
 from mae_et.runs import Run
+from mae_et.training.optim import step_if_finite
 from tests.support.arguments import tiny_finetune
 from tests.support.launch import launch_two
 from tests.support.models import BuildMAE
@@ -70,16 +72,13 @@ def test_run_writes_a_classifier_for_plain_timm(
 def test_layer_decay_and_schedule_reach_the_optimizer(
     clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mae_et.training import loop
-
     seen: list[dict[float, float]] = []
-    step = loop.step_if_finite
 
-    def noted(accelerator: object, model: object, optimizer: object, clip: object) -> object:
-        seen.append({g["lr_scale"]: g["lr"] for g in optimizer.param_groups})  # type: ignore[attr-defined]
-        return step(accelerator, model, optimizer, clip)  # type: ignore[arg-type]
+    def noted(accelerator: Any, model: Any, optimizer: Any, clip: Any) -> object:
+        seen.append({g["lr_scale"]: g["lr"] for g in optimizer.param_groups})
+        return step_if_finite(accelerator, model, optimizer, clip)
 
-    monkeypatch.setattr(loop, "step_if_finite", noted)
+    monkeypatch.setattr("mae_et.training.trainer.step_if_finite", noted)
     arguments = tiny_finetune(
         clothes, tmp_path / "run", optim__layer_decay=0.5, optim__base_lr=0.16, optim__min_lr=0
     )

@@ -29,7 +29,7 @@ def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
 def test_average_of_the_weights(
     clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """timm's average with its warm-up, of the weights after each step."""
+    """The average of timm with its warm-up, of the weights after each step."""
     seen: list[dict[str, torch.Tensor]] = []
     train_step = Finetuner.train_step
 

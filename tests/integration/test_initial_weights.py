@@ -52,7 +52,7 @@ def test_resuming_needs_the_weights_no_more(
     (tmp_path / "start").rename(tmp_path / "elsewhere")
     last = Run(tmp_path / "run").latest_checkpoint()
     assert last is not None
-    last.rename(tmp_path / "run" / "dropped")  # go on from the one before
+    last.folder.rename(tmp_path / "run" / "dropped")  # go on from the one before
     assert main(["pretrain", *arguments, "--resume"]) == 0
     for name, value in weights(tmp_path / "run").items():
         assert torch.equal(value, finished[name]), name

@@ -15,7 +15,7 @@ def weights(run: Path) -> dict[str, Tensor]:
     """Those of the last checkpoint."""
     checkpoint = Run(run).latest_checkpoint()
     assert checkpoint is not None
-    return load_file(checkpoint / "model.safetensors")
+    return load_file(checkpoint.weights)
 
 
 def assert_same_weights(first: Path, second: Path) -> None:

@@ -49,7 +49,7 @@ def arm(point: str) -> None:
             die()
         update_positions(self)
 
-    Pretrainer.train_step = killed_step
+    Pretrainer.train_step = killed_step  # type: ignore[assignment]
     Accelerator.save_state = killed_save
     MaskedAutoencoder._update_positions = killed_update
 

@@ -22,7 +22,7 @@ class BuildMAE(Protocol):
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
-PROCESSOR = {"size": 32, "mean": (0.5,) * 3, "std": (0.2,) * 3, "crop_pct": 1.0}
+PROCESSOR: dict[str, Any] = {"size": 32, "mean": (0.5,) * 3, "std": (0.2,) * 3, "crop_pct": 1.0}
 
 
 def randomized(model: Any, seed: int = 0) -> Any:

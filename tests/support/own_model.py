@@ -31,6 +31,7 @@ class Windowed(nn.Module):
         rows, columns = rows.flatten(), columns.flatten()
         index = (rows[:, None] - rows + self.window - 1) * (2 * self.window - 1)
         index = index + columns[:, None] - columns + self.window - 1
+        self.index: Tensor
         self.register_buffer("index", index)  # persistent, unlike timm's
 
     def forward(self, images: Tensor) -> Tensor:

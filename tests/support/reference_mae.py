@@ -111,8 +111,8 @@ class ReferenceMAE(nn.Module):
         super().__init__()
         self.patch_size, self.mask_ratio, self.norm_pixel = patch_size, mask_ratio, norm_pixel
         self.grid = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(in_chans, dim, patch_size, stride=patch_size)
+        projection = nn.Conv2d(in_chans, dim, patch_size, stride=patch_size)
+        self.patch_embed = nn.ModuleDict({"proj": projection})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(sincos(*self.grid, dim), requires_grad=False)
         self.blocks = nn.ModuleList(Block(dim, num_heads) for _ in range(depth))
@@ -145,14 +145,13 @@ class ReferenceMAE(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, predictions of all patches, and the mask (1 where masked)."""
-        grid = tuple(
-            side // patch for side, patch in zip(images.shape[2:], self.patch_size, strict=True)
-        )
+        height, width = self.patch_size
+        grid = (images.shape[2] // height, images.shape[3] // width)
         pos_embed = resample(self.pos_embed, self.grid, grid)
         decoder_pos_embed = resample(self.decoder_pos_embed, self.grid, grid)
         num_images, num_patches = noise.shape
 
-        x = self.patch_embed.proj(images).flatten(2).transpose(1, 2) + pos_embed[:, 1:]
+        x = self.patch_embed["proj"](images).flatten(2).transpose(1, 2) + pos_embed[:, 1:]
         keep = int(num_patches * (1 - self.mask_ratio))
         shuffle = noise.argsort(dim=1)
         restore = shuffle.argsort(dim=1)

@@ -17,14 +17,14 @@ from mae_et.training.trainer import Trainer
 def arm(number: int, at: int, rank: str) -> None:
     learning_rate, sent = Trainer.learning_rate, False
 
-    def signalled(self: Trainer, step: int) -> Any:
+    def signalled(self: Trainer[Any, Any], step: int) -> Any:
         nonlocal sent
         if step == at and not sent and str(self.accelerator.process_index) == rank:
             sent = True
             os.kill(os.getpid(), number)
         return learning_rate(self, step)
 
-    Trainer.learning_rate = signalled  # type: ignore[method-assign]
+    Trainer.learning_rate = signalled
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def before_step(monkeypatch: pytest.MonkeyPatch, actions: dict[int, Callable[[],
     """Do something before each of some steps."""
     train_step = Trainer.train_step
 
-    def acting(self: Trainer, step: int, *arguments: Any) -> Any:
+    def acting(self: Trainer[Any, Any], step: int, *arguments: Any) -> Any:
         if step in actions:
             actions[step]()
         return train_step(self, step, *arguments)

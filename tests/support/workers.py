@@ -28,6 +28,7 @@ class Surroundings:
 class Numbered:
     """A transform that reads the number out of the pixels."""
 
-    def __call__(self, image: data.EncodedImage, index: int, number: int) -> dict[str, Any]:
-        red, green, _ = image.decode().getpixel((0, 0))
+    def __call__(self, image: data.AnyImage, index: int, number: int) -> dict[str, Any]:
+        pixels: Any = image.decode()
+        red, green, _ = pixels.getpixel((0, 0))
         return {"image": red * 256 + green, "number": number, "noise": torch.rand(())}

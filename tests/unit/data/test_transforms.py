@@ -45,7 +45,7 @@ def test_crop_scale_and_jitter_move_in_equal_steps(monkeypatch: pytest.MonkeyPat
         return torch.nn.Identity()
 
     monkeypatch.setattr(transforms, "random_box", note_scale)
-    monkeypatch.setattr(transforms.v2, "ColorJitter", note_jitter)
+    monkeypatch.setattr("torchvision.transforms.v2.ColorJitter", note_jitter)
     for number in range(3):
         sample(
             number,

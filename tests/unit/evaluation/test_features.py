@@ -16,7 +16,7 @@ def test_probes_make_no_copy_of_a_stream(shards: dict[str, str]) -> None:
 
 
 def test_test_images_stay_unseen(clothes: str) -> None:
-    """clothes has 80 training images and 30 to test."""
+    """There are 80 training images and 30 to test."""
     images = [
         load_probe_images(
             EvalConfig(held_out=held_out),

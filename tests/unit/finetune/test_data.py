@@ -12,6 +12,7 @@ from timm.data import create_transform
 
 from finetune import config as sections
 from finetune.data import Augmentation, TrainTransform, erase, randaug_policies
+from mae_et.config import ProbeConfig
 from mae_et.data.images.encoded import EncodedImage
 from mae_et.data.samples import seed_generators
 from mae_et.data.transforms import channel_statistics, normalize
@@ -29,7 +30,7 @@ def make_config(**changes: Any) -> sections.FinetuneConfig:
         "data": sections.DataConfig(path="disk:x"),
         "augment": sections.AugmentConfig(),
         "optim": sections.FinetuneOptimConfig(batch_size=10),
-        "probe": sections.ProbeConfig(),
+        "probe": ProbeConfig(),
         "run": sections.FinetuneRunConfig(),
         **changes,
     }
@@ -139,7 +140,7 @@ def test_the_loader_shows_at_a_small_size_what_the_exact_crop_shows() -> None:
 
 @pytest.mark.parametrize("policy", ["rand-m10-n8-inc1", "rand-m1-n8"])
 def test_the_strongest_randaug_is_possible(policy: str) -> None:
-    """timm's Posterize would keep 0 bits at the ends of its scale, which Pillow refuses."""
+    """Posterize of timm would keep 0 bits at the ends of its scale, which Pillow refuses."""
     augment = Augmentation(make_config(), 64, policy)
     for _ in range(30):
         assert augment(photo())["image"].shape == (3, 64, 64)

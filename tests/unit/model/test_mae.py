@@ -116,7 +116,8 @@ def test_predicting_masked_patches_alone(small: BuildMAE, depth: int) -> None:
     images, noise = images_for(model), noise_for(model)
     whole = model(images, noise)
     whole.loss.backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    assert len(gradients) == sum(p.requires_grad for p in model.parameters())
     model.zero_grad()
     masked = model(images, noise, masked_only=True)
     masked.loss.backward()
@@ -297,6 +298,7 @@ def test_learned_positions_get_gradients(
     model.set_input_size(size)
     model(images_for(model, 32), noise_for(model, 32)).loss.backward()
     for table in (model.encoder.pos_embed, model.decoder_pos_embed):
+        assert table.grad is not None
         assert table.grad.shape == table.shape
         assert (table.grad.abs().amax(dim=-1) > 0).all()  # every position, and the prefix
     num_rows = 16 + (0 if model.encoder.no_embed_class else num_prefix_tokens)

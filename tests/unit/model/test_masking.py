@@ -40,7 +40,9 @@ def test_ratio_out_of_range(mask_ratio: float) -> None:
 def test_a_ratio_that_leaves_nothing_names_one_that_works(num_patches: int) -> None:
     with pytest.raises(ValueError, match=rf"no visible patch of {num_patches}") as error:
         num_visible_patches(num_patches, 0.999)
-    allowed = float(re.search(r"at most ([\d.]+)", str(error.value))[1])
+    found = re.search(r"at most ([\d.]+)", str(error.value))
+    assert found is not None
+    allowed = float(found[1])
     assert num_visible_patches(num_patches, allowed) == 1
 
 
@@ -78,4 +80,5 @@ def test_take_patches() -> None:
 def test_take_patches_gradients_go_back_to_their_patch() -> None:
     patches = torch.zeros(1, 4, 3, requires_grad=True)
     take_patches(patches, torch.tensor([[3, 1]])).sum().backward()
+    assert patches.grad is not None
     assert patches.grad[0].tolist() == [[0] * 3, [1] * 3, [0] * 3, [1] * 3]

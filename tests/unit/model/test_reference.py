@@ -27,7 +27,7 @@ def seeded(*shape: int, uniform: bool = False) -> Tensor:
     return (torch.rand if uniform else torch.randn)(*shape, generator=generator)
 
 
-def make_reference(**arguments) -> ReferenceMAE:
+def make_reference(**arguments: Any) -> ReferenceMAE:
     torch.manual_seed(0)
     return ReferenceMAE(**{**SMALL, "image_size": (32, 32), "patch_size": (8, 8), **arguments})
 
@@ -99,7 +99,7 @@ def test_parity_with_the_dense_reference(
             gradient = own[own_name(name)].grad
             assert parameter.grad.abs().max() > 1e-5, f"{name}: nothing to compare"
             torch.testing.assert_close(
-                gradient, parameter.grad, atol=2e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+                gradient, parameter.grad, atol=2e-5, rtol=1e-4, msg=partial("{}: {}".format, name)
             )
             compared += 1
         assert compared == len(own) - 2
@@ -219,7 +219,7 @@ def test_parity_with_transformers(
 
 
 def from_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' names and separate q, k, v -> the project's."""
+    """The names of transformers and separate q, k, v -> the project's."""
     renamed = {}
     for name, value in weights.items():
         if re.search(r"attention\.[kv]_proj", name):

@@ -211,6 +211,7 @@ def test_batch_norm_statistics_move_in_the_full_model(name: str) -> None:
     stem = sized.model.conv1 if name == "resnet" else sized.model.stem
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(stem, nn.Conv2d)
+    assert norm.running_mean is not None
     expected = torch.zeros_like(norm.running_mean)
     for done, size in enumerate(family.sizes):
         sized.eval()

@@ -1,11 +1,12 @@
 """Targets against plain numpy and scikit-image."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import feature
 
@@ -56,7 +57,7 @@ def test_pixel_targets_by_name(name: str, normalize: Callable[..., Any]) -> None
 # --- histograms of oriented gradients
 
 
-def skimage_hog(images: torch.Tensor, bins: int, cell: int) -> np.ndarray:
+def skimage_hog(images: torch.Tensor, bins: int, cell: int) -> NDArray[Any]:
     """(N, C · bins, h, w): each channel by itself, a cell normalised alone, epsilon 1e-5."""
     options = {"pixels_per_cell": (cell, cell), "cells_per_block": (1, 1), "block_norm": "L2"}
     histograms = [
@@ -69,7 +70,7 @@ def skimage_hog(images: torch.Tensor, bins: int, cell: int) -> np.ndarray:
     return np.concatenate(np.array(histograms).transpose(1, 0, 4, 2, 3), axis=1)
 
 
-def sobel_of_scipy(channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sobel_of_scipy(channel: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Rows and columns, as the change over two pixels."""
     rows, columns = (ndimage.sobel(channel, axis=axis, mode="mirror") / 4 for axis in (0, 1))
     return rows, columns
@@ -82,7 +83,7 @@ def sobel_of_scipy(channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_hog_is_that_of_skimage(
     monkeypatch: pytest.MonkeyPatch,
-    gradient: str,
+    gradient: Literal["sobel", "central"],
     size: tuple[int, int],
     in_chans: int,
     bins: int,

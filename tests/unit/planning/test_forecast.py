@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mae_et.curriculum import Size
 from mae_et.planning import forecast
 from mae_et.planning.measure import StepTime
 
@@ -37,7 +38,10 @@ def test_which_of_device_and_loader_is_the_limit() -> None:
         mae_size=224,
         mae_speedup=1,
     )
-    times = {96: StepTime(seconds=0.8, waited=0.3), 160: StepTime(seconds=1.2, waited=0.1)}
+    times: dict[Size, StepTime] = {
+        96: StepTime(seconds=0.8, waited=0.3),
+        160: StepTime(seconds=1.2, waited=0.1),
+    }
     timed = forecast.with_times(plan, times, num_workers=8, price_per_hour=2)
     assert [stage.limit for stage in timed.stages] == ["loader", "device"]
     assert [stage.hours for stage in timed.stages] == pytest.approx([2400 / 3600, 1200 / 3600])

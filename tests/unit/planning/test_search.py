@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mae_et.curriculum import Curriculum
+from mae_et.curriculum import Curriculum, as_pair
 from mae_et.planning.schedules import Trial
 from mae_et.planning.search import greedy, sequential
 
@@ -22,7 +22,7 @@ class ScoredTrials:
     def schedule(self, first: Sequence[int]) -> Curriculum:
         sizes = [*first, *[28] * (self.num_stages - len(first))]
         return Curriculum.from_stages(
-            [(size, 1.0) for size in sizes], num_steps=40, cost=lambda size: size
+            [(size, 1.0) for size in sizes], num_steps=40, cost=lambda size: as_pair(size)[0]
         )
 
     def run(self, first: Sequence[int], purpose: str, stop: int | None = None) -> Trial:

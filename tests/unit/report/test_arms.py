@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -69,7 +70,8 @@ def test_a_name_too_long_for_a_chart_is_a_number(tmp_path: Path) -> None:
     windows = lines((10, 16, 160, 1.0))
     for epochs in (2, 3):
         folder = tmp_path / ("a" * 70 + str(epochs)) / "run"
-        pretraining(folder, 0, windows, epochs=epochs, **{"b" * 70: epochs})
+        further: dict[str, Any] = {"b" * 70: epochs}
+        pretraining(folder, 0, windows, epochs=epochs, **further)
     assert set(arms_of(tmp_path)) == {"arm 1", "arm 2"}
 
 

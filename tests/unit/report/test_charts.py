@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ def test_chart_shows_means_and_deviations(study: Path) -> None:
     tasks = {task: name for task, name in name_tasks(arms).items() if task.kind == "fine-tuned"}
     figure = accuracy_against_cost(arms, tasks)
     assert figure is not None
+    seconds: Any
     _, seconds = figure.axes
     points = {bars.get_label(): bars.lines[0].get_xydata().tolist() for bars in seconds.containers}
     assert points["long"] == [pytest.approx([8.5, 82.0])]

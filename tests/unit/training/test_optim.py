@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def accelerator(device: str) -> Accelerator:
 
 
 def test_learning_rates_of_groups() -> None:
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [nn.Parameter(torch.zeros(1))], "lr_scale": 0.25},
         {"params": [nn.Parameter(torch.zeros(1))]},
     ]
@@ -79,7 +80,9 @@ class Setup:
         batch = torch.randn(8, 5, generator=generator)[rows].to(self.accelerator.device)
         return (self.model(batch) - 1).square().mean()
 
-    def step(self, number: int, clip_grad: float | None = None, poison: float | None = None):
+    def step(
+        self, number: int, clip_grad: float | None = None, poison: float | None = None
+    ) -> Tensor:
         self.accelerator.backward(self.loss(number))
         if poison is not None:
             self.model[2].weight.grad[1, 2] = poison
@@ -165,14 +168,16 @@ def test_clipping(accelerator: Accelerator, clip_grad: float | None) -> None:
     torch.testing.assert_close(norm, expected)  # before clipping
     assert norm.shape == ()
     clipped = clip_grad is not None and expected > clip_grad
-    scale = clip_grad / expected.item() if clipped else 1.0
+    scale = (clip_grad or 0.0) / expected.item() if clipped else 1.0
     for parameter, gradient in zip(setup.model.parameters(), gradients, strict=True):
         moment = setup.optimizer.state[parameter]["exp_avg"]  # 0.1 · gradient after one step
         torch.testing.assert_close(moment, 0.1 * scale * gradient, rtol=1e-3, atol=1e-9)
 
 
 @pytest.mark.parametrize("num_micro_batches", [1, 2, 4, 8])
-def test_micro_batches_add_up_to_the_batch(accelerator: Accelerator, num_micro_batches: int):
+def test_micro_batches_add_up_to_the_batch(
+    accelerator: Accelerator, num_micro_batches: int
+) -> None:
     setup = Setup(accelerator)
     setup.loss(0).backward()
     expected = [parameter.grad.clone() for parameter in setup.model.parameters()]

@@ -55,7 +55,7 @@ def tell(*, is_main_process: bool = True, has_bar: bool = True) -> None:
 
 
 @pytest.fixture
-def on_terminal(monkeypatch: pytest.MonkeyPatch):
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """What a terminal of so many columns is sent."""
 
     def sent(columns: int, **options: bool) -> str:

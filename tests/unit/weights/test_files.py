@@ -82,7 +82,7 @@ class Intruder:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.system, (f"touch '{self.marker}'",)
 
 

@@ -32,7 +32,7 @@ def tables_of(model: MaskedAutoencoder) -> tuple[Tensor, Tensor]:
 @pytest.fixture
 def reference() -> ReferenceMAE:
     torch.manual_seed(0)
-    sizes = {"image_size": (32, 32), "patch_size": (16, 16), "dim": 768, "depth": 1}
+    sizes: dict[str, Any] = {"image_size": (32, 32), "patch_size": (16, 16), "dim": 768, "depth": 1}
     model = ReferenceMAE(
         **sizes, num_heads=12, decoder_dim=32, decoder_depth=1, decoder_num_heads=16
     )

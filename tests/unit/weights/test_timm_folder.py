@@ -27,7 +27,7 @@ def trained(tiny_mae: BuildMAE) -> BuildMAE:
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:
-                    parameter += 0.1 * torch.randn(parameter.shape)
+                    parameter.add_(0.1 * torch.randn(parameter.shape))
         return model.eval()
 
     return build

@@ -145,7 +145,7 @@ def test_damaged_bytes_are_named() -> None:
 
 
 def test_what_only_pillow_reads_is_read() -> None:
-    """simplejpeg refuses a restart marker out of place; Pillow goes on."""
+    """The decoder simplejpeg refuses a restart marker out of place; Pillow goes on."""
     data = bytearray(encode(picture()))
     data[data.index(b"\xff\xda") + 40 : data.index(b"\xff\xda") + 42] = b"\xff\xd3"
     with pytest.raises(ValueError, match="Corrupt JPEG data"):

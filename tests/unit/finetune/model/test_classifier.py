@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_classifier_has_the_encoders_features(
     encoder: tuple[MaskedAutoencoder, Path], global_pool: str
 ) -> None:
     model, folder = encoder
-    classifier = build_classifier(
+    classifier: Any = build_classifier(
         classifier_config(global_pool=global_pool), list("abc"), str(folder)
     ).model
     images = torch.randn(2, 1, 16, 16)
@@ -67,7 +68,9 @@ def test_positions_are_resampled_to_the_image_size(
     encoder: tuple[MaskedAutoencoder, Path],
 ) -> None:
     model, folder = encoder
-    classifier = build_classifier(classifier_config(image_size=24), list("abc"), str(folder)).model
+    classifier: Any = build_classifier(
+        classifier_config(image_size=24), list("abc"), str(folder)
+    ).model
     expected = resample_table(model.encoder.pos_embed, (4, 4), (6, 6), 1)
     torch.testing.assert_close(classifier.pos_embed.detach(), expected.detach())
 
@@ -78,7 +81,7 @@ def test_reference_checkpoint_is_read(
     model, _ = encoder
     weights = {name.removeprefix("encoder."): value for name, value in model.state_dict().items()}
     torch.save({"model": weights}, tmp_path / "reference.pth")
-    classifier = build_classifier(
+    classifier: Any = build_classifier(
         classifier_config(), list("abc"), str(tmp_path / "reference.pth")
     ).model
     assert torch.equal(
@@ -112,8 +115,13 @@ def test_finetuning_from_a_folder_of_transformers(tiny_mae: BuildMAE, tmp_path: 
     source = randomized(tiny_mae("vit_base_patch16_224", **sizes))
     processor = image_processor(**{**PROCESSOR, "size": 48})
     save_transformers(to_vit_mae(source), processor, tmp_path)
-    options = {"encoder_args": SMALL, "image_size": 48, "patch_size": 8, "global_pool": "token"}
-    classifier = build_classifier(
+    options: dict[str, Any] = {
+        "encoder_args": SMALL,
+        "image_size": 48,
+        "patch_size": 8,
+        "global_pool": "token",
+    }
+    classifier: Any = build_classifier(
         ClassifierConfig(**options), list("abc"), str(tmp_path)
     ).model.eval()
     images = seeded(2, 3, 48, 48)
