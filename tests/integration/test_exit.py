@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from .conftest import ROOT
+from tests.support.paths import ROOT
 
 KEEP_AN_ITERATOR = """
 import gc, multiprocessing, types

@@ -16,5 +16,5 @@ def test_the_cost_of_given_weights_is_not_counted(tmp_path: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump(config | {"checkpoint": "mae.pth"}))
     runs, _ = find_runs([str(run)])
-    rows = dict(facts(runs, [], "").rows)
+    rows = {str(row[0]): row[1] for row in facts(runs, [], "").rows}
     assert rows["cost not counted"] == f"{run}: what its weights cost before, mae.pth"
