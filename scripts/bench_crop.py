@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _runs import facts
-from _timing import alternated, median_ratio
+from support.runs import facts
+from support.timing import alternated, median_ratio
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _runs import facts
-from _timing import Step, alternated, median_ratio
+from support.runs import facts
+from support.timing import Step, alternated, median_ratio
 
 from mae_et import MaskedAutoencoder
 from mae_et.model.targets import hog

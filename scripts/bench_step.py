@@ -37,10 +37,10 @@ from typing import Any
 
 import psutil
 import torch
-from _peers import PEERS, Decoder
-from _peers import step as peer_step
-from _runs import facts
-from _timing import Step, median_ratio, median_seconds
+from support.peers import PEERS, Decoder
+from support.peers import step as peer_step
+from support.runs import facts
+from support.timing import Step, median_ratio, median_seconds
 
 from mae_et.build import build_curriculum, build_on_meta
 from mae_et.config.curriculum import CurriculumConfig, StageConfig

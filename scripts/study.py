@@ -10,8 +10,8 @@ seed chooses the order of the images, the labels and, for arms of one architectu
 and fast, whose decoders differ), the initial weights, so arms are compared in pairs. The accuracy
 is that of the last step on the 10,000 test images; nothing is chosen by looking at them.
 
-The arms are in `scripts/_arms.py`. Costs are FLOPs, as `mae_et plan` says, and the measured seconds
-of training steps. `--scale gpu` is a larger ViT with more epochs and seeds.
+The arms are in `scripts/support/arms.py`. Costs are FLOPs, as `mae_et plan` says, and the
+measured seconds of training steps. `--scale gpu` is a larger ViT with more epochs and seeds.
 
 Stop it at any time: the same command goes on, with the cells that are complete left alone. A cell
 whose configuration is no longer the one wanted is an error. The results file is written after
@@ -32,11 +32,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from _arms import ARMS, SCALES, SCRATCH, WARMUP, Scale, arm_fields
-from _clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
-from _runs import ROOT, Cell, facts, write_json
-from _seeds import MOST_SEEDS
-from _study_table import METRICS, table
+from support.arms import ARMS, SCALES, SCRATCH, WARMUP, Scale, arm_fields
+from support.clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
+from support.runs import ROOT, Cell, facts, write_json
+from support.seeds import MOST_SEEDS
+from support.table import METRICS, table
 
 from mae_et.runs.history import find_runs
 

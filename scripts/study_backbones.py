@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import yaml
-from _runs import facts, run
+from support.runs import facts, run
 from torch.nn import functional as F
 
 from finetune.config import ClassifierConfig

@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _runs import facts, run
+from support.runs import facts, run
 
 from mae_et.runs.files import read_metrics
 

@@ -21,9 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
-from _runs import Cell, facts
-from _seeds import spread
+from support.clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
+from support.runs import Cell, facts
+from support.seeds import spread
 
 # Share of the labels -> epochs and batch size of fine-tuning.
 LABELS = {0.01: (30, 32), 0.1: (6, 64), 1.0: (1, 128)}

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from statistics import median
 
-from _runs import facts, run
+from support.runs import facts, run
 
 from mae_et.runs.files import read_metrics
 

@@ -24,7 +24,7 @@ from mae_et.config.fields import changed_fields, to_dict
 from mae_et.config.parser import config_parser, parse
 from mae_et.config.pretrain import PretrainConfig
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CONFIGS = {"mae_et": PretrainConfig, "finetune": FinetuneConfig}
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from _arms import ARMS
-from _seeds import paired_difference, spread
+from .arms import ARMS
+from .seeds import paired_difference, spread
 
 METRICS = ("fine-tuned", "linear", "knn")
 PAIRS = (

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from _runs import ROOT
-
 from mae_et.runs.files import top1_history
+
+from .runs import ROOT
 
 PEAK_LEARNING_RATE = 1e-3
 """Of fine-tuning, at any batch size."""
