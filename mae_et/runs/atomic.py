@@ -1,0 +1,47 @@
+"""Folders that are written beside their place and renamed, so that nobody sees half of one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from ..errors import RunStoppedError
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write in, beside `folder`, whose place it takes if all goes well.
+
+    Raises:
+        RunStoppedError: it can't be written.
+    """
+    unfinished = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        for file in unfinished.iterdir():  # safetensors lets nobody else read its files
+            file.chmod(unfinished.stat().st_mode & (0o777 if file.is_dir() else 0o666))
+        replace(folder, unfinished)
+    except (OSError, SafetensorError) as error:
+        raise RunStoppedError(f"{folder} can't be written ({error})") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def replace(folder: Path, new: Path) -> None:
+    """Put a new folder into the place of another, which exists until then."""
+    if folder.exists():
+        remove(folder)
+    new.rename(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder that must not look whole while it is being removed."""
+    going = folder.with_name(folder.name + ".old.tmp")
+    shutil.rmtree(going, ignore_errors=True)
+    shutil.rmtree(folder.rename(going))

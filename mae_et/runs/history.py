@@ -1,0 +1,229 @@
+"""Run folders as the commands leave them: found, read, and which of them are finished.
+
+A run is pretraining or fine-tuning (config.yaml, metrics.jsonl), or a probe of a frozen encoder
+(linear.json, knn.json).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate, groupby
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ..config import flatten
+from ..errors import check
+from .files import read_config, read_metrics
+
+Kind = Literal["pretraining", "fine-tuned", "linear", "knn"]
+
+
+PROBES: tuple[Kind, ...] = ("linear", "knn")
+
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
+"""What files raise that are damaged, or of another program."""
+
+
+class Window(NamedTuple):
+    """The steps between two lines of metrics.jsonl."""
+
+    size: str
+    """Input size in pixels: 20, or 20×28 (height by width)."""
+    steps: int
+    seconds: float
+    waited: float
+    """Seconds of waiting for images."""
+    ended: float
+    """Seconds of training so far, at its end."""
+    loss: float
+
+
+class Stage(NamedTuple):
+    """Consecutive windows of one input size."""
+
+    size: str
+    steps: int
+    seconds: float
+    images_per_s: float
+    data_wait: float
+    """Share of the seconds that went into waiting for images, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run as its folder tells.
+
+    Args:
+        folder: absolute.
+        kind: of run.
+        config: nested, as in config.yaml; of a probe, what its scores tell of it.
+        is_complete: whether it has handed on what it learned.
+        checkpoint: the weights it started from; None for new ones.
+        top1: accuracies in [0, 1] by what they are of; of evaluations, the last: the best was
+            chosen by looking at the images that it is measured on.
+        images: (training, held-out).
+        metrics: the lines of metrics.jsonl.
+    """
+
+    folder: Path
+    kind: Kind
+    config: dict[str, Any]
+    is_complete: bool
+    checkpoint: str | None
+    top1: dict[Kind, float]
+    images: tuple[int | None, int | None]
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The configuration by dotted names, without the pretraining that others start from."""
+        fields = flatten(self.config)
+        if self.kind != "pretraining":
+            fields.pop("checkpoint", None)
+        return fields
+
+    @cached_property
+    def windows(self) -> list[Window]:
+        """In order, every step in one of them.
+
+        Steps that a kill left out of metrics.jsonl count as long as those of the window that
+        follows, which has fewer images than its steps.
+        """
+        windows: list[Window] = []
+        done, ended = 0, 0.0
+        for line in self.metrics:
+            if "loss" in line:
+                steps = line["step"] - done
+                share = steps * self.config["optim"]["batch_size"] / line["images"]
+                seconds = line["seconds"] * share
+                done, ended = line["step"], ended + seconds
+                waited = seconds * line["data_wait"]
+                size, loss = _size(line["size"]), _number(line["loss"])
+                windows.append(Window(size, steps, seconds, waited, ended, loss))
+        return windows
+
+    @property
+    def stages(self) -> list[Stage]:
+        """In order of training."""
+        stages = []
+        for size, group in groupby(self.windows, key=lambda window: window.size):
+            windows = list(group)
+            steps = sum(window.steps for window in windows)
+            seconds = sum(window.seconds for window in windows)
+            images = steps * self.config["optim"]["batch_size"]
+            waited = sum(window.waited for window in windows)
+            stages.append(Stage(size, steps, seconds, images / seconds, waited / seconds))
+        return stages
+
+    @property
+    def seconds(self) -> float:
+        """Of training, without evaluations and checkpoints."""
+        return self.windows[-1].ended if self.windows else 0.0
+
+    @property
+    def eval_losses(self) -> list[tuple[float, float]]:
+        """(seconds of training so far, loss of the held-out images) of each evaluation."""
+        steps = [0, *accumulate(window.steps for window in self.windows)]
+        ends = [0.0, *(window.ended for window in self.windows)]
+        return [
+            (float(np.interp(line["step"], steps, ends)), line["eval_loss"])
+            for line in self.metrics
+            if line.get("eval_loss") is not None
+        ]
+
+
+def find_runs(paths: Sequence[str]) -> tuple[list[Run], list[tuple[Path, str]]]:
+    """The runs of folders that are runs or hold them, one or two levels down.
+
+    Returns:
+        The runs, each once, and (folder, reason) of what was skipped.
+
+    Raises:
+        ValueError: a folder does not exist, or none holds a run.
+    """
+    runs: dict[tuple[Path, str], Run] = {}
+    skipped: dict[Path, str] = {}
+    for path in paths:
+        check(Path(path).is_dir(), "RUN", path, "a folder")
+        for folder in _run_folders(Path(path).resolve(), skipped):
+            try:
+                runs |= {(run.folder, run.kind): run for run in _read(folder)}
+            except UNREADABLE as error:
+                reason = error if isinstance(error, ValueError | OSError) else repr(error)
+                skipped[folder] = f"can't be read: {reason}"
+    if not runs:
+        reasons = "; ".join(f"{folder} {reason}" for folder, reason in skipped.items())
+        raise ValueError(f"no runs found in {', '.join(paths)} ({reasons})")
+    return list(runs.values()), list(skipped.items())
+
+
+def _run_folders(path: Path, skipped: dict[Path, str], depth: int = 2) -> list[Path]:
+    """The run folders at or under a path; folders without any are noted as skipped."""
+    if any(
+        (path / name).is_file() for name in ("config.yaml", *(f"{kind}.json" for kind in PROBES))
+    ):
+        return [path]
+    without: dict[Path, str] = {}
+    try:
+        children = sorted(child for child in path.iterdir() if child.is_dir()) if depth else []
+    except OSError as error:
+        skipped[path] = f"can't be read: {error}"
+        return []
+    found = [run for child in children for run in _run_folders(child, without, depth - 1)]
+    skipped |= without if found else {path: "holds no run"}
+    return found
+
+
+def _read(folder: Path) -> Iterator[Run]:
+    """The runs of a folder: one that trained, or the probes of an encoder."""
+    if (folder / "config.yaml").is_file():
+        config = read_config(folder)
+        metrics, model = read_metrics(folder), config["model"]
+        kind: Kind = "pretraining" if "decoder_dim" in model else "fine-tuned"
+        result = "encoder" if kind == "pretraining" else "last"
+        last = {name: value for line in metrics for name, value in line.items()}
+        names = {probe: f"{probe}_top1" for probe in PROBES}
+        if kind == "fine-tuned":
+            names = {kind: "top1"}
+        images = config.get("images", {})
+        run = Run(
+            folder=folder,
+            kind=kind,
+            config=config,
+            is_complete=bool(metrics) and (folder / result).is_dir(),
+            checkpoint=config.get("checkpoint"),
+            top1={what: float(last[name]) for what, name in names.items() if name in last},
+            images=(images.get("train"), images.get("eval")),
+            metrics=metrics,
+        )
+        _ = run.stages, run.eval_losses  # what is wrong with the lines shows now
+        yield run
+    for kind in PROBES:
+        file = folder / f"{kind}.json"
+        if file.is_file():
+            scores = json.loads(file.read_text())
+            yield Run(
+                folder=folder,
+                kind=kind,
+                config={name: scores[name] for name in ("k", "temperature") if name in scores},
+                is_complete=True,
+                checkpoint=scores["checkpoint"],
+                top1={kind: float(scores["top1"])},
+                images=(scores.get("train_images"), scores.get("test_images")),
+            )
+
+
+def _size(size: int | list[int]) -> str:
+    sides = size if isinstance(size, list) else [size]
+    return "×".join(str(int(side)) for side in sides)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)  # JSON has no NaN
