@@ -10,4 +10,5 @@ export OMP_NUM_THREADS=1  # two test processes share the cores
 ruff format --check .
 ruff check .
 mypy
+MYPYPATH=scripts mypy scripts/*.py scripts/support scripts/data
 python -m pytest -n 2 "$@"
