@@ -1,1 +1,1 @@
-"""Supervised fine-tuning of a pretrained encoder, or training of the same network from scratch."""
+"""Supervised fine-tuning of a pretrained encoder, or training of any network from scratch."""

@@ -14,7 +14,7 @@ Other commands: finetune predict --help (classify images), finetune recipes (lis
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit code."""
+    """Run a command line and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["predict"]:
         return run_command(lambda: _predict(arguments[1:]))
@@ -63,7 +63,7 @@ def _finetune(arguments: Sequence[str]) -> None:
 
 
 def _numbers(text: str | None, option: str) -> list[float]:
-    """The numbers of "0.55,0.65"; none for None."""
+    """Return the numbers of "0.55,0.65"; none for None."""
     try:
         return [float(part) for part in text.strip("[] ").split(",")] if text is not None else []
     except ValueError:

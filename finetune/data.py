@@ -1,6 +1,6 @@
-"""Labelled images: the streams of training and evaluation, and timm's transforms.
+"""Labelled images: the samples of training and evaluation, and timm's transforms.
 
-Images of 8 bits are uint8 until they are on the device, which normalises them, and fills what is
+Images of 8 bits stay uint8 until they are on the device, which normalises them and fills what is
 erased.
 """
 
@@ -41,7 +41,7 @@ from .config import ClassifierConfig, DataConfig, FinetuneConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledSplits:
-    """What a run learns from and is measured on, and the names of the classes by number."""
+    """The images that a run learns from and is measured on, and its class names by number."""
 
     train: LabelledImages
     held_out: LabelledImages
@@ -49,10 +49,13 @@ class LabelledSplits:
 
 
 def load_labelled(source: DataConfig) -> LabelledSplits:
-    """The labelled images of a run.
+    """Load the labelled images of a run.
+
+    Args:
+        source: The section `data` of the configuration.
 
     Raises:
-        ValueError: a split, a column, a class or enough labels are missing.
+        ValueError: A split, a column, a class or enough labels are missing.
     """
     assert source.path is not None
     splits = load_splits(source.path)
@@ -81,18 +84,18 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
 def training_samples(
     config: FinetuneConfig, images: LabelledImages, schedule: Curriculum
 ) -> Samples:
-    """Augmented images, as strongly as the stage of their step asks for."""
+    """Return samples of augmented images, as strongly as the stage of their step asks for."""
     transform = TrainTransform(config, images.labels, schedule)
-    return _stream(config, images, transform, shuffle=True)
+    return _samples(config, images, transform, shuffle=True)
 
 
 def evaluation_samples(config: FinetuneConfig, images: LabelledImages) -> Samples:
-    """The centres of the images, in order."""
+    """Return samples of the centres of the images, in order."""
     transform = EvalTransform(config.model, config.data, images.labels)
-    return _stream(config, images, transform, shuffle=False)
+    return _samples(config, images, transform, shuffle=False)
 
 
-def _stream(
+def _samples(
     config: FinetuneConfig, images: LabelledImages, transform: Any, *, shuffle: bool
 ) -> Samples:
     table = ImageTable(images.dataset, config.data.image_column, config.model.in_chans)
@@ -101,7 +104,7 @@ def _stream(
 
 
 class TrainTransform:
-    """timm's augmentation: "image" (C, h, w), "label" (), and "kept" (1, h, w) if any erases.
+    """Augments images by timm: "image" (C, h, w), "label" (), and "kept" (1, h, w) if any erases.
 
     The sample number gives the step, and the step's stage the magnitude of RandAug; with
     `data.downsample: loader` also the size, at which RandAug and erasing then act. Pixels that are
@@ -124,13 +127,14 @@ class TrainTransform:
         ]
 
     def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
+        """Return the fields of sample `number`, made of the image in row `index`."""
         stage = self.schedule.stage_at(number // self.batch_size)
         augment = self.by_stage[self.schedule.stages.index(stage)]
         return {**augment(image), "label": int(self.labels[index])}
 
 
 def randaug_policies(config: FinetuneConfig, num_stages: int) -> list[str | None]:
-    """timm's RandAug policy of each stage."""
+    """Return timm's RandAug policy of each stage."""
     policy, magnitudes = config.augment.randaug, config.curriculum.stage_magnitudes
     if policy is None or magnitudes is None:
         return [policy] * num_stages
@@ -138,11 +142,11 @@ def randaug_policies(config: FinetuneConfig, num_stages: int) -> list[str | None
 
 
 class Augmentation:
-    """timm's training transform at one size, on no more pixels than its random crop needs.
+    """Augments images of one size by timm, on no more pixels than the random crop needs.
 
     Args:
-        config: the run.
-        size: of the images.
+        config: The run.
+        size: Size of the images in pixels.
         randaug: timm's policy; None for none.
 
     Raises:
@@ -176,6 +180,7 @@ class Augmentation:
         self.erasing = RandomErasing(augment.erase, device="cpu") if augment.erase else None
 
     def __call__(self, image: AnyImage) -> dict[str, Tensor]:
+        """Return "image" (C, h, w), and "kept" (1, h, w) if anything is to be erased."""
         header = torch.empty(1, *image.size, device="meta")
         box = Box(*self.crop.get_params(header, self.crop.scale, self.crop.ratio))
         pixels = image.crop(box, self.crop.size)
@@ -190,15 +195,20 @@ class Augmentation:
 
 
 def erase(images: Tensor, kept: Tensor) -> Tensor:
-    """Normalised (N, C, H, W), with normal noise for the pixels that are not kept (N, 1, H, W).
+    """Put normal noise into the pixels of normalised images (N, C, H, W) that are not kept.
 
-    timm's random erasing in its mode "pixel"; the noise is drawn for the batch, on its device.
+    This is timm's random erasing in its mode "pixel", with the noise drawn for the whole batch on
+    its device.
+
+    Args:
+        images: (N, C, H, W), normalised.
+        kept: (N, 1, H, W), False where pixels are erased.
     """
     return torch.where(kept, images, torch.randn_like(images))
 
 
 def mend_posterize(transforms: Iterable[Any]) -> None:
-    """At the ends of its scale, timm's RandAug asks for no bits, which newer Pillows refuse."""
+    """Mend timm's RandAug: at the ends of its scale it asks for no bits, which Pillow refuses."""
     for part in transforms:
         for operation in getattr(part, "ops", []):
             if operation.name.startswith("Posterize"):
@@ -210,15 +220,20 @@ def _posterize(image: Image.Image, num_bits: int, **_: Any) -> Image.Image:
 
 
 def eval_transform(**preprocessing: Any) -> Compose:
-    """timm's transform for evaluation, without its end: pixels keep their type and range."""
+    """Return timm's transform for evaluation, without its end: pixels keep type and range."""
     transform = create_transform(**preprocessing, use_prefetcher=True, is_training=False)
     return Compose([*transform.transforms[:-1], MaybePILToTensor()])
 
 
 class EvalTransform:
-    """The centre of an image: "image" (C, H, W), "label" (), and "is_own" ().
+    """Takes the centre of an image: "image" (C, H, W), "label" (), and "is_own" ().
 
-    An image that is in the place of an unreadable one is not the sample's own.
+    An image in the place of an unreadable one is not the sample's own.
+
+    Args:
+        model: The section `model` of the configuration.
+        source: The section `data` of the configuration.
+        labels: (images,), class numbers by row.
     """
 
     def __init__(self, model: ClassifierConfig, source: DataConfig, labels: Any) -> None:
@@ -230,6 +245,7 @@ class EvalTransform:
         )
 
     def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
+        """Return the fields of sample `number`, made of the image in row `index`."""
         label = int(self.labels[index])
         pixels = self.transform(image.decode())
         return {"image": pixels, "label": label, "is_own": index == number}

@@ -1,4 +1,4 @@
-"""What a classifier is asked for: mixed-up images and labels, and weights of the classes."""
+"""What a classifier's loss is made of: mixed-up images and labels, and weights of the classes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .config import AugmentConfig
 
 
 def mixes(augment: AugmentConfig) -> bool:
-    """Whether images and labels are mixed up; timm pairs the images of a batch for it."""
+    """Return whether images and labels are mixed up; timm pairs the images of a batch for it."""
     return augment.mixup_prob > 0 and augment.mixup + augment.cutmix > 0
 
 
 def build_mixup(augment: AugmentConfig, num_classes: int) -> Mixup | None:
-    """timm's mixup and cutmix; None for neither."""
+    """Build mixup and cutmix by timm; None for neither."""
     if not mixes(augment):
         return None
     return Mixup(
@@ -31,14 +31,14 @@ def build_mixup(augment: AugmentConfig, num_classes: int) -> Mixup | None:
 
 
 def class_weights(weights: Literal["balanced"] | list[float] | None, labels: Any) -> Tensor | None:
-    """(classes,): weights of the classes, scaled to a mean of one over the training images.
+    """Return the weights of the classes (classes,), with a mean of one over the training images.
 
     Args:
-        weights: see `FinetuneOptimConfig.class_weights`.
-        labels: (N,) class numbers of the training images.
+        weights: See `FinetuneOptimConfig.class_weights`.
+        labels: (N,), class numbers of the training images.
 
     Raises:
-        ValueError: not one weight per class.
+        ValueError: There is not one weight per class.
     """
     if weights is None:
         return None

@@ -33,10 +33,10 @@ from .model import load_classifier
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command.
+    """Run the command.
 
     Raises:
-        ValueError: an option, the classifier or the images are not usable.
+        ValueError: An option, the classifier or the images are not usable.
     """
     parser = LineParser(prog="finetune predict", description="Classify images with a classifier.")
     parser.add_argument("--checkpoint", required=True, help="a fine-tuning run, or its best/")
@@ -75,10 +75,16 @@ def main(arguments: Sequence[str]) -> None:
 def load_tables(
     path: str, split: str | None, image_column: str | None, in_chans: int
 ) -> list[ImageTable]:
-    """The images of one split or of all, with as many channels as the classifier has.
+    """Load the images of one split or of all, with as many channels as the classifier has.
+
+    Args:
+        path: A folder, or a path as for data.path.
+        split: The split; None for all.
+        image_column: The column of images; None to find it.
+        in_chans: Image channels.
 
     Raises:
-        ValueError: there are no such images.
+        ValueError: There are no such images.
     """
     is_folder = Path(path).is_dir()
     check(is_folder or ":" in path, "--data", path, "a folder, or a path as for data.path")
@@ -90,7 +96,11 @@ def load_tables(
 class ImagesToClassify(Dataset[dict[str, Any]]):
     """The images of a table: "image" (C, H, W) float32, "file", and "error" if any.
 
-    An image that can't be decoded is black.
+    An image that cannot be decoded is black.
+
+    Args:
+        table: The images.
+        transform: Makes pixels of an image.
     """
 
     def __init__(self, table: ImageTable, transform: Any) -> None:
@@ -113,7 +123,14 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
 def predictions(
     model: nn.Module, loader: DataLoader[dict[str, Any]], mean: Tensor, std: Tensor
 ) -> Iterator[tuple[str, str, list[float]]]:
-    """File, error and probabilities (classes) of each image, normalised by statistics (C, 1, 1)."""
+    """Yield file, error and probabilities (classes) of each image.
+
+    Args:
+        model: The classifier, on its device.
+        loader: The images.
+        mean: (C, 1, 1), for the normalisation.
+        std: (C, 1, 1), likewise.
+    """
     model.eval()
     for batch in loader:
         images = normalize(batch["image"].to(mean.device), mean, std)
@@ -124,10 +141,18 @@ def predictions(
 def write_csv(
     path: Path, rows: Iterator[tuple[str, str, list[float]]], class_names: Sequence[str]
 ) -> tuple[int, list[str]]:
-    """Write the predictions; how many images there were, and the errors of the unreadable ones.
+    """Write the predictions.
+
+    Args:
+        path: The CSV file.
+        rows: File, error and probabilities of each image.
+        class_names: The names of the classes by number.
+
+    Returns:
+        The number of images, and the errors of the unreadable ones.
 
     Raises:
-        ValueError: the file can't be written.
+        ValueError: The file cannot be written.
     """
     check(not path.is_dir(), "--out", str(path), "a file to write")
     number = 0

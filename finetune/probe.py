@@ -20,9 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mae_et.config import allowed_bad_share, to_dict
+from mae_et.config import to_dict
 from mae_et.data import channel_statistics, normalize
 from mae_et.evaluation import Features, ProbeImages, knn_accuracy, linear_probe
+from mae_et.runs import probe_file
 from mae_et.training import main_process_first, make_accelerator, writing_to
 
 from .config import FinetuneConfig
@@ -35,9 +36,12 @@ log = logging.getLogger(__name__)
 def probe(config: FinetuneConfig) -> None:
     """Probe the encoder of a configuration as its `mode` says; print the score and write it down.
 
+    Args:
+        config: The probe.
+
     Raises:
-        ValueError: something about the configuration or the data.
-        RunStoppedError: too many images are unreadable.
+        ValueError: Something is wrong with the configuration or the data.
+        RunStoppedError: Too many images are unreadable.
     """
     accelerator = make_accelerator(config.run)
     splits = main_process_first(accelerator, lambda: load_labelled(config.data))
@@ -67,17 +71,26 @@ def probe(config: FinetuneConfig) -> None:
         )
     scores["seconds"] = time.perf_counter() - started
     print(f"{config.mode} ({setting}): top-1 accuracy {scores['top1']:.2%}")
-    file = Path(config.run.output_dir) / f"{config.mode}.json"
+    file = probe_file(Path(config.run.output_dir), config.mode)
     file.write_text(json.dumps(scores, indent=2) + "\n")
 
 
 def cached_features(
     config: FinetuneConfig, accelerator: Accelerator, encoder: nn.Module, splits: LabelledSplits
 ) -> tuple[Features, Features] | None:
-    """The features of the training and of the held-out images; None but in the main process.
+    """Return the features of the training images and of the held-out images.
+
+    Args:
+        config: The probe.
+        accelerator: The accelerator of this process.
+        encoder: Maps normalised images (N, C, H, W) to features (N, D).
+        splits: The images.
+
+    Returns:
+        Both in the main process, from a file if it has them; None in the others.
 
     Raises:
-        RunStoppedError: too many images are unreadable.
+        RunStoppedError: Too many images are unreadable.
     """
     file = Path(config.run.output_dir) / "features.safetensors"
     key = _key(config, accelerator.mixed_precision, encoder, splits)
@@ -101,7 +114,7 @@ def cached_features(
         test=evaluation_samples(config, splits.held_out),
         chunk_size=config.optim.micro_batch_size or min(config.optim.batch_size, 256),
         num_workers=config.data.num_workers,
-        max_bad_share=allowed_bad_share(config.data),
+        max_bad_share=config.data.allowed_bad_share,
     ).features(accelerator, forward)
     if computed is not None:
         _write(file, key, *computed)
@@ -109,7 +122,7 @@ def cached_features(
 
 
 def _key(config: FinetuneConfig, precision: str, encoder: nn.Module, splits: LabelledSplits) -> str:
-    """What the features depend on: the encoder's weights, the images and their transform."""
+    """Return a digest of what the features depend on: weights, images and their transform."""
     digest = hashlib.sha256(json.dumps([to_dict(config.model), config.data.eval_crop]).encode())
     digest.update(json.dumps([precision, config.data.mean, config.data.std]).encode())
     for part in (splits.train, splits.held_out):
@@ -122,7 +135,7 @@ def _key(config: FinetuneConfig, precision: str, encoder: nn.Module, splits: Lab
 
 
 def _read(file: Path, key: str) -> tuple[Features, Features] | None:
-    """The features of that key; None if the file has others or there is none."""
+    """Read the features of that key; None if the file has others or there is none."""
     try:
         with safe_open(file, "pt") as saved:
             if (saved.metadata() or {}).get("key") != key:
@@ -140,9 +153,10 @@ def _read(file: Path, key: str) -> tuple[Features, Features] | None:
 
 
 def _make_folder(folder: Path) -> None:
-    """
+    """Make a folder to write in.
+
     Raises:
-        ValueError: nothing can be written there.
+        ValueError: Nothing can be written there.
     """
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)

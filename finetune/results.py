@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 MAX_NAMED_CLASSES = 40
-"""Up to this many classes, the picture names them."""
+"""The picture names up to this many classes."""
 
 
 MAX_NAME_LENGTH = 30
@@ -34,11 +34,11 @@ def write_results(
     """Write predictions.parquet, report.json and confusion.png (if matplotlib is installed).
 
     Args:
-        folder: exists.
-        files: name of each image.
+        folder: The folder, which exists.
+        files: The name of each image.
         logits: (N, classes).
-        labels: (N,) class numbers.
-        class_names: by class number.
+        labels: (N,), class numbers.
+        class_names: The names of the classes by number.
 
     Returns:
         What report.json holds: "top1", "top5", "mean_class_accuracy", "images" and, by class,
@@ -66,7 +66,7 @@ def write_results(
 
 
 def confusion_matrix(labels: Any, predicted: Any, num_classes: int) -> Any:
-    """(classes, classes): images of each class (row) by predicted class (column)."""
+    """Count the images of each class (row) by predicted class (column): (classes, classes)."""
     pairs = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     return pairs.reshape(num_classes, num_classes)
 
@@ -74,7 +74,7 @@ def confusion_matrix(labels: Any, predicted: Any, num_classes: int) -> Any:
 def accuracies(
     logits: Tensor, labels: Tensor, counts: Any, class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Top-1, top-5 and per-class accuracies, in [0, 1]; None for a class without images."""
+    """Return top-1, top-5 and per-class accuracies in [0, 1]; None for a class without images."""
     ranked = logits.topk(min(5, logits.shape[1])).indices  # (N, 5)
     hits = ranked == labels[:, None]
     images = counts.sum(axis=1)
@@ -96,7 +96,7 @@ def accuracies(
 
 
 def draw_confusion(counts: Any, class_names: Sequence[str]) -> Figure:
-    """The confusion matrix, each row as shares of its class."""
+    """Draw the confusion matrix, each row as shares of its class."""
     from matplotlib.figure import Figure
 
     num_classes = len(class_names)

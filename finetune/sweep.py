@@ -16,7 +16,7 @@ from accelerate import PartialState
 
 from mae_et.config import Resume
 from mae_et.errors import check
-from mae_et.runs import top1_history
+from mae_et.runs import Run
 
 from .config import FinetuneConfig
 from .train import finetune
@@ -26,13 +26,13 @@ def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume
     """Fine-tune with each layer decay, and write and print the accuracies.
 
     Args:
-        config: of all runs but for the layer decay.
-        values: layer decays in (0, 1].
-        resume: go on with the runs that were begun; one that is complete has nothing left to do.
+        config: The configuration of all runs but for the layer decay.
+        values: Layer decays in (0, 1].
+        resume: Whether to resume the runs that were begun; a complete one has nothing left to do.
 
     Raises:
-        ValueError: as `finetune`.
-        RunStoppedError: as `finetune`.
+        ValueError: See `finetune`.
+        RunStoppedError: See `finetune`.
     """
     folder = Path(config.run.output_dir)
     configs = {
@@ -52,7 +52,7 @@ def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume
         run = Path(one.run.output_dir)
         finetune(one, resume="auto" if resume else False)
         gc.collect()  # accelerate and its models refer to each other; free the device's memory
-        top1 = top1_history(run)
+        top1 = Run(run).top1_history()
         rows.append({"layer_decay": value, "best": max(top1), "last": top1[-1]})
     if PartialState().is_main_process:
         (folder / "sweep.json").write_text(json.dumps(rows, indent=2) + "\n")

@@ -1,83 +1,191 @@
-"""From a configuration to what it describes: the model, its curriculum and the images."""
+"""From a configuration to what it describes: the model, its curriculum and the images.
+
+`pretrain`, `plan`, `search` and the benchmarks set up a run here, and so find its errors in the
+same order: those of the model and its stages first, before any data is read.
+"""
 
 from __future__ import annotations
 
 from functools import cache, partial
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
 
 from . import data
 from .config import ModelConfig, PretrainConfig, to_dict
 from .curriculum import Curriculum, as_pair, num_training_steps
-from .data import augment_progress, sample_clock, stage_size
+from .evaluation import ProbeImages, load_probe_images
 from .model import MaskedAutoencoder, training_flops
+from .training import RunImages, main_process_first
+
+
+def build_model(config: PretrainConfig) -> MaskedAutoencoder:
+    """Build the model of a run, with the same new weights in every process.
+
+    Raises:
+        ValueError: The model cannot be built, or does not accept the size of a stage.
+    """
+    set_seed(config.run.seed)
+    model = MaskedAutoencoder(**to_dict(config.model))
+    _check_stages(config, model)
+    return model
 
 
 def build_on_meta(config: ModelConfig) -> MaskedAutoencoder:
-    """The model without memory: its shapes, and what it accepts.
+    """Build a model without memory: its shapes, and what it accepts.
 
     Raises:
-        ValueError: something about the configuration.
+        ValueError: The model cannot be built.
     """
     with torch.device("meta"):
         return MaskedAutoencoder(**to_dict(config))
 
 
-def build_curriculum(
-    config: PretrainConfig, model: MaskedAutoencoder, num_steps: int
-) -> Curriculum:
-    """The stages of a configuration, each of a size that the model accepts.
+def build_model_on_meta(config: PretrainConfig) -> MaskedAutoencoder:
+    """Build the model of a run without memory.
 
     Raises:
-        ValueError: a stage does not fit the model.
+        ValueError: The model cannot be built, or does not accept the size of a stage.
     """
-    curriculum = config.curriculum.build(
+    model = build_on_meta(config.model)
+    _check_stages(config, model)
+    return model
+
+
+def _check_stages(config: PretrainConfig, model: MaskedAutoencoder) -> None:
+    sizes = config.curriculum.stage_sizes(full_size=model.full_size, multiple=model.patch_size)
+    for size in sizes:
+        model.check_input_size(size)
+
+
+def full_size_steps(config: PretrainConfig, num_images: int) -> int:
+    """Return the optimizer steps of `optim.epochs` passes; with a cost model, the run has more.
+
+    Raises:
+        ValueError: There would be none.
+    """
+    return num_training_steps(
+        epochs=config.optim.epochs, num_images=num_images, batch_size=config.optim.batch_size
+    )
+
+
+def build_curriculum(
+    config: PretrainConfig, model: MaskedAutoencoder, num_images: int
+) -> Curriculum:
+    """Build the curriculum of a run.
+
+    Args:
+        config: The run.
+        model: Its model, on any device.
+        num_images: Number of training images.
+
+    Raises:
+        ValueError: There are fewer steps than stages, or a stage does not fit.
+    """
+    return config.curriculum.build(
         full_size=model.full_size,
         multiple=model.patch_size,
-        num_steps=num_steps,
+        num_steps=full_size_steps(config, num_images),
         flops=cache(partial(training_flops, model)),
     )
-    for stage in curriculum.stages:
-        model.check_input_size(stage.size)
-    return curriculum
 
 
-def load_images(
+def build_images(
+    config: PretrainConfig, model: MaskedAutoencoder, accelerator: Accelerator
+) -> tuple[RunImages, Curriculum]:
+    """Open the images of a run, and build the curriculum, whose length depends on their number.
+
+    Args:
+        config: The run.
+        model: Its model, on any device.
+        accelerator: The accelerator of this process.
+
+    Raises:
+        ValueError: The images cannot be read, or the batch, the stages or the replay buffer do not
+            fit; every process raises it.
+    """
+    optim, world = config.optim, accelerator.num_processes
+    chunk_size = data.split_batch(optim.batch_size, optim.micro_batch_size, world)
+    train, held_out, curriculum = main_process_first(
+        accelerator, lambda: open_samples(config, model)
+    )
+    main_process_first(
+        accelerator, lambda: data.check_replay(config, curriculum, chunk_size, world, held_out)
+    )
+    return RunImages(train=train, held_out=held_out, chunk_size=chunk_size), curriculum
+
+
+def build_probe_images(
+    config: PretrainConfig, model: MaskedAutoencoder, accelerator: Accelerator
+) -> ProbeImages:
+    """Open the labelled images of the run's probes.
+
+    Args:
+        config: The run.
+        model: Its model, on any device.
+        accelerator: The accelerator of this process.
+
+    Raises:
+        ValueError: There are no labels, or only one class; every process raises it.
+    """
+    optim, world = config.optim, accelerator.num_processes
+    load = partial(
+        load_probe_images,
+        config.eval,
+        config.data,
+        size=as_pair(model.full_size),
+        in_chans=model.in_chans,
+        chunk_size=data.split_batch(optim.batch_size, optim.micro_batch_size, world),
+        seed=config.run.seed,
+    )
+    return main_process_first(accelerator, load)
+
+
+def open_samples(
     config: PretrainConfig, model: MaskedAutoencoder
 ) -> tuple[data.Samples | data.StreamedSamples, data.Samples, Curriculum]:
-    """The streams of training images and of held-out images, and the curriculum.
+    """Open the training samples and the held-out samples of a run, in this process alone.
 
-    Its length depends on the number of images, and the size of the images may depend on it.
+    The size of the images may depend on the curriculum, which is returned as well.
+
+    Raises:
+        ValueError: The images cannot be read, or the stages do not fit.
     """
-    source, seed = config.data, config.run.seed
-    size, num_patches = as_pair(model.full_size), model.num_patches
+    source, seed, size = config.data, config.run.seed, as_pair(model.full_size)
     train, held_out = data.open_images(source, model.in_chans, seed)
-    batch_size = config.optim.batch_size
-    num_steps = num_training_steps(
-        epochs=config.optim.epochs, num_images=len(train), batch_size=batch_size
-    )
-    curriculum = build_curriculum(config, model, num_steps)
-    clock = sample_clock(config, curriculum)
-    at_stage = partial(stage_size, curriculum, clock)
-    size_at = at_stage if source.downsample == "loader" else None
-    augment = data.PretrainTransform(
-        size,
-        num_patches,
+    curriculum = build_curriculum(config, model, len(train))
+    clock = data.sample_clock(config, curriculum)
+    augment = _augmentation(config, model, curriculum, clock)
+    transform = data.EvalTransform(size, model.num_patches)
+    still = data.Samples(held_out, transform, seed, shuffle=False)
+    still[0]  # if not a single image can be read, say so now
+    if isinstance(train, data.StreamedImages):
+        shuffled = source.shuffle_buffer
+        stream = data.StreamedSamples(train, augment, seed, clock=clock, shuffle_buffer=shuffled)
+        return stream, still, curriculum
+    samples = data.Samples(train, augment, seed, clock=clock)
+    samples[0]  # or if none can be augmented
+    return samples, still, curriculum
+
+
+def _augmentation(
+    config: PretrainConfig,
+    model: MaskedAutoencoder,
+    curriculum: Curriculum,
+    clock: data.SampleClock,
+) -> data.PretrainTransform:
+    """Return the augmentation of the training images, which may depend on the stage."""
+    source = config.data
+    at_stage = partial(data.stage_size, curriculum, clock)
+    return data.PretrainTransform(
+        as_pair(model.full_size),
+        model.num_patches,
         source.crop_scale,
         source.flip,
-        size_at,
+        at_stage if source.downsample == "loader" else None,
         source.first_crop_scale,
         source.color_jitter,
         source.first_color_jitter,
-        partial(augment_progress, curriculum, clock),
+        partial(data.augment_progress, curriculum, clock),
     )
-    still = data.Samples(held_out, data.EvalTransform(size, num_patches), seed, shuffle=False)
-    still[0]  # if not a single image can be read, say so now
-    if isinstance(train, data.StreamedImages):
-        stream = data.StreamedSamples(
-            train, augment, seed, clock=clock, shuffle_buffer=source.shuffle_buffer
-        )
-        return stream, still, curriculum
-    samples = data.Samples(train, augment, seed, clock=clock)
-    samples[0]  # likewise, if none can be augmented
-    return samples, still, curriculum

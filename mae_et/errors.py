@@ -1,7 +1,6 @@
-"""Recipes and command lines: named YAML recipes, dotted overrides, one-line errors.
+"""Errors in one line each: the exceptions, the checks that raise them, and the exit codes.
 
-jsonargparse does the parsing; this adds recipes by name, and the nearest name for a typing error.
-Shared by `mae_et` and `finetune`.
+Everything may import this module, so it imports nothing of the project and nothing heavy.
 """
 
 from __future__ import annotations
@@ -18,19 +17,25 @@ from pathlib import Path
 
 
 class RunStoppedError(RuntimeError):
-    """A run that cannot go on, for a reason that the user has to act on. One line."""
+    """A run cannot continue, for a reason that the user has to act on. The message is one line."""
 
 
 class ProcessStoppedError(RunStoppedError):
-    """The same, where only one of the processes knows of it."""
+    """A run cannot continue, and only one of its processes knows why."""
 
 
 class RunInterruptedError(RuntimeError):
-    """A run that was asked to stop, and that `--resume auto` goes on with. One line."""
+    """A run was asked to stop, and `--resume auto` continues it. The message is one line."""
 
 
 def check(ok: bool, name: str, value: object, allowed: str) -> None:
     """Raise the one-line error of a bad field.
+
+    Args:
+        ok: Whether the value is allowed.
+        name: The field as users know it, such as "optim.epochs".
+        value: What was given.
+        allowed: What is allowed instead.
 
     Raises:
         ValueError: `ok` is false.
@@ -40,21 +45,24 @@ def check(ok: bool, name: str, value: object, allowed: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of any library says in one line; its kind if it says nothing."""
+    """Return the first line of any library's message, or the type of an error without one."""
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def can_be_written(file: Path) -> bool:
-    """Whether there is a place for a file: its folder exists and may be written to."""
+    """Return whether a file can be created: its folder exists and is writable."""
     return file.parent.is_dir() and os.access(file.parent, os.W_OK) and not file.is_dir()
 
 
 @contextmanager
 def errors_of(section: str) -> Iterator[None]:
-    """Errors of fields of `data` are those of another section's fields of the same names.
+    """Report errors about fields of `data` as errors about another section's fields.
+
+    Args:
+        section: The section whose fields of the same names the user has set, such as "eval".
 
     Raises:
-        ValueError: what was raised, with the names that the user knows.
+        ValueError: One was raised inside; the message has the names that the user knows.
     """
     try:
         yield
@@ -63,18 +71,31 @@ def errors_of(section: str) -> Iterator[None]:
 
 
 def check_positive(section: object, prefix: str, *names: str) -> None:
-    """Check that the named number fields of a section are above zero."""
+    """Check that the named numbers of a section are above zero and finite.
+
+    Args:
+        section: The section.
+        prefix: Its name, for messages.
+        names: The fields to check.
+
+    Raises:
+        ValueError: One of them is not.
+    """
     for name in names:
         value = getattr(section, name)
         check(0 < value < math.inf, f"{prefix}.{name}", value, "above 0 and finite")
 
 
 def run_command(command: Callable[[], object]) -> int:
-    """Run a command: 0, or one line on stderr and another code.
+    """Run a command and return its exit code; an error is one line on stderr.
 
-    2 for a bad input, 3 for a run that can't go on, 75 (EX_TEMPFAIL) for one that was asked to stop
-    and has saved a checkpoint, 130 for one that was stopped at once; 1 and a traceback for what
-    nobody expects. MAE_ET_TRACEBACK=1 in the environment shows the traceback of the others too.
+    The codes are 0 for success, 2 for a bad input, 3 for a run that cannot continue, 75
+    (EX_TEMPFAIL) for a run that was asked to stop and has saved a checkpoint, 130 for one that was
+    stopped at once, and 1 with a traceback for anything unexpected. MAE_ET_TRACEBACK=1 in the
+    environment shows the traceback of the expected errors too.
+
+    Args:
+        command: What to run.
     """
     try:
         try:
@@ -82,14 +103,21 @@ def run_command(command: Callable[[], object]) -> int:
         finally:
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
-        return _report(error)  # Python would keep the traceback, and in it a loader and its workers
+        # Returned rather than raised: Python would keep the traceback, and in it loader workers.
+        return _exit_code(error)
     return 0
 
 
-def _report(error: BaseException) -> int:
-    """Say what has ended a command; the exit code."""
-    if os.environ.get("MAE_ET_TRACEBACK"):
+def _exit_code(error: BaseException) -> int:
+    """Report the error that ended a command, and return the exit code."""
+    code = _expected_code(error)
+    if code is None or os.environ.get("MAE_ET_TRACEBACK"):
         traceback.print_exception(error)
+    return 1 if code is None else code
+
+
+def _expected_code(error: BaseException) -> int | None:
+    """Report an expected error in one line and return its code; return None for any other."""
     match error:
         case ValueError() | RunStoppedError():
             everywhere = isinstance(error, ProcessStoppedError)
@@ -102,17 +130,15 @@ def _report(error: BaseException) -> int:
             _print_once(str(error))
             return os.EX_TEMPFAIL
         case KeyboardInterrupt():
-            print("interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+            print("interrupted; --resume continues from the last checkpoint", file=sys.stderr)
             return 130
         case BrokenPipeError() if _is_output_closed():
             return 1
-    if not os.environ.get("MAE_ET_TRACEBACK"):
-        traceback.print_exception(error)
-    return 1
+    return None
 
 
 def _is_output_closed() -> bool:
-    """Whether whoever reads the output wants no more of it, as in `… | head`."""
+    """Return whether the reader of the output has closed it, as in `… | head`."""
     try:
         print(flush=True)
     except BrokenPipeError:
@@ -122,7 +148,7 @@ def _is_output_closed() -> bool:
 
 
 def _own_message(error: Exception) -> str:
-    """What an error says, without the traceback that it brings along from a loader's worker."""
+    """Return an error's message without the traceback that a loader worker adds to it."""
     text = str(error).strip()
     return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
 

@@ -34,7 +34,7 @@ from support.markdown import markdown
 from support.runs import facts, run, write_json
 from support.timing import rotated
 
-from mae_et.runs import read_metrics
+from mae_et.runs import Run
 
 DEFAULTS = (
     "--config=demo",
@@ -93,7 +93,7 @@ def pretrain(arguments: list[str], folder: Path, name: str) -> dict[str, Any]:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)  # else the plan's graphs would be found
     start = time.perf_counter()
     run("mae_et", target, "pretrain", *arguments, f"--curriculum.name={name}")
-    return accounts(read_metrics(target), time.perf_counter() - start)
+    return accounts(Run(target).read_metrics(), time.perf_counter() - start)
 
 
 def accounts(lines: list[dict[str, Any]], wall: float) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from support.peers import step as peer_step
 from support.runs import facts, write_json
 from support.timing import Step, median_ratio, median_seconds, rotated
 
-from mae_et.build import build_curriculum, build_on_meta
+from mae_et.build import build_curriculum, build_model, build_on_meta
 from mae_et.config import (
     CurriculumConfig,
     DataConfig,
@@ -54,9 +54,8 @@ from mae_et.config import (
     ProbeConfig,
     RunConfig,
     StageConfig,
-    to_dict,
 )
-from mae_et.model import MaskedAutoencoder, training_flops
+from mae_et.model import training_flops
 from mae_et.pretrain import Pretrainer
 from mae_et.training import make_accelerator
 
@@ -109,8 +108,9 @@ def our_trainer(name: str, size: int, options: argparse.Namespace) -> Pretrainer
         run=RunConfig(mixed_precision=options.precision, compile=options.compile, tracker="none"),
     )
     accelerator = make_accelerator(config.run)
-    module = MaskedAutoencoder(**to_dict(model))
-    return Pretrainer(config, accelerator, module, build_curriculum(config, module, num_steps=100))
+    module = build_model(config)
+    curriculum = build_curriculum(config, module, num_images=batch)
+    return Pretrainer(config, accelerator, module, curriculum)
 
 
 def our_step(name: str, size: int, options: argparse.Namespace) -> Step:

@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 # Imported once: attempts are forked from here, or they would spend most of their time on imports.
 import mae_et.pretrain  # noqa: E402, F401
 from mae_et.__main__ import main as mae_et_main  # noqa: E402
-from mae_et.runs import latest_checkpoint, read_metrics  # noqa: E402
+from mae_et.runs import Run  # noqa: E402
 
 IMAGES = 10_000
 """Images of the embedded training split."""
@@ -74,14 +74,14 @@ def start(run: Path, epochs: float, workers: int) -> multiprocessing.process.Bas
 
 
 def num_lines(run: Path) -> int:
-    """Lines of the run's metrics.jsonl so far."""
-    file = run / "metrics.jsonl"
+    """Lines of the run's metrics so far."""
+    file = Run(run).metrics_file
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 def is_saving(run: Path) -> bool:
     """Whether there is an unfinished checkpoint."""
-    return any((run / "checkpoints").glob("*.tmp"))
+    return any(Run(run).checkpoint_folder.glob("*.tmp"))
 
 
 def wait_for(moment: str, run: Path, alive: multiprocessing.process.BaseProcess) -> None:
@@ -155,21 +155,28 @@ def losses(run: Path) -> list[tuple[int, float]]:
     """The losses and evaluations of a run, by step."""
     return [
         (line["step"], line["loss"] if "loss" in line else line["eval_loss"])
-        for line in read_metrics(run)
+        for line in Run(run).read_metrics()
     ]
+
+
+def weights(run: Path) -> bytes:
+    """The weights of a run's last checkpoint."""
+    checkpoint = Run(run).latest_checkpoint()
+    assert checkpoint is not None, f"{run} has no checkpoint"
+    return checkpoint.weights.read_bytes()
+
+
+def encoder(run: Path) -> bytes:
+    """The weights of the encoder that a run has exported."""
+    return (Run(run).encoder / "model.safetensors").read_bytes()
 
 
 def compare(first: Path, second: Path) -> dict[str, bool]:
     """Whether two runs have the same losses, weights and encoder."""
-
-    def weights(folder: Path | None) -> bytes:
-        assert folder is not None, "no checkpoint"
-        return (folder / "model.safetensors").read_bytes()
-
     return {
         "losses": losses(first) == losses(second),
-        "weights": weights(latest_checkpoint(first)) == weights(latest_checkpoint(second)),
-        "encoder": weights(first / "encoder") == weights(second / "encoder"),
+        "weights": weights(first) == weights(second),
+        "encoder": encoder(first) == encoder(second),
     }
 
 

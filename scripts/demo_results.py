@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from support.metrics import totals_by_size
 
-from mae_et.runs import top1_history
+from mae_et.runs import Run
 
 
 def stages(run: Path) -> list[dict[str, Any]]:
@@ -33,7 +33,7 @@ def stages(run: Path) -> list[dict[str, Any]]:
 def classification(run: Path) -> dict[str, float]:
     """Top-1 accuracy after the last step (the best was chosen by looking at these images)."""
     seconds = sum(total.seconds for total in totals_by_size(run).values())
-    return {"top1": top1_history(run)[-1], "seconds": seconds}
+    return {"top1": Run(run).top1_history()[-1], "seconds": seconds}
 
 
 def summarise(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ is that of the last step on the 10,000 test images; nothing is chosen by looking
 The arms are in `scripts/support/arms.py`. Costs are FLOPs, as `mae_et plan` reports them, and the
 measured seconds of training steps. `--scale gpu` is a larger ViT, trained for more epochs.
 
-Stop it at any time: the same command resumes, and leaves complete cells alone. A cell with another
+Stop it at any time: the same command continues, and leaves complete cells alone. A cell of another
 configuration than the one wanted is an error. Cells are run seed by seed; the results file is
 written after each cell, and lists those that are missing. `--arms` and `--seeds` restrict what is
 run, not what is written. `--known scripts/results/study.json` continues the study of another
@@ -38,7 +38,7 @@ from support.clothes import Scoring, fashion_mnist, labelled
 from support.runs import ROOT, Cell, dotted, facts, write_json
 from support.table import METRICS, table
 
-from mae_et.runs import find_runs
+from mae_et.runs import Run, find_runs
 
 LABEL_SHARE = 0.1
 """Share of the labels that the encoders are fine-tuned and probed on."""
@@ -110,7 +110,7 @@ class Study:
             if (arm, seed, "pretraining") not in self.results:
                 return None
             inputs = {"encoder": self.results[arm, seed, "pretraining"]["encoder"]}
-            encoder = folder / "pretraining" / "encoder"
+            encoder = Run(folder / "pretraining").encoder
         fields = self.scale.network | labelled(self.data, LABEL_SHARE, seed)
         scoring = Scoring(record=record, encoder=encoder, fields=fields, inputs=inputs)
         if kind == "fine-tuned":
@@ -198,7 +198,7 @@ class Study:
 
 def pretrained(folder: Path) -> dict[str, Any]:
     """The result of a pretraining run: the digest of its encoder, and its training seconds."""
-    weights = (folder / "encoder" / "model.safetensors").read_bytes()
+    weights = (Run(folder).encoder / "model.safetensors").read_bytes()
     (run,), _ = find_runs([str(folder)])
     digest = hashlib.sha256(weights).hexdigest()
     return {"encoder": digest, "seconds": run.seconds}
@@ -262,7 +262,7 @@ def main(arguments: list[str] | None = None) -> None:
                 write_json(options.results, study.report(seeds))
                 print("/".join(map(str, key)), study.results[key], flush=True)
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+        sys.exit("stopped; the same command continues")
     except ValueError as error:
         sys.exit(f"error: {error}")
     report = study.report(seeds)

@@ -8,7 +8,7 @@ throughout. Accuracy is that of the last step on the 2,000 test images at 56 pix
 show that every family runs through all stages, not what it can reach. The cost of a stage is
 measured separately: training steps at the three sizes, alternated, medians.
 
-Stop it at any time: the same command resumes. It ends with a table, and OUT/results.json.
+Stop it at any time: the same command continues. It ends with a table, and OUT/results.json.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from finetune.config import ClassifierConfig
 from finetune.model import build_classifier
-from mae_et.runs import top1_history
+from mae_et.runs import Run
 
 SIZES = (40, 48, 56)
 SWIN = "{patch_size: 2, embed_dim: 32, depths: [1, 1, 2], num_heads: [1, 2, 4]}"
@@ -125,7 +125,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     for family in options.families:
         names = ("efficienttrain", "constant")
-        top1 = {name: top1_history(train(out, family, name))[-1] for name in names}
+        top1 = {name: Run(train(out, family, name)).top1_history()[-1] for name in names}
         results[family] = {"ms_per_image": step_times(family, options.rounds), "top1": top1}
         print(family, json.dumps(results[family]), flush=True)
     write_json(out / "results.json", {"families": results, **facts()})

@@ -7,7 +7,7 @@ decoder and target. Held-out losses are over all masked patches, so those of one
 nearest-neighbour accuracy of the frozen encoder (2,000 images) compares across targets. It ends
 with a table, and OUT/results.json.
 
-Stop it at any time: the same command resumes, and leaves complete runs alone.
+Stop it at any time: the same command continues, and leaves complete runs alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from support.decoders import DECODERS
 from support.runs import facts, run, write_json
 
-from mae_et.runs import read_metrics
+from mae_et.runs import Run
 
 HOG: dict[str, Any] = {"target": "hog", "hog__cell": 2}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -41,11 +41,11 @@ def train(folder: Path, variant: str, epochs: int) -> list[dict[str, float]]:
     fields |= {"optim__epochs": epochs, "optim__warmup_epochs": epochs / 6}
     fields |= {"eval__knn_every": num_steps, "eval__images": 2000}
     fields |= {"run__eval_every": max(1, num_steps // EVALUATIONS)}
-    if not (folder / "encoder").exists():
+    if not Run(folder).encoder.exists():
         run("mae_et", folder, "pretrain", "--config=demo", **fields)
     return [
         {key: line[key] for key in ("step", "eval_loss", "knn_top1") if key in line}
-        for line in read_metrics(folder)
+        for line in Run(folder).read_metrics()
         if "eval_loss" in line
     ]
 

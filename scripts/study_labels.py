@@ -10,7 +10,7 @@ k-nearest-neighbour probe. Each of three seeds chooses the initial weights, the 
 and the labels. The accuracy is that of the last step on the 10,000 test images; nothing is chosen
 by looking at them.
 
-Stop it at any time: the same command resumes, and leaves complete cells alone. It ends with a
+Stop it at any time: the same command continues, and leaves complete cells alone. It ends with a
 table, and OUT/results.json.
 """
 
@@ -23,6 +23,8 @@ from typing import Any
 from support.clothes import Scoring, fashion_mnist, labelled
 from support.runs import Cell, facts, write_json
 from support.seeds import spread
+
+from mae_et.runs import Run
 
 LABELS = {0.01: (30, 32), 0.1: (6, 64), 1.0: (1, 128)}
 """Share of the labels -> epochs and batch size of fine-tuning."""
@@ -40,7 +42,7 @@ def pretrained(out: Path, data: str, seed: int, epochs: int) -> Path:
         folder=out / f"pretrain_{seed}",
         arguments=("pretrain",),
         fields=fields,
-        read=lambda folder: str(folder / "encoder"),
+        read=lambda folder: str(Run(folder).encoder),
     )
     return Path(cell.result())
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up, then run every check: format, lint, types, tests. Arguments go to pytest.
+# Set up, then run every check: format, lint, imports, types, tests. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
@@ -9,6 +9,6 @@ export OMP_NUM_THREADS=1  # two test processes share the cores
 
 ruff format --check .
 ruff check .
+lint-imports
 mypy
-MYPYPATH=scripts mypy scripts/*.py scripts/support scripts/data
 python -m pytest -n 2 "$@"

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mae_et.__main__ import main
-from mae_et.runs.checkpoints import latest_checkpoint
+from mae_et.runs import Run
 
 ROOT = Path(__file__).parent.parent
 FASHION_MNIST = ROOT / "scripts" / "data" / "fashion_mnist"
@@ -126,7 +126,7 @@ def clothes(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def weights(run: Path) -> dict[str, Tensor]:
     """Those of the last checkpoint."""
-    checkpoint = latest_checkpoint(run)
+    checkpoint = Run(run).latest_checkpoint()
     assert checkpoint is not None
     return load_file(checkpoint / "model.safetensors")
 

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from mae_et.__main__ import main
-from mae_et.training.loop import Trainer
+from mae_et.training.trainer import Trainer
 
 
 def arm(number: int, at: int, rank: str) -> None:

@@ -22,7 +22,7 @@ from finetune.predict import ImagesToClassify
 from mae_et import data
 from mae_et.__main__ import main
 from mae_et.data.images import arrays
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 
 from .conftest import tiny, tiny_finetune
 from .test_stats import printed
@@ -263,7 +263,7 @@ def test_from_statistics_to_a_classifier(
     statistics = {"data.mean": mean, "data.std": std, "model.in_chans": CHANNELS}
     pretraining = tiny(path, run, eval__knn_every=5, **statistics)
     assert main(["pretrain", *pretraining]) == 0
-    assert all(np.isfinite(line["loss"]) for line in read_metrics(run) if "loss" in line)
+    assert all(np.isfinite(line["loss"]) for line in Run(run).read_metrics() if "loss" in line)
     encoder = timm.create_model(f"local-dir:{run / 'encoder'}", pretrained=True).eval()
     assert encoder(torch.zeros(1, CHANNELS, 16, 16)).shape == (1, 16)
 
@@ -287,7 +287,7 @@ def test_from_statistics_to_a_classifier(
     out = tmp_path / "predictions.csv"
     predicting = [f"--checkpoint={classifier}", f"--data={path}", f"--out={out}", "--split=test"]
     assert finetune_main(["predict", *predicting, "--num_workers=0"]) == 0
-    best = max(line["top1"] for line in read_metrics(classifier) if "top1" in line)
+    best = max(line["top1"] for line in Run(classifier).read_metrics() if "top1" in line)
     rows = [line.split(",") for line in out.read_text().splitlines()[1:]]
     right = [row[1] == "ab"[number % 2] for number, row in enumerate(rows)]
     assert np.mean(right) == best > 0.8

@@ -16,7 +16,7 @@ from PIL import Image
 from mae_et import data
 from mae_et.__main__ import main
 from mae_et.errors import ProcessStoppedError
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 
 from .conftest import launch_two, tiny
 
@@ -73,7 +73,7 @@ def test_one_in_a_hundred(tmp_path: Path) -> None:
     assert reasons[1:3] == ["no image", "no image"]
     assert "truncated" in reasons[0]
     assert "decompression bomb" in reasons[3]
-    counts = [line["bad_images"] for line in read_metrics(run) if "loss" in line]
+    counts = [line["bad_images"] for line in Run(run).read_metrics() if "loss" in line]
     assert counts == sorted(counts)
     assert counts[-1] >= 3  # the last may be held out, which is seen only after the last step
 
@@ -110,7 +110,7 @@ def test_raise(tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int)
         assert start.startswith(f"{run}: ")
         assert "of 400 images are unreadable, and data.bad_images is raise; one of them: " in line
         assert any(name in line for name in bad)
-        assert read_metrics(run) == []
+        assert Run(run).read_metrics() == []
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mae_et.__main__ import main
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 from mae_et.training.compile import num_graphs
 
 from .conftest import tiny
@@ -38,7 +38,7 @@ def forget_graphs() -> None:
 
 def graphs(run: Path) -> list[int]:
     """How many there are after each step."""
-    return [line["graphs"] for line in read_metrics(run) if "loss" in line]
+    return [line["graphs"] for line in Run(run).read_metrics() if "loss" in line]
 
 
 def test_a_compiled_run_is_the_same(clothes: str, device: str, tmp_path: Path) -> None:
@@ -46,7 +46,8 @@ def test_a_compiled_run_is_the_same(clothes: str, device: str, tmp_path: Path) -
     assert main(["pretrain", *tiny(clothes, run, run__compile="true")]) == 0
     assert main(["pretrain", *tiny(clothes, eager)]) == 0
     ours, theirs = (
-        [line["loss"] for line in read_metrics(folder) if "loss" in line] for folder in (run, eager)
+        [line["loss"] for line in Run(folder).read_metrics() if "loss" in line]
+        for folder in (run, eager)
     )
     assert ours == pytest.approx(theirs, abs=1e-5 if device == "cpu" else 1e-3)
     assert graphs(run) == [1] * 10 + [2] * 5 + [3] * 5

@@ -19,7 +19,7 @@ from mae_et.config.fields import to_dict
 from mae_et.config.parser import config_parser, parse
 from mae_et.config.pretrain import PretrainConfig
 from mae_et.pretrain import Pretrainer
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 from mae_et.training.launch import make_accelerator
 
 from .conftest import reset_accelerate, tiny, weights
@@ -50,7 +50,7 @@ def chunks(device: str) -> Iterator[dict[str, Any]]:
 
 
 def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in read_metrics(run) if "loss" in line]
+    return [line["loss"] for line in Run(run).read_metrics() if "loss" in line]
 
 
 def test_a_run_has_the_losses_of_a_cpu(
@@ -85,7 +85,7 @@ def test_losses_of_mixed_precision(device: str) -> None:
         reset_accelerate()
         trainer = make_trainer(run__mixed_precision=precision)
         found[precision] = [
-            trainer.backward(step, chunks(device), 4).item() for step in STAGES.values()
+            trainer.forward_backward(step, chunks(device), 4).item() for step in STAGES.values()
         ]
     assert found["bf16"] == pytest.approx(found["no"], rel=5e-3)
     assert found["bf16"] != found["no"]

@@ -14,7 +14,7 @@ from mae_et.__main__ import main
 from mae_et.curriculum import Curriculum
 from mae_et.data.clock import stage_size
 from mae_et.lowfreq import low_frequency_crop
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 from mae_et.training.metrics import Meter, StageWait
 
 from .conftest import tiny
@@ -86,7 +86,7 @@ def test_a_run_without_small_stages_is_the_same(clothes: str, tmp_path: Path) ->
             data__downsample=downsample,
         )
         assert main(["pretrain", *arguments]) == 0
-        metrics = read_metrics(tmp_path / downsample)
+        metrics = Run(tmp_path / downsample).read_metrics()
         losses.append([line["loss"] for line in metrics if "loss" in line])
     assert len(losses[0]) == 5
     assert losses[0] == losses[1]
@@ -97,7 +97,7 @@ def test_a_run_goes_through_its_stages(clothes: str, tmp_path: Path) -> None:
     for downsample in ("device", "loader"):
         run = tmp_path / downsample
         assert main(["pretrain", *tiny(clothes, run, data__downsample=downsample)]) == 0
-        metrics = read_metrics(run)
+        metrics = Run(run).read_metrics()
         sizes = [line["size"] for line in metrics if "size" in line]
         assert sizes == [8] * 10 + [12] * 5 + [16] * 5
         losses[downsample] = [line["eval_loss"] for line in metrics if "eval_loss" in line][-1]

@@ -22,8 +22,8 @@ from finetune.model.classifier import build_classifier
 from mae_et import MaskedAutoencoder, export_encoder, load_mae_checkpoint
 from mae_et.__main__ import main
 from mae_et.model.pos_embed import resample_table
-from mae_et.runs.checkpoints import latest_checkpoint
-from mae_et.weights.pretrained import load_initial_weights
+from mae_et.runs import Run
+from mae_et.weights import load_initial_weights
 from mae_et.weights.to_transformers import (
     image_processor,
     save_transformers,
@@ -479,7 +479,7 @@ def test_finetuning_from_a_folder_of_transformers(tmp_path: Path) -> None:
 
 
 def final_weights(run: Path) -> dict[str, Tensor]:
-    checkpoint = latest_checkpoint(run)
+    checkpoint = Run(run).latest_checkpoint()
     assert checkpoint is not None
     return load_file(checkpoint / "model.safetensors")
 
@@ -521,7 +521,7 @@ def test_resuming_needs_the_weights_no_more(clothes: str, tmp_path: Path) -> Non
     assert main(["pretrain", *arguments]) == 0
     finished = final_weights(tmp_path / "run")
     (tmp_path / "start").rename(tmp_path / "elsewhere")
-    last = latest_checkpoint(tmp_path / "run")
+    last = Run(tmp_path / "run").latest_checkpoint()
     assert last is not None
     last.rename(tmp_path / "run" / "dropped")  # go on from the one before
     assert main(["pretrain", *arguments, "--resume"]) == 0

@@ -18,7 +18,7 @@ from torch import Tensor
 from finetune.__main__ import main as finetune_main
 from mae_et import load_mae_checkpoint
 from mae_et.__main__ import main
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 from mae_et.weights import model_card as card
 from mae_et.weights.timm_folder import save_timm_folder
 
@@ -179,7 +179,7 @@ def test_card_of_a_masked_autoencoder(pretrained: Path, tmp_path: Path) -> None:
     assert "pipeline_tag" not in front
     assert "| 8 | 1 to 10 |\n| 12 | 11 to 15 |\n| 16 | 16 to 20 |" in text
     assert "80 training images and 20 held-out ones" in text
-    last = [line for line in read_metrics(pretrained) if "eval_loss" in line][-1]
+    last = [line for line in Run(pretrained).read_metrics() if "eval_loss" in line][-1]
     assert f"| last | 20 | {last['eval_loss']:.4f} |" in text
     config = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert config["optim"]["batch_size"] == 16
@@ -195,7 +195,7 @@ def test_card_of_a_classifier(
     assert front["pipeline_tag"] == "image-classification"
     assert "10: " in text.split("## Classes")[1]
     assert f"Started from the weights of `{pretrained / 'encoder'}`" in text
-    scores = [line for line in read_metrics(finetuned) if "top1" in line]
+    scores = [line for line in Run(finetuned).read_metrics() if "top1" in line]
     best = max(line["top1"] for line in scores)
     assert f"| {best:.4f} |" in next(line for line in text.splitlines() if "| best |" in line)
     assert ("BeitForImageClassification" in text) == (library == "transformers")

@@ -19,7 +19,7 @@ from finetune.model.classifier import build_classifier
 from mae_et import MaskedAutoencoder, data, export_encoder
 from mae_et.data.labels import LabelledImages, choose_labels
 from mae_et.model.pos_embed import resample_table
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 
 from .conftest import launch_two, tiny_finetune
 
@@ -197,7 +197,7 @@ def test_run_writes_a_classifier_for_plain_timm(
         data__labels_per_class=4,
     )
     assert main(arguments) == 0
-    evaluations = [line for line in read_metrics(run) if "top1" in line]
+    evaluations = [line for line in Run(run).read_metrics() if "top1" in line]
     assert [line["step"] for line in evaluations] == [3, 5]  # 40 images: epochs of 2.5 steps
     assert all(0 <= line["top1"] <= line["top5"] <= 1 for line in evaluations)
     for name in ("best", "last"):
@@ -298,8 +298,8 @@ def test_two_processes_count_every_image_once(clothes: str, tmp_path: Path) -> N
     assert main(tiny_finetune(clothes, tmp_path / "one", **plain)) == 0
     result = launch_two(["finetune", *tiny_finetune(clothes, tmp_path / "two", **plain)])
     assert result.returncode == 0, result.stderr
-    assert read_metrics(tmp_path / "two")[0]["processes"] == 2
-    one, two = (read_metrics(tmp_path / name)[-1] for name in ("one", "two"))
+    assert Run(tmp_path / "two").read_metrics()[0]["processes"] == 2
+    one, two = (Run(tmp_path / name).read_metrics()[-1] for name in ("one", "two"))
     assert one["top1"] == two["top1"]
     assert one["top5"] == two["top5"]
     assert one["eval_loss"] == pytest.approx(two["eval_loss"], abs=1e-4)
@@ -323,7 +323,7 @@ def test_two_processes_sweep_a_network_with_batch_norm(clothes: str, tmp_path: P
     assert result.returncode == 0, result.stderr
     for decay in ("0.5", "1"):
         run = tmp_path / "two" / f"layer_decay_{decay}"
-        lines = read_metrics(run)
+        lines = Run(run).read_metrics()
         assert lines[0]["processes"] == 2
         report = json.loads((run / "report.json").read_text())
         assert report["images"] == 30

@@ -18,7 +18,7 @@ from mae_et.data.images.encoded import EncodedImage
 from mae_et.data.samples import seed_generators
 from mae_et.data.transforms import channel_statistics, normalize
 from mae_et.lowfreq import low_frequency_crop
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 
 from .conftest import tiny_finetune
 from .test_encoded import encode, picture
@@ -166,7 +166,7 @@ def test_a_run_whose_loader_makes_small_images(
             data__num_workers=workers,
         )
         assert main(arguments) == 0
-        lines = [line for line in read_metrics(run) if "loss" in line]
+        lines = [line for line in Run(run).read_metrics() if "loss" in line]
         assert [line["size"] for line in lines] == [8] * 3 + [12] * 4 + [16] * 3
         losses[downsample, workers] = [line["loss"] for line in lines]
     assert losses["loader", 0] == losses["loader", 2]

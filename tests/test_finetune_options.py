@@ -20,7 +20,7 @@ from finetune.__main__ import main
 from finetune.loss import class_weights
 from finetune.results import write_results
 from finetune.train import Finetuner
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 
 from .conftest import tiny_finetune
 from .test_data import damaged_folder
@@ -106,7 +106,7 @@ def test_stages_and_magnitudes_follow_the_step(
         optim__micro_batch_size=4,
     )
     assert main(arguments) == 0
-    lines = [line for line in read_metrics(tmp_path / "run") if "loss" in line]
+    lines = [line for line in Run(tmp_path / "run").read_metrics() if "loss" in line]
     assert [line["size"] for line in lines] == [20] * 6 + [24] * 2 + [28] * 2
     # 4 images of 28 × 28 have the pixels of 8 of 20 × 20 (within 5 %), 16 images make a step
     assert seen == [(8, 1, 20, 20)] * 12 + [(4, 1, 24, 24)] * 8 + [(4, 1, 28, 28)] * 8
@@ -160,12 +160,14 @@ def test_a_run_without_progress_ends_early_and_stays_ended(
         clothes, tmp_path / "run", run__patience=2, run__eval_every=2, optim__epochs=4
     )
     assert main(arguments) == 0
-    steps = [line["step"] for line in read_metrics(tmp_path / "run") if "loss" in line]
+    steps = [line["step"] for line in Run(tmp_path / "run").read_metrics() if "loss" in line]
     assert steps[-1] == 8  # of 20; evaluations at 2, 4, 6 and 8, the best at 4
     assert json.loads((tmp_path / "run/best/config.json").read_text())["metrics"]["top1"] == 0.5
     last = weights(tmp_path / "run")
     assert main([*arguments, "--resume"]) == 0
-    assert [line["step"] for line in read_metrics(tmp_path / "run") if "loss" in line] == steps
+    assert [
+        line["step"] for line in Run(tmp_path / "run").read_metrics() if "loss" in line
+    ] == steps
     again = weights(tmp_path / "run")
     assert all(torch.equal(last[name], again[name]) for name in last)
 
@@ -204,7 +206,7 @@ def test_report_agrees_with_plain_counting(finished: Path, clothes: str) -> None
         own = [hit for hit, label in zip(hits, rows["label"], strict=True) if label == name]
         assert report["classes"][name] == {"images": 3, "accuracy": pytest.approx(sum(own) / 3)}
     assert report["mean_class_accuracy"] == pytest.approx(report["top1"])  # as many of each
-    best = max(line["top1"] for line in read_metrics(finished) if "top1" in line)
+    best = max(line["top1"] for line in Run(finished).read_metrics() if "top1" in line)
     assert report["top1"] == pytest.approx(best)
     assert report["top1"] > 0.2
     assert (finished / "confusion.png").stat().st_size > 10_000
@@ -230,7 +232,7 @@ def test_unreadable_images_are_not_in_the_report(image_folder: Path, tmp_path: P
     assert len(set(rows["image"][:])) == len(rows) == 73
     report = json.loads((run / "report.json").read_text())
     assert report["images"] == 73
-    best = max(line["top1"] for line in read_metrics(run) if "top1" in line)
+    best = max(line["top1"] for line in Run(run).read_metrics() if "top1" in line)
     assert report["top1"] == pytest.approx(best)
 
 
@@ -275,7 +277,7 @@ def test_sweep_of_layer_decay(
     assert [row["layer_decay"] for row in table] == [0.5, 1.0]
     for row in table:
         run = folder / f"layer_decay_{row['layer_decay']:g}"
-        top1 = [line["top1"] for line in read_metrics(run) if "top1" in line]
+        top1 = [line["top1"] for line in Run(run).read_metrics() if "top1" in line]
         assert (row["best"], row["last"]) == (max(top1), top1[-1])
     assert "layer decay" in capsys.readouterr().out
     alone = tiny_finetune(clothes, tmp_path / "alone", optim__layer_decay=0.5)

@@ -14,7 +14,7 @@ from mae_et.__main__ import main
 from mae_et.model.flops import training_flops
 from mae_et.planning import forecast, measure
 from mae_et.planning.measure import StepTime
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 
 from .conftest import tiny
 
@@ -185,7 +185,7 @@ def test_a_run_of_equal_cost_by_flops(clothes: str, tmp_path: Path) -> None:
     model = load_mae_checkpoint(run)
     small = 10 * training_flops(model, 16) / training_flops(model, 8)
     assert small < 37  # 40 by area
-    lines = [line for line in read_metrics(run) if "loss" in line]
+    lines = [line for line in Run(run).read_metrics() if "loss" in line]
     sizes = [line["size"] for line in lines]
     assert sizes.count(8) == pytest.approx(small, abs=1)
     assert sizes.count(16) == 10

@@ -16,14 +16,14 @@ from torch import Tensor
 from mae_et import load_mae_checkpoint
 from mae_et.__main__ import main
 from mae_et.pretrain import Pretrainer
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 from mae_et.training.optim import chunks_per_micro_batch
 
 from .conftest import assert_same_weights, launch_two, subprocess_run, tiny, weights
 
 
 def test_run_writes_what_it_promises(finished: Path) -> None:
-    lines = read_metrics(finished)
+    lines = Run(finished).read_metrics()
     training = [line for line in lines if "loss" in line]
     assert [line["step"] for line in training] == list(range(1, 21))
     assert [line["size"] for line in training] == [8] * 10 + [12] * 5 + [16] * 5
@@ -38,7 +38,9 @@ def test_run_writes_what_it_promises(finished: Path) -> None:
 def test_loss_falls(clothes: str, tmp_path: Path) -> None:
     arguments = tiny(clothes, tmp_path / "run", optim__epochs=40, run__log_every=20)
     assert main(["pretrain", *arguments]) == 0
-    losses = [line["eval_loss"] for line in read_metrics(tmp_path / "run") if "eval_loss" in line]
+    losses = [
+        line["eval_loss"] for line in Run(tmp_path / "run").read_metrics() if "eval_loss" in line
+    ]
     assert losses[-1] < losses[0] - 0.1
 
 
@@ -72,8 +74,8 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(
     assert main(["pretrain", *arguments]) == 0
     assert_same_weights(run, finished)
     assert not list((run / "checkpoints").glob("*.tmp"))
-    assert [line["loss"] for line in read_metrics(run) if "loss" in line] == [
-        line["loss"] for line in read_metrics(finished) if "loss" in line
+    assert [line["loss"] for line in Run(run).read_metrics() if "loss" in line] == [
+        line["loss"] for line in Run(finished).read_metrics() if "loss" in line
     ]
 
 
@@ -110,7 +112,7 @@ def test_two_processes_train_as_one(
     arguments = tiny(clothes, run, data__num_workers=workers)
     result = launch_two(["mae_et", "pretrain", *arguments])
     assert result.returncode == 0, result.stderr
-    ours, theirs = ([m for m in read_metrics(r) if "loss" in m] for r in (run, finished))
+    ours, theirs = ([m for m in Run(r).read_metrics() if "loss" in m] for r in (run, finished))
     assert len(ours) == 20
     assert {line["processes"] for line in ours} == {2}
     for one, two in zip(ours, theirs, strict=True):
@@ -141,7 +143,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(
     poison(monkeypatch, range(4, 6))
     run = tmp_path / "run"
     assert main(["pretrain", *tiny(clothes, run, run__eval_every="null")]) == 0
-    skipped = [line["skipped_steps"] for line in read_metrics(run) if "loss" in line]
+    skipped = [line["skipped_steps"] for line in Run(run).read_metrics() if "loss" in line]
     assert skipped == [0] * 4 + [1] + [2] * 15
     assert all(value.isfinite().all() for value in weights(run).values())
 
@@ -163,7 +165,9 @@ def test_mixed_precision_stays_close(
 ) -> None:
     run = tmp_path / "run"
     assert main(["pretrain", *tiny(clothes, run, run__mixed_precision=precision)]) == 0
-    ours, theirs = ([m["loss"] for m in read_metrics(r) if "loss" in m] for r in (run, finished))
+    ours, theirs = (
+        [m["loss"] for m in Run(r).read_metrics() if "loss" in m] for r in (run, finished)
+    )
     assert ours == pytest.approx(theirs, rel=0.05)
 
 

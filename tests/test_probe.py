@@ -17,7 +17,7 @@ from mae_et.__main__ import main
 from mae_et.config.training import ProbeConfig
 from mae_et.evaluation.features import Features, ProbeImages
 from mae_et.evaluation.probe import knn_accuracy, linear_accuracies, linear_probe
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 
 from .conftest import launch_two, tiny, tiny_finetune
 from .test_data import damaged_folder
@@ -104,7 +104,7 @@ def test_probes_of_a_run_do_not_change_it(clothes: str, tmp_path: Path) -> None:
     for name in plain:
         assert torch.equal(plain[name], probed[name]), name
 
-    lines = read_metrics(tmp_path / "probed")
+    lines = Run(tmp_path / "probed").read_metrics()
     knn = {line["step"]: line["knn_top1"] for line in lines if "knn_top1" in line}
     linear = {line["step"]: line["linear_top1"] for line in lines if "linear_top1" in line}
     assert list(knn) == [5, 10, 15, 20]
@@ -121,7 +121,7 @@ def test_probes_in_two_processes(clothes: str, tmp_path: Path) -> None:
     result = launch_two(["mae_et", "pretrain", *tiny(clothes, tmp_path / "two", **probe)])
     assert result.returncode == 0, result.stderr
     one, two = (
-        [line["knn_top1"] for line in read_metrics(tmp_path / name) if "knn_top1" in line]
+        [line["knn_top1"] for line in Run(tmp_path / name).read_metrics() if "knn_top1" in line]
         for name in ("one", "two")
     )
     assert len(one) == 2

@@ -32,7 +32,7 @@ START = (
 )
 LINES = [
     START,
-    "going on after step 40 of 100",
+    "resuming after step 40 of 100",
     "optim.batch_size 128 is more than the 120 training images: 100 steps in all. "
     "A smaller batch makes more steps",
     f"step 50 of 100: {IN_WORDS}{LR}",

@@ -9,7 +9,7 @@ import timm
 
 from mae_et.__main__ import main
 from mae_et.config.parser import recipe_names
-from mae_et.runs.files import read_config, read_metrics
+from mae_et.runs import Run
 
 SHRUNK = [
     "--model.encoder_args={embed_dim: 16, depth: 1, num_heads: 2}",
@@ -46,11 +46,11 @@ def test_recipe_runs_through_its_stages(clothes: str, tmp_path: Path, name: str)
     run = tmp_path / "run"
     arguments = [f"--data.path={clothes}", f"--run.output_dir={run}", *SHRUNK]
     assert main(["pretrain", f"--config={name}", *arguments]) == 0
-    plus = read_config(run)["curriculum"]["name"] == "efficienttrain_plus"
+    plus = Run(run).read_config()["curriculum"]["name"] == "efficienttrain_plus"
     curriculum = "etpp" if plus else "et"
-    sizes = [line["size"] for line in read_metrics(run) if "loss" in line]
+    sizes = [line["size"] for line in Run(run).read_metrics() if "loss" in line]
     assert {size: sizes.count(size) for size in sizes} == SIZES.get(name, SIZES[curriculum])
-    full_size = read_config(run)["model"]["image_size"]
+    full_size = Run(run).read_config()["model"]["image_size"]
     assert sizes[-1] == full_size
     encoder = timm.create_model(f"local-dir:{run / 'encoder'}", pretrained=True)
     assert encoder.patch_embed.img_size == (full_size, full_size)

@@ -18,7 +18,7 @@ from mae_et.report.arms import Arm, group_into_arms, spread
 from mae_et.report.charts import accuracy_against_cost, style
 from mae_et.report.page import facts
 from mae_et.report.sections import mean_and_deviation, name_tasks
-from mae_et.runs.history import find_runs
+from mae_et.runs import find_runs
 
 from .conftest import tiny, tiny_finetune
 

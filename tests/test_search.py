@@ -17,11 +17,11 @@ from mae_et.config.data import DataConfig
 from mae_et.config.training import EvalConfig
 from mae_et.curriculum import Curriculum
 from mae_et.evaluation.features import load_probe_images
+from mae_et.planning.schedules import Trial
 from mae_et.planning.search import greedy, sequential
-from mae_et.planning.trials import Trial
 from mae_et.pretrain import Pretrainer
-from mae_et.runs.files import read_config, read_metrics
-from mae_et.training.loop import Trainer
+from mae_et.runs import Run
+from mae_et.training.trainer import Trainer
 
 from .conftest import assert_same_weights, tiny
 
@@ -170,7 +170,7 @@ def test_trials_have_the_stages_the_scores_and_the_costs(searches: dict[str, Any
     assert [line["steps"] for line in lines[:2]] == [28, 8]
     for folder, _ in searches.values():
         for line in trial_lines(folder):
-            scores = read_metrics(folder / line["folder"])[-1]
+            scores = Run(folder / line["folder"]).read_metrics()[-1]
             assert scores["linear_top1"] == line["score"]
             assert line["score"] * 8 == int(line["score"] * 8)  # of a tenth of the training images
 
@@ -214,7 +214,7 @@ def test_an_interrupted_search_goes_on(
             patch, lambda count: os.kill(os.getpid(), signal.SIGTERM) if count == 3 else None
         )
         assert main(command) == os.EX_TEMPFAIL
-        assert "the same command goes on" in capsys.readouterr().err
+        assert "the same command continues" in capsys.readouterr().err
     rest = count_steps(monkeypatch, lambda _: None)
     assert main(command) == 0
     assert without_time(tmp_path / "search") == without_time(folder)
@@ -249,9 +249,9 @@ def test_the_recipe_trains_and_tells_how_it_was_found(
     assert config["curriculum"]["cost"] == {"greedy": None, "sequential": "area"}[method]
     run = tmp_path / "run"
     assert main(["pretrain", "--config", str(recipe), f"--run.output_dir={run}"]) == 0
-    sizes = [line["size"] for line in read_metrics(run) if "loss" in line]
+    sizes = [line["size"] for line in Run(run).read_metrics() if "loss" in line]
     assert sorted(set(sizes)) == sorted({stage["size"] for stage in config["curriculum"]["stages"]})
-    assert read_config(run)["data"] == config["data"]
+    assert Run(run).read_config()["data"] == config["data"]
 
 
 def test_test_images_stay_unseen(clothes: str) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 
 from .conftest import launch_two, run_tasks, tiny, tiny_finetune, weights
 from .test_survival import before_step, send, steps_of
@@ -25,7 +25,8 @@ def assert_same_training(ours: Path, theirs: Path) -> None:
     """The same losses, norms of gradients, and checkpoint, but for the order of summation."""
     for field, tolerance in (("loss", 1e-5), ("grad_norm", 1e-4), ("eval_loss", 1e-5)):
         mine, other = (
-            [line[field] for line in read_metrics(run) if field in line] for run in (ours, theirs)
+            [line[field] for line in Run(run).read_metrics() if field in line]
+            for run in (ours, theirs)
         )
         assert len(mine) == (2 if field == "eval_loss" else 20)
         assert mine == pytest.approx(other, abs=tolerance), field
@@ -47,7 +48,7 @@ def test_shards_train_as_one_process_does(clothes: str, finished: Path, tmp_path
     run = tmp_path / "run"
     result = launch_two(["mae_et", "pretrain", *tiny(clothes, run)], FSDP)
     assert result.returncode == 0, result.stderr
-    assert {line["processes"] for line in read_metrics(run) if "loss" in line} == {2}
+    assert {line["processes"] for line in Run(run).read_metrics() if "loss" in line} == {2}
     assert_same_training(run, finished)
     encoder = timm.create_model(f"local-dir:{run / 'encoder'}", pretrained=True).state_dict()
     trained = weights(run)

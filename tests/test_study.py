@@ -131,7 +131,7 @@ def test_a_stopped_study_goes_on(
         execute(arguments)
 
     monkeypatch.setattr(_runs, "execute", stopped)
-    with pytest.raises(SystemExit, match="the same command goes on"):
+    with pytest.raises(SystemExit, match="the same command continues"):
         study.main(command)
     results = json.loads(file.read_text())
     none, constant = results["runs"][:2]

@@ -21,12 +21,12 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from finetune.__main__ import main as finetune_main
-from finetune.model.classifier import saved_top1
+from finetune.model import saved_top1
 from finetune.train import Finetuner
 from mae_et.__main__ import main
-from mae_et.runs.files import read_metrics
+from mae_et.runs import Run
 from mae_et.training import interrupt
-from mae_et.training.loop import Trainer
+from mae_et.training.trainer import Trainer
 
 from .conftest import assert_same_weights, launch_machines, run_tasks, tiny, tiny_finetune, weights
 
@@ -80,7 +80,7 @@ def test_a_signal_saves_a_checkpoint_and_resume_auto_goes_on(
         assert main(["pretrain", *arguments]) == 75
     error = capfd.readouterr().err
     assert f"{number.name}: finishing the step, then saving" in error
-    assert "interrupted after step 8, checkpoint saved; --resume auto goes on" in error
+    assert "interrupted after step 8, checkpoint saved; --resume auto continues" in error
     assert steps_of(run) == [6, 8]
     assert signal.getsignal(number) is handler  # workers ignore signals, this process does not
     with (run / "metrics.jsonl").open("a") as file:
@@ -88,7 +88,7 @@ def test_a_signal_saves_a_checkpoint_and_resume_auto_goes_on(
     assert main(["pretrain", *arguments]) == 0
     assert_same_weights(run, finished)
     assert losses_of(run) == losses_of(finished)
-    assert "going on after step 8 of 20" in capfd.readouterr().err
+    assert "resuming after step 8 of 20" in capfd.readouterr().err
 
 
 def losses_of(run: Path) -> list[tuple[object, ...]]:
@@ -151,7 +151,7 @@ def test_a_signal_in_fine_tuning(
     with monkeypatch.context() as patch:
         before_step(patch, {4: send(signal.SIGTERM)})  # step 5 ends an epoch: it is evaluated
         assert finetune_main(arguments) == 75
-    assert [m["step"] for m in read_metrics(tmp_path / "broken") if "top1" in m] == [5]
+    assert [m["step"] for m in Run(tmp_path / "broken").read_metrics() if "top1" in m] == [5]
     assert finetune_main(arguments) == 0
     whole, broken = (
         load_file(tmp_path / name / "last" / "model.safetensors") for name in ("whole", "broken")
@@ -176,7 +176,7 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
     file.write_bytes(content)
     assert main(["pretrain", *tiny(clothes, run), "--resume"]) == 0
     assert "step_00000020 is damaged" in caplog.text
-    assert "going on from step_00000018" in caplog.text
+    assert "resuming from step_00000018" in caplog.text
     assert steps_of(run) == [18, 20]
     assert (run / "checkpoints" / "step_00000020.damaged").exists()
     assert_same_weights(run, finished)
@@ -190,8 +190,8 @@ def check_full_disk(
     assert [args[0] for args in failures if isinstance(args, tuple)] == steps
     assert steps_of(run) == [18, 20]
     assert_same_weights(run, finished)
-    assert [m["loss"] for m in read_metrics(run) if "loss" in m] == [
-        m["loss"] for m in read_metrics(finished) if "loss" in m
+    assert [m["loss"] for m in Run(run).read_metrics() if "loss" in m] == [
+        m["loss"] for m in Run(finished).read_metrics() if "loss" in m
     ]
 
 
@@ -321,7 +321,7 @@ def test_other_processes_and_micro_batches_see_the_same_batches(
     assert steps_of(run) == [12, 13]
     assert main(["pretrain", *arguments, "--optim.micro_batch_size=8"]) == 0
 
-    ours, theirs = ([m for m in read_metrics(r) if "loss" in m] for r in (run, finished))
+    ours, theirs = ([m for m in Run(r).read_metrics() if "loss" in m] for r in (run, finished))
     assert [line["processes"] for line in ours] == [1] * 7 + [2] * 6 + [1] * 7
     assert [line["loss"] for line in ours] == pytest.approx(
         [line["loss"] for line in theirs], abs=1e-4
@@ -335,7 +335,7 @@ def test_two_machines_train_as_one(clothes: str, finished: Path, tmp_path: Path)
     run = tmp_path / "run"
     machines = launch_machines(["mae_et", "pretrain", *tiny(clothes, run)])
     assert [machine.returncode for machine in machines] == [0, 0], machines
-    ours, theirs = ([m for m in read_metrics(r) if "loss" in m] for r in (run, finished))
+    ours, theirs = ([m for m in Run(r).read_metrics() if "loss" in m] for r in (run, finished))
     assert {line["processes"] for line in ours} == {2}
     assert [line["loss"] for line in ours] == pytest.approx(
         [line["loss"] for line in theirs], abs=1e-5

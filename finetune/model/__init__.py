@@ -1,14 +1,10 @@
-"""The classifier: any backbone by name, its head, and the weights that it starts from."""
+"""The classifier: any backbone by name, its head, the weights it starts from, and its folder.
 
-from .classifier import (
-    build_classifier,
-    build_encoder,
-    load_classifier,
-    parameter_groups,
-    save_classifier,
-    saved_top1,
-    size_multiple,
-)
+Imports `mae_et`'s packages and `finetune.config`.
+"""
+
+from .classifier import build_classifier, build_encoder, parameter_groups, size_multiple
+from .saved import load_classifier, save_classifier, saved_top1
 
 __all__ = [
     "build_classifier",

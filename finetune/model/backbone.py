@@ -1,4 +1,4 @@
-"""Backbones by name: any timm model, or a constructor of one's own as "module:callable"."""
+"""Backbones by name: any timm model, or your own constructor as "module:callable"."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def create_model(
     drop_path: float = 0.0,
     model_args: dict[str, Any] | None = None,
 ) -> SizedModel:
-    """A backbone with new weights that takes images of several sizes.
+    """Build a backbone with new weights that takes images of several sizes.
 
     Args:
-        name: of a timm model, or "module:callable": a function or class on Python's path that
+        name: Name of a timm model, or "module:callable": a function or class on Python's path that
             returns a module which turns images (N, C, H, W) into logits (N, classes). It is called
             with num_classes=, and with img_size=, in_chans= and drop_path_rate= as far as it takes
             them. One that depends on the size has to take img_size=, and to choose windows that
             fit it; see `mae_et.model.sized` for the parameters that may follow the size.
-        image_size: full size, pixels or (height, width).
-        in_chans: image channels.
-        num_classes: of the output.
-        drop_path: rate of stochastic depth, in [0, 1); models without it warn.
-        model_args: the user's further arguments of the constructor.
+        image_size: Full size, pixels or (height, width).
+        in_chans: Image channels.
+        num_classes: Classes of the output.
+        drop_path: Rate of stochastic depth, in [0, 1); models without it warn.
+        model_args: The user's further arguments of the constructor.
 
     Raises:
-        ValueError: the model can't be found, built, or run at the full size.
+        ValueError: The model cannot be found, built, or run at the full size.
     """
     constructor = import_callable(name, "model.encoder") if ":" in name else _timm_constructor(name)
     wanted = {
@@ -55,32 +55,21 @@ def create_model(
     taken = {"num_classes", *wanted} & (model_args or {}).keys()
     if taken:
         raise ValueError(
-            f"model.encoder_args must not have {', '.join(sorted(taken))}, which model.image_size, "
-            "model.in_chans, model.drop_path and the data set"
+            f"model.encoder_args must not have {', '.join(sorted(taken))}, set by "
+            "model.image_size, model.in_chans, model.drop_path and the data set"
         )
     arguments = {"num_classes": num_classes, **(model_args or {})}
-    try:
-        model, refused = _construct(constructor, arguments, wanted)
-    except Exception as error:  # constructors raise what they like
-        raise ValueError(
-            f"model.encoder {name!r} can't be built with {arguments | wanted}: {first_line(error)}"
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"model.encoder {name!r} must return a torch.nn.Module, got {type(model).__name__}"
-        )
+    model, refused = _construct(name, constructor, arguments, wanted)
     if drop_path and "drop_path_rate" in refused:
         log.warning("%s has no drop_path_rate; model.drop_path %s is unused", name, drop_path)
-
-    for argument in refused:
-        del wanted[argument]
+    accepted = {name: value for name, value in wanted.items() if name not in refused}
     # Not all that **kwargs swallow is used.
-    takes_size = "img_size" in wanted and (
+    takes_size = "img_size" in accepted and (
         _names_argument(constructor, "img_size") or _names_argument(type(model), "img_size")
     )
 
     def build(size: Size) -> nn.Module:
-        return constructor(**arguments, **{**wanted, "img_size": size})
+        return constructor(**arguments, **{**accepted, "img_size": size})
 
     sized = SizedModel(
         model,
@@ -94,12 +83,36 @@ def create_model(
 
 
 def _construct(
-    constructor: Callable[..., nn.Module], arguments: dict[str, Any], wanted: dict[str, Any]
+    name: str,
+    constructor: Callable[..., nn.Module],
+    arguments: dict[str, Any],
+    wanted: dict[str, Any],
 ) -> tuple[nn.Module, set[str]]:
     """Call a constructor with the arguments, and with those of the wanted that it does not refuse.
 
-    Trial tells more than signatures: most constructors pass **kwargs on.
+    Returns:
+        The model, and the names of the wanted arguments that the constructor refuses.
+
+    Raises:
+        ValueError: The model cannot be built, or is no module.
     """
+    try:
+        model, refused = _try_arguments(constructor, arguments, wanted)
+    except Exception as error:  # constructors raise what they like
+        raise ValueError(
+            f"model.encoder {name!r} can't be built with {arguments | wanted}: {first_line(error)}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model.encoder {name!r} must return a torch.nn.Module, got {type(model).__name__}"
+        )
+    return model, refused
+
+
+def _try_arguments(
+    constructor: Callable[..., nn.Module], arguments: dict[str, Any], wanted: dict[str, Any]
+) -> tuple[nn.Module, set[str]]:
+    """Find out by trial what a constructor refuses; most signatures only pass **kwargs on."""
     refused: set[str] = set()
     while True:
         accepted = {name: value for name, value in wanted.items() if name not in refused}
@@ -117,9 +130,10 @@ def _names_argument(function: Callable[..., Any], name: str) -> bool:
 
 
 def _timm_constructor(name: str) -> Callable[..., nn.Module]:
-    """
+    """Return the constructor of a timm model.
+
     Raises:
-        ValueError: timm has no such model.
+        ValueError: There is no such model.
     """
     if not timm.is_model(name):
         similar = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3))

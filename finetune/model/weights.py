@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_et.weights import Pretrained, check_architecture, folder_config, handed_on, load_weights
+from mae_et.weights import Pretrained, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +22,13 @@ def load_encoder(
     """Load all but the head, and the head too if it is for the same classes.
 
     Args:
-        classifier: gets the weights; a VisionTransformer's positions are resampled to its grid.
-        pretrained: what `mae_et.weights.read_pretrained` has read.
-        checkpoint: where it is from.
-        class_names: of the classifier; None for an encoder without a head.
+        classifier: Gets the weights; a VisionTransformer's positions are resampled to its grid.
+        pretrained: The weights, as `mae_et.weights.Origin.read` gives them.
+        checkpoint: Where they are from, for messages.
+        class_names: The names of the classifier's classes; None for an encoder without a head.
 
     Raises:
-        ValueError: the checkpoint is of another architecture.
+        ValueError: The checkpoint is of another architecture.
     """
     if isinstance(classifier, VisionTransformer):
         weights = _weights_of_vit(classifier, pretrained, checkpoint)
@@ -38,7 +37,7 @@ def load_encoder(
     own = classifier.state_dict()
     heads = _head_names(classifier)
     old_head = {name: value for name, value in weights.items() if name.startswith(heads)}
-    if old_head and not _is_for(handed_on(Path(checkpoint)), class_names, old_head, own):
+    if old_head and not _is_for(pretrained, class_names, old_head, own):
         weights = {name: value for name, value in weights.items() if name not in old_head}
         if class_names is not None:
             log.warning("the checkpoint's head has other classes; a new one takes its place")
@@ -49,7 +48,7 @@ def load_encoder(
 
 
 def _head_names(classifier: nn.Module) -> tuple[str, ...]:
-    """Prefixes of the names of the head's weights; distilled DeiTs have two heads."""
+    """Return how the names of the head's weights begin; distilled DeiTs have two heads."""
     heads = (getattr(classifier, "pretrained_cfg", None) or {}).get("classifier") or "head"
     return tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
 
@@ -65,16 +64,16 @@ def _encoder_weights(pretrained: Pretrained) -> dict[str, Tensor]:
 def _weights_of_vit(
     vit: VisionTransformer, pretrained: Pretrained, checkpoint: str
 ) -> dict[str, Tensor]:
-    """The checkpoint's weights at the grid of the model.
+    """Return the checkpoint's weights at the grid of the model.
 
     Raises:
-        ValueError: the checkpoint is of another architecture; the message says what it needs.
+        ValueError: The checkpoint is of another architecture; the message says what it needs.
     """
     described = Pretrained(
         weights={f"encoder.{name}": value for name, value in vit.state_dict().items()},
         num_heads=vit.blocks[0].attn.num_heads,
     )
-    check_architecture(pretrained, described, checkpoint)
+    pretrained.check_fits(described, checkpoint)
     weights = _encoder_weights(pretrained)
     num_prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
     table = pretrained.resampled("encoder.pos_embed", vit.patch_embed.grid_size, num_prefix)
@@ -84,13 +83,13 @@ def _weights_of_vit(
 
 
 def _is_for(
-    path: Path,
+    pretrained: Pretrained,
     class_names: Sequence[str] | None,
     head: dict[str, Tensor],
     own: dict[str, Tensor],
 ) -> bool:
-    """Whether a checkpoint's head is for these classes, as far as it says."""
+    """Return whether a checkpoint's head is for these classes, as far as it says."""
     if any(name not in own or own[name].shape != value.shape for name, value in head.items()):
         return False
-    names = folder_config(path).get("label_names") if path.is_dir() else None
-    return names is None or class_names is None or list(names) == list(class_names)
+    names = pretrained.class_names
+    return names is None or class_names is None or names == list(class_names)

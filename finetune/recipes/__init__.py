@@ -1,0 +1,1 @@
+"""Recipes of fine-tuning and supervised training: YAML files with headers."""

@@ -57,8 +57,11 @@ def main(arguments: Sequence[str]) -> None:
     from ..training import leaving
 
     with leaving():
-        make = measured_plan if options.measure else plan_from_flops
-        plan = make(config, options)
+        size, price, processes = options.mae_size, options.price_per_hour, options.processes or 1
+        if options.measure:
+            plan = measured_plan(config, mae_size=size, price_per_hour=price)
+        else:
+            plan = plan_from_flops(config, processes=processes, mae_size=size)
         if plan is not None:
             text = json.dumps(asdict(plan), indent=1)
             print(text if options.json == "-" else describe(plan))

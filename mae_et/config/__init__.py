@@ -10,16 +10,21 @@ from .data import (
     IMAGENET_STD,
     PATH_KINDS,
     DataConfig,
+    ImagesConfig,
     ReplayConfig,
     SourceConfig,
-    allowed_bad_share,
-    check_channels,
-    check_path,
-    check_source,
 )
 from .fields import BOOK_KEEPING, FREE_ON_RESUME, changed_fields, flatten, to_dict
 from .pretrain import HogConfig, ModelConfig, PretrainConfig
-from .training import EvalConfig, OptimConfig, ProbeConfig, Resume, RunConfig
+from .training import (
+    EncoderConfig,
+    EvalConfig,
+    OptimConfig,
+    ProbeConfig,
+    Resume,
+    RunConfig,
+    TrainingConfig,
+)
 from .user_code import import_callable
 
 __all__ = [
@@ -30,8 +35,10 @@ __all__ = [
     "PATH_KINDS",
     "CurriculumConfig",
     "DataConfig",
+    "EncoderConfig",
     "EvalConfig",
     "HogConfig",
+    "ImagesConfig",
     "ModelConfig",
     "OptimConfig",
     "PretrainConfig",
@@ -41,11 +48,8 @@ __all__ = [
     "RunConfig",
     "SourceConfig",
     "StageConfig",
-    "allowed_bad_share",
+    "TrainingConfig",
     "changed_fields",
-    "check_channels",
-    "check_path",
-    "check_source",
     "flatten",
     "import_callable",
     "to_dict",

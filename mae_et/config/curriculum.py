@@ -12,7 +12,7 @@ from ..errors import check
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """A stage of one's own: an input size in pixels, and its share of all steps or all cost."""
+    """A stage of a list: its input size in pixels, and its share of all steps or of all cost."""
 
     size: Size
     share: float = 1.0
@@ -54,12 +54,27 @@ class CurriculumConfig:
 
     @property
     def num_stages(self) -> int:
-        """How many stages the run has."""
+        """The number of stages."""
         if isinstance(self.sizes, list):
             return len(self.sizes)
         plus = len(EFFICIENTTRAIN_PLUS_SIZES[self.sizes or "swin"])
         numbers = {"constant": 1, "efficienttrain": 5, "efficienttrain_plus": plus}
         return numbers.get(self.name, len(self.stages))
+
+    def stage_sizes(self, *, full_size: Size, multiple: Size) -> list[Size]:
+        """Return the input size of each stage, which does not depend on the number of steps.
+
+        Args:
+            full_size: Size of the last stage in pixels.
+            multiple: EfficientTrain's sizes are rounded to multiples of these pixels.
+
+        Raises:
+            ValueError: A size is not allowed.
+        """
+        shortest = self.build(
+            full_size=full_size, multiple=multiple, num_steps=self.num_stages, flops=area
+        )
+        return [stage.size for stage in shortest.stages]
 
     def build(
         self,
@@ -69,17 +84,17 @@ class CurriculumConfig:
         num_steps: int,
         flops: Callable[[Size], float] | None = None,
     ) -> Curriculum:
-        """The curriculum of a run.
+        """Build the curriculum of a run.
 
         Args:
-            full_size: pixels, of the last stage.
+            full_size: Size of the last stage in pixels.
             multiple: EfficientTrain's sizes are rounded to multiples of these pixels.
-            num_steps: optimizer steps of optim.epochs passes; with a cost, the run has as many as
+            num_steps: Optimizer steps of optim.epochs passes; with a cost, the run has as many as
                 cost the same.
-            flops: of a training step at a size, in any unit, for curriculum.cost flops.
+            flops: Cost of a training step at a size, in any unit, for curriculum.cost flops.
 
         Raises:
-            ValueError: the stages do not fit the run.
+            ValueError: The stages do not fit the run.
         """
         cost = flops if self.cost == "flops" else area
         if self.name == "constant":

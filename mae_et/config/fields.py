@@ -1,4 +1,4 @@
-"""Configurations as plain data: written down, flattened, and compared when a run goes on."""
+"""Configurations as plain data: written down, flattened, and compared when a run is resumed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOOK_KEEPING = frozenset(
         "run.progress",
     }
 )
-"""Fields that say where a run is written down, and when."""
+"""Fields that say where and when a run writes."""
 
 
 FREE_ON_RESUME = BOOK_KEEPING | frozenset(
@@ -32,7 +32,7 @@ FREE_ON_RESUME = BOOK_KEEPING | frozenset(
         "run.eval_every",
     }
 )
-"""Fields and sections that may differ between a run and its continuation.
+"""Fields and sections that may differ between a run and its resumption.
 
 None of them changes what is learned.
 
@@ -43,7 +43,7 @@ with data.replay, which images are used again.)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections to dotted fields: {"optim": {"epochs": 1}} -> {"optim.epochs": 1}."""
+    """Turn nested sections into dotted fields: {"optim": {"epochs": 1}} -> {"optim.epochs": 1}."""
     fields: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -59,13 +59,13 @@ def changed_fields(
     kind: type,
     free: Collection[str] = FREE_ON_RESUME,
 ) -> list[str]:
-    """'field: old -> new' for each field that may not change.
+    """Return 'field: old -> new' for each field that differs and may not.
 
     Args:
-        old: a configuration that was written down, maybe by an earlier version.
-        new: the present one.
-        kind: its dataclass, whose defaults stand for fields that the earlier version did not have.
-        free: fields and sections that may.
+        old: A configuration that was written down, maybe by an earlier version.
+        new: The present one.
+        kind: Its dataclass, whose defaults stand for fields that the earlier version did not have.
+        free: Fields and sections that may differ.
     """
     before, after = flatten(defaults(kind)) | flatten(old), flatten(new)
     return [
@@ -76,7 +76,7 @@ def changed_fields(
 
 
 def defaults(kind: type) -> dict[str, Any]:
-    """The defaults of a dataclass and of the dataclasses in it, where there are any."""
+    """Return the defaults of a dataclass and of the dataclasses in it, where there are any."""
     found: dict[str, Any] = {}
     types = get_type_hints(kind)
     for item in fields(kind):
@@ -90,7 +90,7 @@ def defaults(kind: type) -> dict[str, Any]:
 
 
 def to_dict(config: object) -> dict[str, Any]:
-    """Plain nested dicts, lists and numbers, as YAML and JSON hold them."""
+    """Return a configuration as nested dicts, lists and numbers, as YAML and JSON hold them."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):

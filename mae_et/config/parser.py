@@ -1,7 +1,7 @@
 """Recipes and command lines: named YAML recipes, dotted overrides, one-line errors.
 
-jsonargparse does the parsing; this adds recipes by name, and the nearest name for a typing error.
-Shared by `mae_et` and `finetune`.
+jsonargparse does the parsing; this adds recipes by name, and the nearest name for a mistyped one.
+Only command lines import it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class LineParser(ArgumentParser):
     """A parser whose errors are a ValueError of one line, with the nearest name."""
 
     recipe_fields: frozenset[str] | None = None
-    """What --print_config prints, so that every command reads it; None for all."""
+    """The fields that --print_config prints, so that every command reads it; None for all."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
     def dump(self, namespace: Namespace, **options: Any) -> str:
-        """YAML of a configuration, without the options of a command."""
+        """Return the YAML of a configuration, without the options of a command."""
         if self.recipe_fields is not None:
             namespace = namespace.clone()
             for name in vars(namespace).keys() - self.recipe_fields:
@@ -41,6 +41,7 @@ class LineParser(ArgumentParser):
         return text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise a ValueError with the message in the words of the command line."""
         message = message.replace("typing.", "").replace("<class ", "").replace("'>", "'")
         unknown = re.search(r"(?:unrecognized arguments:|[Oo]ption) '?(?:--)?([\w.]+)", message)
         if unknown:
@@ -50,16 +51,16 @@ class LineParser(ArgumentParser):
 
 
 def recipe_names(package: str) -> list[str]:
-    """The recipes that a package brings."""
+    """Return the names of the recipes in a package."""
     names = [file.name for file in resources.files(f"{package}.recipes").iterdir()]
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def find_recipe(name: str, package: str) -> str:
-    """The path of the package's recipe of that name, or of a YAML file.
+    """Return the path of the package's recipe of that name, or of a YAML file.
 
     Raises:
-        ValueError: neither exists.
+        ValueError: Neither exists.
     """
     names = recipe_names(package)
     if name in names:
@@ -73,7 +74,13 @@ def find_recipe(name: str, package: str) -> str:
 
 
 def config_parser(config_type: type[Config], prog: str, description: str) -> ArgumentParser:
-    """A parser of `--config` and of every field of a configuration by its dotted name."""
+    """Make a parser of `--config` and of every field of a configuration by its dotted name.
+
+    Args:
+        config_type: The dataclass of the configuration.
+        prog: The command, for messages.
+        description: What the command does.
+    """
     parser = LineParser(prog=prog, description=description)
     types = _fields(config_type)
     parser.recipe_fields = frozenset(types)
@@ -92,10 +99,16 @@ def config_parser(config_type: type[Config], prog: str, description: str) -> Arg
 def parse(
     parser: ArgumentParser, config_type: type[Config], argv: Sequence[str], package: str
 ) -> tuple[Config, Any]:
-    """The configuration of a command line, and the namespace of all that was parsed.
+    """Return the configuration of a command line, and the namespace of all that was parsed.
+
+    Args:
+        parser: Made by `config_parser`, maybe with further options.
+        config_type: The dataclass of the configuration.
+        argv: The command line.
+        package: The package whose recipes have names.
 
     Raises:
-        ValueError: an unknown recipe or option, or a value out of its range.
+        ValueError: A recipe or an option is unknown, or a value is out of its range.
     """
     arguments = list(argv)
     for index, argument in enumerate(arguments):
@@ -121,15 +134,15 @@ def add_resume(parser: ArgumentParser) -> None:
         default=False,
         type=bool | str,
         metavar="auto",
-        help="go on from the last checkpoint; auto: if there is a run, else start one",
+        help="resume from the last checkpoint; auto: if there is a run, else start one",
     )
 
 
 def resume_of(options: Any) -> Resume:
-    """What `--resume` says.
+    """Return what `--resume` says.
 
     Raises:
-        ValueError: something else than auto.
+        ValueError: It is followed by anything but auto.
     """
     value = options.resume
     if value == "auto":

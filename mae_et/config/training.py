@@ -1,15 +1,42 @@
-"""The sections that pretraining and fine-tuning share: the optimizer, the run, and its probes."""
+"""The sections that pretraining and fine-tuning share, and the configuration made of them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from ..curriculum import Size
 from ..errors import check, check_positive
+from .curriculum import CurriculumConfig
+from .data import ImagesConfig
 
 Resume = bool | Literal["auto"]
-"""Whether to go on with the run of a folder; auto: if it holds one, else start one."""
+"""Whether to resume the run of a folder; "auto" resumes it if there is one, and else starts one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The network that is pretrained or fine-tuned, and its images.
+
+    Args:
+        encoder: Name of a timm model.
+        encoder_args: Further arguments of the timm model (embed_dim, depth, num_heads, …).
+        image_size: Full size in pixels, one number or [height, width]; positions are resampled to
+            it.
+        patch_size: Pixels; null for the encoder's own.
+        in_chans: Image channels; 1 (grey), 3 (RGB) or 4 (RGBA) for pictures, any number for arrays
+            and TIFF files.
+    """
+
+    encoder: str = "vit_base_patch16_224"
+    encoder_args: dict[str, Any] = field(default_factory=dict)
+    image_size: Size = 224
+    patch_size: Size | None = None
+    in_chans: int = 3
+
+    def __post_init__(self) -> None:
+        check_positive(self, "model", "in_chans")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,19 +44,20 @@ class OptimConfig:
     """AdamW, its schedule and its batches.
 
     Args:
-        epochs: passes over the training images; with curriculum.cost (as in efficienttrain_plus),
-            full-size passes that the run may cost.
-        batch_size: images per optimizer step, over all processes.
-        micro_batch_size: most full-size images per forward pass of one process; null for all of
-            its share at once. Rounded down to a divisor of the share; small stages join several.
-        base_lr: peak learning rate per 256 images: lr = base_lr · batch_size / 256.
-        min_lr: learning rate at the end.
-        warmup_epochs: linear warm-up from zero.
-        weight_decay: of all parameters but biases and norms.
-        betas: of AdamW.
-        clip_grad: largest gradient norm; null for no clipping.
-        max_skipped_steps: steps in a row with a non-finite gradient after which the run stops, at
-            the next log step.
+        epochs: Passes over the training images; with curriculum.cost (as in efficienttrain_plus),
+            the full-size passes that the run may cost.
+        batch_size: Images per optimizer step, over all processes.
+        micro_batch_size: The most full-size images per forward pass of one process; null for all of
+            its share at once. It is rounded down to a divisor of the share; small stages join
+            several.
+        base_lr: Peak learning rate per 256 images: lr = base_lr · batch_size / 256.
+        min_lr: Learning rate at the end.
+        warmup_epochs: Length of the linear warm-up from zero.
+        weight_decay: Weight decay of all parameters but biases and norms.
+        betas: Betas of AdamW.
+        clip_grad: Largest norm of the gradients; null for no clipping.
+        max_skipped_steps: Consecutive steps with a non-finite gradient after which the run stops,
+            at the next log step.
     """
 
     epochs: float = 400
@@ -51,12 +79,8 @@ class OptimConfig:
         check(0 <= self.min_lr <= self.peak_lr, "optim.min_lr", self.min_lr, "in [0, peak]")
         check(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "in [0, 1)")
         check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "at least 0")
-        check(
-            0 <= self.warmup_epochs < self.epochs,
-            "optim.warmup_epochs",
-            self.warmup_epochs,
-            f"in [0, optim.epochs = {self.epochs})",
-        )
+        warmup, allowed = self.warmup_epochs, f"in [0, optim.epochs = {self.epochs})"
+        check(0 <= warmup < self.epochs, "optim.warmup_epochs", warmup, allowed)
 
     @property
     def peak_lr(self) -> float:
@@ -69,13 +93,13 @@ class ProbeConfig:
     """Probes of the frozen encoder.
 
     Args:
-        k: neighbours of the k-nearest-neighbour probe.
-        temperature: their votes weigh exp(cosine similarity / temperature).
-        linear_rates: of the linear probe, per 256 images; the best on a tenth of the training
-            images is taken.
-        linear_epochs: of the linear probe.
-        linear_warmup_epochs: of its learning rate, linear from zero.
-        linear_batch_size: images per step of the linear probe.
+        k: Neighbours of the k-nearest-neighbour probe.
+        temperature: Votes weigh exp(cosine similarity / temperature).
+        linear_rates: Learning rates of the linear probe, per 256 images; the best on a tenth of the
+            training images is taken.
+        linear_epochs: Epochs of the linear probe.
+        linear_warmup_epochs: Length of the linear warm-up of its learning rate from zero.
+        linear_batch_size: Images per step of the linear probe.
     """
 
     k: int = 20
@@ -86,21 +110,13 @@ class ProbeConfig:
     linear_batch_size: int = 1024
 
     def __post_init__(self) -> None:
-        check_positive(self, "probe", "k", "temperature", "linear_epochs")
-        rates, batch_size = self.linear_rates, self.linear_batch_size
-        check(
-            bool(rates) and all(0 < rate < math.inf for rate in rates),
-            "probe.linear_rates",
-            rates,
-            "numbers above 0",
-        )
-        check(batch_size > 0, "probe.linear_batch_size", batch_size, "above 0")
-        check(
-            0 <= self.linear_warmup_epochs < self.linear_epochs,
-            "probe.linear_warmup_epochs",
-            self.linear_warmup_epochs,
-            f"in [0, probe.linear_epochs = {self.linear_epochs})",
-        )
+        names = ("k", "temperature", "linear_epochs", "linear_batch_size")
+        check_positive(self, "probe", *names)
+        rates, warmup = self.linear_rates, self.linear_warmup_epochs
+        ok = bool(rates) and all(0 < rate < math.inf for rate in rates)
+        check(ok, "probe.linear_rates", rates, "numbers above 0")
+        allowed = f"in [0, probe.linear_epochs = {self.linear_epochs})"
+        check(0 <= warmup < self.linear_epochs, "probe.linear_warmup_epochs", warmup, allowed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +124,16 @@ class EvalConfig:
     """Probes of the encoder while it is pretrained, on labelled images: does it learn?
 
     Args:
-        knn_every: steps between k-nearest-neighbour probes; null for none.
-        linear_every: steps between linear probes; null for none.
-        path: labelled images, as in data.path; null for data.path itself, which is then no stream.
-        split: the split of `path` to learn from.
-        image_column: of `path`; null to find it.
-        label_column: null to find it.
-        images: most images to learn from, and most to classify.
-        held_out: whether a tenth of the split is classified, also where there is a split to
-            evaluate on, which then stays unseen.
+        knn_every: Steps between k-nearest-neighbour probes; null for none.
+        linear_every: Steps between linear probes; null for none.
+        path: Labelled images, as in data.path; null for data.path itself, which must then not be a
+            stream.
+        split: The split of `path` to learn from.
+        image_column: The column of images of `path`; null to find it.
+        label_column: The column of labels; null to find it.
+        images: The most images to learn from, and the most to classify.
+        held_out: Whether a tenth of the split is classified even where there is a split to evaluate
+            on, which then stays unseen.
     """
 
     knn_every: int | None = None
@@ -140,17 +157,19 @@ class RunConfig:
     """Where and how the run takes place.
 
     Args:
-        output_dir: folder of this run.
-        seed: of the weights and of the sample stream.
-        mixed_precision: of the forward and backward passes; null for accelerate's setting.
-        compile: whether the model is compiled, once per input size.
-        log_every: steps between lines of metrics.jsonl.
-        eval_every: steps between evaluations; null for the end only.
-        checkpoint_every: steps between checkpoints; null for the end only.
-        keep_checkpoints: how many are kept.
-        tracker: name of an accelerate tracker (tensorboard, wandb, …), auto (TensorBoard if it is
+        output_dir: Folder of this run.
+        seed: Seed of the weights and of the samples.
+        mixed_precision: Precision of the forward and backward passes; null for accelerate's
+            setting.
+        compile: Whether the model is compiled, once per input size.
+        log_every: Steps between lines of metrics.jsonl.
+        eval_every: Steps between evaluations; null for the end only.
+        checkpoint_every: Steps between checkpoints; null for the end only.
+        keep_checkpoints: Number of checkpoints that are kept.
+        tracker: Name of an accelerate tracker (tensorboard, wandb, …), auto (TensorBoard if it is
             installed), or none.
-        progress: whether a terminal shows a bar; else, and in a file, a line every log_every steps.
+        progress: Whether a terminal shows a bar; otherwise, and in a file, there is a line every
+            log_every steps.
     """
 
     output_dir: str = "runs/pretrain"
@@ -171,3 +190,23 @@ class RunConfig:
         for name in ("eval_every", "checkpoint_every"):
             value = getattr(self, name)
             check(value is None or value > 0, f"run.{name}", value, "above 0 or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """A run of the training loop: what the configurations of both packages are made of."""
+
+    checkpoint: str | None = None
+    model: EncoderConfig
+    curriculum: CurriculumConfig
+    data: ImagesConfig
+    optim: OptimConfig
+    probe: ProbeConfig
+    run: RunConfig
+
+    def __post_init__(self) -> None:
+        in_chans = self.model.in_chans
+        for name in ("mean", "std"):
+            values = getattr(self.data, name)
+            allowed = f"{in_chans} numbers, one per channel"
+            check(len(values) == in_chans, f"data.{name}", values, allowed)

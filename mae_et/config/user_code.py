@@ -1,4 +1,4 @@
-"""Code of the user's own, named on the command line as module:callable."""
+"""The user's own code, named on the command line as module:callable."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def import_callable(name: str, field: str) -> Callable[..., Any]:
-    """A function or class on Python's path.
+    """Import a function or class on Python's path.
 
     Args:
         name: "module:callable".
-        field: of the configuration, for messages.
+        field: The field of the configuration that has the name, for messages.
 
     Raises:
-        ValueError: the module can't be imported, or has no such callable.
+        ValueError: The module cannot be imported, or has no such callable.
     """
     module_name, _, attribute = name.partition(":")
     try:

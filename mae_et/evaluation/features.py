@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from .. import data
-from ..config import DataConfig, EvalConfig, allowed_bad_share
+from ..config import DataConfig, EvalConfig
 from ..data import LabelledImages, check_every_class
 from ..errors import RunStoppedError, errors_of
 
@@ -213,5 +213,5 @@ def load_probe_images(
         test=test_stream,
         chunk_size=chunk_size,
         num_workers=source.num_workers,
-        max_bad_share=allowed_bad_share(source),
+        max_bad_share=source.allowed_bad_share,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import groupby
 
-from ..build import build_on_meta
+from ..build import build_on_meta, full_size_steps
 from ..config import ModelConfig, PretrainConfig
 from ..curriculum import Curriculum, Size, as_pair, as_size, num_training_steps
 from ..data import replay_bytes, replay_spans, split_batch
@@ -87,28 +87,60 @@ def make_plan(
     processes: int = 1,
     mae_size: Size | None = None,
 ) -> Plan:
-    """The plan of a run, without times.
+    """Plan a run, without times.
 
     Args:
-        config: the run.
-        model: of the run, on any device.
-        curriculum: its stages.
-        num_images: that it trains on.
-        processes: that train.
-        mae_size: full size in pixels of the MAE to compare with; None for the run's.
+        config: The run.
+        model: Its model, on any device.
+        curriculum: Its stages.
+        num_images: Number of training images.
+        processes: Number of processes that train.
+        mae_size: Full size in pixels of the MAE to compare with; None for the run's.
 
     Raises:
-        ValueError: the processes don't divide the batch, a ratio of replay does not divide the
+        ValueError: The processes do not divide the batch, a ratio of replay does not divide the
             micro-batch, or `mae_size` is no multiple of the patch.
     """
-    batch_size, source = config.optim.batch_size, config.model
+    batch_size = config.optim.batch_size
     chunk_size = split_batch(batch_size, config.optim.micro_batch_size, processes)
+    flops = cache(partial(training_flops, model))
+    total = sum(stage.num_steps * flops(stage.size) for stage in curriculum.stages)
+    spans = replay_spans(config, curriculum, chunk_size)
+    buffers = [replay_bytes(config, curriculum, span) for span in spans]
+    mae_size = mae_size or model.full_size
+    mae = _mae_of(config.model, mae_size, model.patch_size)
+    is_mae = mae == config.model
+    mae_step = flops(mae_size) if is_mae else training_flops(build_on_meta(mae), mae_size)
+    return Plan(
+        num_images=num_images,
+        batch_size=batch_size,
+        processes=processes,
+        stages=_plan_stages(config, model, curriculum, num_images, processes, chunk_size),
+        epochs=curriculum.num_steps * batch_size / num_images,
+        steps=curriculum.num_steps,
+        exaflops=total * batch_size / 1e18,
+        replay_gib=max(buffers, default=0) / 2**30,
+        budget=config.optim.epochs,
+        speedup=full_size_steps(config, num_images) * flops(curriculum.full_size) / total,
+        mae_size=mae_size,
+        mae_speedup=MAE_EPOCHS * num_images / batch_size * mae_step / total,
+    )
+
+
+def _plan_stages(
+    config: PretrainConfig,
+    model: MaskedAutoencoder,
+    curriculum: Curriculum,
+    num_images: int,
+    processes: int,
+    chunk_size: int,
+) -> list[StagePlan]:
+    """Plan the stages of a run, those of one size together; see `make_plan`."""
+    batch_size = config.optim.batch_size
     num_chunks = batch_size // processes // chunk_size
     flops = cache(partial(training_flops, model))
     total = sum(stage.num_steps * flops(stage.size) for stage in curriculum.stages)
     ratios = {as_pair(part.size): part.ratio for part in config.data.replay}
-    spans = replay_spans(config, curriculum, chunk_size)
-    buffers = [replay_bytes(config, curriculum, span) for span in spans]
     stages = []
     for size, group in groupby(curriculum.stages, key=lambda stage: stage.size):
         steps = sum(stage.num_steps for stage in group)
@@ -128,48 +160,34 @@ def make_plan(
             fresh=1 / ratios.get(as_pair(size), 1),
         )
         stages.append(stage)
+    return stages
 
-    mae_size, patch_size = mae_size or model.full_size, model.patch_size
-    check(
-        all(side % patch == 0 for side, patch in zip(as_pair(mae_size), patch_size, strict=True)),
-        "--mae_size",
-        mae_size,
-        f"a multiple of the patch size {as_size(*patch_size)}",
-    )
-    mae = ModelConfig(  # its decoder, mask and target are the defaults
+
+def _mae_of(source: ModelConfig, size: Size, patch_size: tuple[int, int]) -> ModelConfig:
+    """Return the MAE with the encoder of a model; its decoder, mask and target are the defaults."""
+    sides = zip(as_pair(size), patch_size, strict=True)
+    ok = all(side % patch == 0 for side, patch in sides)
+    allowed = f"a multiple of the patch size {as_size(*patch_size)}"
+    check(ok, "--mae_size", size, allowed)
+    return ModelConfig(
         encoder=source.encoder,
         encoder_args=source.encoder_args,
-        image_size=mae_size,
+        image_size=size,
         patch_size=source.patch_size,
         in_chans=source.in_chans,
-    )
-    mae_step = flops(mae_size) if mae == source else training_flops(build_on_meta(mae), mae_size)
-    return Plan(
-        num_images=num_images,
-        batch_size=batch_size,
-        processes=processes,
-        stages=stages,
-        epochs=curriculum.num_steps * batch_size / num_images,
-        steps=curriculum.num_steps,
-        exaflops=total * batch_size / 1e18,
-        replay_gib=max(buffers, default=0) / 2**30,
-        budget=config.optim.epochs,
-        speedup=full_size_steps(config, num_images) * flops(curriculum.full_size) / total,
-        mae_size=mae_size,
-        mae_speedup=MAE_EPOCHS * num_images / batch_size * mae_step / total,
     )
 
 
 def with_times(
     plan: Plan, times: Mapping[Size, StepTime], num_workers: int, price_per_hour: float | None
 ) -> Plan:
-    """The plan with what measured steps say about it.
+    """Add to a plan what measured steps say about it.
 
     Args:
-        plan: without times.
-        times: of a step at each size.
-        num_workers: of the loader.
-        price_per_hour: of all processes together.
+        plan: The plan without times.
+        times: The time of a step at each size.
+        num_workers: Workers of the loader.
+        price_per_hour: Price of an hour of all processes together; None for no price.
     """
     total = sum(stage.steps * times[stage.size].seconds for stage in plan.stages)
     stages = []
@@ -195,12 +213,4 @@ def with_times(
         hours=total / 3600,
         price=None if price_per_hour is None else price_per_hour * total / 3600,
         time_speedup=at_full_size * times[plan.stages[-1].size].seconds / total,
-    )
-
-
-def full_size_steps(config: PretrainConfig, num_images: int) -> int:
-    """Optimizer steps of `optim.epochs` passes; with a cost model, the run has more."""
-    optim = config.optim
-    return num_training_steps(
-        epochs=optim.epochs, num_images=num_images, batch_size=optim.batch_size
     )

@@ -1,4 +1,4 @@
-"""Real training steps at each size, on this device and from this loader, to foretell a run."""
+"""Real training steps at each size, on this device and from this loader, to predict a run."""
 
 from __future__ import annotations
 
@@ -8,44 +8,39 @@ from itertools import islice
 
 from accelerate.utils import broadcast_object_list
 
-from .. import data
 from ..curriculum import Size, Stage
 from ..pretrain import Pretrainer
-from ..training import Meter
+from ..training import Meter, RunImages
 
 ROUNDS = 3
 """Times that each size is measured, in turn, so that a machine that slows down does so for all."""
 
 
 SECONDS, FEWEST, MOST = 2.0, 3, 64
-"""What a round takes at a size, within these numbers of steps (fewer if the stage has no more)."""
+"""Seconds of a round at a size, within these numbers of steps (fewer if the stage has no more)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Seconds of an optimizer step, and those of them that went into waiting for images."""
+    """Seconds of an optimizer step, and how many of them were spent waiting for images."""
 
     seconds: float
     waited: float
 
 
-def measure_steps(
-    trainer: Pretrainer,
-    images: data.Samples | data.StreamedSamples,
-    chunk_size: int,
-    num_workers: int,
-) -> dict[Size, StepTime]:
-    """The time of a step at each size of a run: that of the median round.
+def measure_steps(trainer: Pretrainer, images: RunImages) -> dict[Size, StepTime]:
+    """Return the time of a step at each size of a run: that of the median round.
 
     All processes take part. The steps are real ones: afterwards, the weights are not what they
     were.
+
+    Args:
+        trainer: Takes the steps.
+        images: The images of the run.
     """
     stages = {stage.size: stage for stage in reversed(trainer.schedule.stages)}  # the first of each
     rounds = [
-        {
-            size: _measure(trainer, images, stage, chunk_size, num_workers)
-            for size, stage in stages.items()
-        }
+        {size: _measure(trainer, images, stage) for size, stage in stages.items()}
         for _ in range(ROUNDS)
     ]
     return {
@@ -54,35 +49,19 @@ def measure_steps(
     }
 
 
-def _measure(
-    trainer: Pretrainer,
-    images: data.Samples | data.StreamedSamples,
-    stage: Stage,
-    chunk_size: int,
-    num_workers: int,
-) -> StepTime:
-    """The mean over some steps of a stage; the first, in which workers start, is left out."""
-    accelerator, batch_size = trainer.accelerator, trainer.optim_config.batch_size
+def _measure(trainer: Pretrainer, images: RunImages, stage: Stage) -> StepTime:
+    """Return the mean over some steps of a stage, without the first, in which workers start."""
+    config, accelerator = trainer.config, trainer.accelerator
     steps = range(stage.start, stage.stop)[: MOST + 2]
-    world = accelerator.num_processes
-    num_chunks = batch_size // world // chunk_size
-    loader = data.load_steps(
-        images,
-        steps.start,
-        steps.stop,
-        chunk_size=chunk_size,
-        rank=accelerator.process_index,
-        world=world,
-        num_workers=num_workers,
-        pin_memory=accelerator.device.type == "cuda",
-    )
-    meter = Meter(accelerator, trainer.optim_config.max_skipped_steps)
+    num_chunks = images.num_chunks(config, accelerator)
+    loader = images.load_steps(config, accelerator, steps.start, steps.stop)
+    meter = Meter(accelerator, config.optim.max_skipped_steps)
     chunks, upcoming = meter.timed(iter(loader)), iter(steps)
 
     def take(number: int) -> StepTime:
         for step in islice(upcoming, number):
             loss, norm = trainer.train_step(step, chunks, num_chunks)
-            meter.add(loss, norm, batch_size)
+            meter.add(loss, norm, config.optim.batch_size)
         seen = meter.read()
         seconds = seen["seconds"] / number
         return StepTime(seconds=seconds, waited=seconds * seen["data_wait"])

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from accelerate.utils import set_seed
-
-from ..build import build_curriculum, build_on_meta, load_images
-from ..config import PretrainConfig, to_dict
-from ..data import check_replay, split_batch
-from ..model import MaskedAutoencoder
+from ..build import (
+    build_curriculum,
+    build_images,
+    build_model,
+    build_model_on_meta,
+    build_on_meta,
+    open_samples,
+)
+from ..config import PretrainConfig
 from ..pretrain import Pretrainer
-from ..training import main_process_first, make_accelerator
-from .forecast import MAE_EPOCHS, Plan, full_size_steps, make_plan, with_times
+from ..training import make_accelerator
+from .forecast import MAE_EPOCHS, Plan, make_plan, with_times
 from .measure import measure_steps
 
 IMAGENET_IMAGES = 1_281_167
-"""What the recipes are made for: the training images of ImageNet-1K."""
+"""The training images of ImageNet-1K, for which the recipes are made."""
 
 
 NOT_COUNTED = (
@@ -27,7 +28,7 @@ NOT_COUNTED = (
 
 
 def describe(plan: Plan) -> str:
-    """The plan as a table with its totals below."""
+    """Return the plan as a table with its totals below."""
     header = ["size", "grid", "patches seen", "epochs", "steps"]
     header += ["micro-batch", "GFLOPs/image", "cost"]
     rows = [
@@ -78,41 +79,54 @@ def describe(plan: Plan) -> str:
     return "\n".join([*lines, NOT_COUNTED])
 
 
-def plan_from_flops(config: PretrainConfig, options: Any) -> Plan:
-    """The plan from FLOPs alone."""
-    model, num_images = build_on_meta(config.model), config.data.num_images
-    build_curriculum(config, model, num_steps=1_000_000)  # its errors, before data is read
+def plan_from_flops(
+    config: PretrainConfig, *, processes: int = 1, mae_size: int | None = None
+) -> Plan:
+    """Plan a run from FLOPs alone.
+
+    Args:
+        config: The run; without data, that of ImageNet-1K is assumed.
+        processes: Number of processes that train.
+        mae_size: Full size in pixels of the MAE to compare with; None for the run's.
+
+    Raises:
+        ValueError: The configuration or the data is bad.
+    """
+    model, num_images = build_model_on_meta(config), config.data.num_images
     if num_images is None and (config.data.path or config.data.sources):
-        num_images = len(load_images(config, model)[0])
+        num_images = len(open_samples(config, model)[0])
     elif num_images is None:
         num_images = IMAGENET_IMAGES
-    curriculum = build_curriculum(config, model, full_size_steps(config, num_images))
-    return make_plan(
-        config, model, curriculum, num_images, options.processes or 1, options.mae_size
-    )
+    curriculum = build_curriculum(config, model, num_images)
+    return make_plan(config, model, curriculum, num_images, processes, mae_size)
 
 
-def measured_plan(config: PretrainConfig, options: Any) -> Plan | None:
-    """The plan with times, in the main process."""
+def measured_plan(
+    config: PretrainConfig, *, mae_size: int | None = None, price_per_hour: float | None = None
+) -> Plan | None:
+    """Plan a run from real steps on this device and from this loader.
+
+    Args:
+        config: The run.
+        mae_size: Full size in pixels of the MAE to compare with; None for the run's.
+        price_per_hour: Price of an hour of all processes together; None for no price.
+
+    Returns:
+        The plan with times, in the main process; None in the others.
+
+    Raises:
+        ValueError: The configuration or the data is bad.
+    """
     config.data.check_given()
     accelerator = make_accelerator(config.run, allow_fsdp=True)
-    processes = accelerator.num_processes
-    set_seed(config.run.seed)
-    model = MaskedAutoencoder(**to_dict(config.model))
-    chunk_size = split_batch(config.optim.batch_size, config.optim.micro_batch_size, processes)
-    images, held_out, curriculum = main_process_first(
-        accelerator, lambda: load_images(config, model)
-    )
-    main_process_first(
-        accelerator, lambda: check_replay(config, curriculum, chunk_size, processes, held_out)
-    )
-    num_images = config.data.num_images or len(images)  # measured on some, planned for all
-    planned = build_curriculum(config, model, full_size_steps(config, num_images))
-    plan = make_plan(  # before the steps, which take long and may put the model into shards
-        config, build_on_meta(config.model), planned, num_images, processes, options.mae_size
-    )
+    model = build_model(config)
+    images, curriculum = build_images(config, model, accelerator)
+    num_images = config.data.num_images or len(images.train)  # measured on some, planned for all
+    planned, world = build_curriculum(config, model, num_images), accelerator.num_processes
+    # Before the steps, which take long and with FSDP leave each process a part of the model.
+    plan = make_plan(config, build_on_meta(config.model), planned, num_images, world, mae_size)
     trainer = Pretrainer(config, accelerator, model, curriculum)
-    times = measure_steps(trainer, images, chunk_size, config.data.num_workers)
+    times = measure_steps(trainer, images)
     if not accelerator.is_main_process:
         return None
-    return with_times(plan, times, config.data.num_workers, options.price_per_hour)
+    return with_times(plan, times, config.data.num_workers, price_per_hour)

@@ -32,27 +32,26 @@ import yaml
 from accelerate import Accelerator
 
 from .. import __version__
-from ..build import build_on_meta, load_images
+from ..build import build_images, build_on_meta, build_probe_images
 from ..config import CurriculumConfig, PretrainConfig, StageConfig, to_dict
-from ..curriculum import Size, area, as_pair, as_size, scaled_sizes
-from ..data import split_batch
+from ..curriculum import Size, area, as_size, scaled_sizes
 from ..errors import check
-from ..evaluation import load_probe_images
 from ..model import MaskedAutoencoder
-from ..training import Interrupt, main_process_first, make_accelerator
-from .trials import HEADER, Trials
+from ..training import Interrupt, make_accelerator
+from .schedules import HEADER
+from .trials import Trials
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much a search may spend, where the command line does not say."""
+    """How much a search may spend where the command line does not say."""
 
     stages: dict[str, int]
-    """Of a schedule, by method."""
+    """Stages of a schedule, by method."""
     sizes: tuple[int, ...]
-    """Candidates, as shares of the last."""
+    """Candidates, relative to the last."""
     epochs: float
-    """Of a run, as a share of optim.epochs."""
+    """Epochs of a run, as a share of optim.epochs."""
     seeds: int
 
 
@@ -96,12 +95,12 @@ def search(config: PretrainConfig, options: Any, out: Path, arguments: Sequence[
 
 
 def greedy(trials: Trials, sizes: Sequence[Size], tolerance: float) -> list[Size]:
-    """The sizes of the first stages, smaller than the full one, by EfficientTrain's algorithm.
+    """Choose the sizes of the first stages, below the full size, by EfficientTrain's algorithm.
 
     Args:
-        trials: run the schedules.
-        sizes: candidates, rising to the full size.
-        tolerance: points of accuracy that a size may lose and still keep the score.
+        trials: Runs the schedules.
+        sizes: The candidates, rising to the full size.
+        tolerance: Points of accuracy that a size may lose and still keep the score.
     """
     least = 100 * trials.run((), "full size").score - tolerance
     chosen: list[Size] = []
@@ -117,12 +116,12 @@ def greedy(trials: Trials, sizes: Sequence[Size], tolerance: float) -> list[Size
 
 
 def sequential(trials: Trials, sizes: Sequence[Size], phase: float) -> list[Size]:
-    """The sizes of the first stages by EfficientTrain++'s algorithm; see `greedy`.
+    """Choose the sizes of the first stages by EfficientTrain++'s algorithm; see `greedy`.
 
     Args:
-        trials: run the schedules.
-        sizes: candidates, rising to the full size.
-        phase: length of the phase at full size, as a share of a stage there.
+        trials: Runs the schedules.
+        sizes: The candidates, rising to the full size.
+        phase: Length of the phase at full size, as a share of a stage there.
     """
     chosen: list[Size] = []
     for stage in range(1, trials.num_stages):
@@ -143,17 +142,17 @@ def sequential(trials: Trials, sizes: Sequence[Size], phase: float) -> list[Size
 
 
 def _from(sizes: Sequence[Size], chosen: Sequence[Size]) -> list[Size]:
-    """The candidates of the stage after the chosen ones."""
+    """Return the candidates for the stage after the chosen ones."""
     return list(sizes[sizes.index(chosen[-1]) if chosen else 0 :])
 
 
 def _prepare(
     accelerator: Accelerator, config: PretrainConfig, options: Any, interrupt: Interrupt
 ) -> tuple[Trials, list[Size], int]:
-    """The runs to be, the candidates, and how many images score; what is wrong is found here."""
+    """Return the runs to be, the candidates, and how many images score; find all errors."""
     config.data.check_given()
     check(not config.data.replay, "data.replay", config.data.replay, "empty for a search")
-    budget, optim = BUDGETS[options.budget], config.optim
+    budget = BUDGETS[options.budget]
     model = build_on_meta(config.model)
     sizes = _sizes(model, options.sizes, budget)
     stages = budget.stages[options.method] if options.stages is None else options.stages
@@ -162,46 +161,39 @@ def _prepare(
     check(seeds > 0, "--seeds", options.seeds, "above 0")
     check(0 <= options.tolerance < 100, "--tolerance", options.tolerance, "in [0, 100)")
     check(0 < options.phase <= 1, "--phase", options.phase, "in (0, 1]")
-    epochs = budget.epochs * optim.epochs if options.epochs is None else options.epochs
-    check(0 < epochs < math.inf, "--epochs", options.epochs, "above 0")
-    warmup = optim.warmup_epochs * epochs / optim.epochs
-    config = replace(config, optim=replace(optim, epochs=epochs, warmup_epochs=warmup))
-
-    def load() -> tuple[int, int]:
-        labelled = load_probe_images(
-            replace(config.eval, held_out=True),
-            config.data,
-            size=as_pair(model.full_size),
-            in_chans=model.in_chans,
-            chunk_size=split_batch(
-                optim.batch_size, optim.micro_batch_size, accelerator.num_processes
-            ),
-            seed=config.run.seed,
-        )
-        constant = replace(
-            config,
-            curriculum=CurriculumConfig(name="constant"),
-            data=replace(config.data, first_crop_scale=None, first_color_jitter=None),
-        )
-        return len(load_images(constant, model)[0]), len(labelled.test)
-
-    num_images, num_held_out = main_process_first(accelerator, load)
-    cost = (config.curriculum.cost or "area") if options.method == "sequential" else None
+    config = _with_epochs(config, options.epochs, budget)
+    constant = replace(
+        config,
+        curriculum=CurriculumConfig(name="constant"),
+        data=replace(config.data, first_crop_scale=None, first_color_jitter=None),
+        eval=replace(config.eval, held_out=True),
+    )
+    labelled = build_probe_images(constant, model, accelerator)
+    images, _ = build_images(constant, model, accelerator)
     trials = Trials(
         config,
         model,
-        num_images,
+        len(images.train),
         num_stages=stages,
-        cost=cost,
+        cost=(config.curriculum.cost or "area") if options.method == "sequential" else None,
         score=options.score,
         seeds=seeds,
         interrupt=interrupt,
     )
-    return trials, sizes, num_held_out
+    return trials, sizes, len(labelled.test)
+
+
+def _with_epochs(config: PretrainConfig, given: float | None, budget: Budget) -> PretrainConfig:
+    """Return the configuration with the epochs of each run, and as large a share of warm-up."""
+    optim = config.optim
+    epochs = budget.epochs * optim.epochs if given is None else given
+    check(0 < epochs < math.inf, "--epochs", given, "above 0")
+    warmup = optim.warmup_epochs * epochs / optim.epochs
+    return replace(config, optim=replace(optim, epochs=epochs, warmup_epochs=warmup))
 
 
 def _sizes(model: MaskedAutoencoder, given: list[Size] | None, budget: Budget) -> list[Size]:
-    """The candidates, rising to the full size."""
+    """Return the candidates, rising to the full size."""
     full_size = model.full_size
     check(given != [], "--sizes", given, "pixels")
     sizes = given or scaled_sizes(budget.sizes, full_size, as_size(*model.patch_size))
@@ -218,7 +210,7 @@ def _sizes(model: MaskedAutoencoder, given: list[Size] | None, budget: Budget) -
 def _evidence(
     trials: Trials, chosen: Sequence[Size], num_held_out: int, seconds: float
 ) -> list[str]:
-    """What the search comes to: the chosen schedule and that of full size, whole runs of both."""
+    """Say what the search has found: the chosen schedule and that of full size, as whole runs."""
     by_sizes = {trial.sizes: trial for trial in trials.done if trial.is_whole}
     best = by_sizes[trials.sizes(chosen)]
     full = by_sizes[trials.sizes(())]
@@ -240,7 +232,7 @@ def _recipe(
     evidence: Sequence[str],
     arguments: Sequence[str],
 ) -> str:
-    """The run with the chosen stages, headed by how they were found."""
+    """Return the recipe of the run with the chosen stages, headed by how they were found."""
     device = "cuda" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     header = [
         "Input sizes found by a search.",

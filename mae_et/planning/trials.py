@@ -17,78 +17,40 @@ import gc
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 import yaml
 from accelerate import PartialState
 
-from ..build import build_curriculum
+from ..build import build_curriculum, full_size_steps
 from ..config import FREE_ON_RESUME, PretrainConfig, StageConfig, changed_fields, to_dict
 from ..curriculum import Curriculum, Size, area
 from ..errors import RunInterruptedError, RunStoppedError, check
 from ..model import MaskedAutoencoder, training_flops
 from ..pretrain import pretrain
-from ..runs import latest_checkpoint, new_folder, read_config, read_metrics
+from ..runs import Run, new_folder
 from ..training import Interrupt
-from .forecast import full_size_steps
-
-Past = tuple[tuple[Size, int], ...]
-"""Size and steps of each stage that a run has behind it."""
-
-
-HEADER = f"{'trial':<10} {'sizes':<24} {'steps':>7} {'cost':>7} {'score':>7}  by seed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """A scored run."""
-
-    purpose: str
-    sizes: tuple[Size, ...]
-    """Of all stages, also those after the run's end."""
-    steps: int
-    is_whole: bool
-    """Whether the run goes to the end of its schedule."""
-    cost: float
-    """FLOPs, by those of a whole run at full size."""
-    scores: tuple[float, ...]
-    """Top-1 accuracy by seed, in [0, 1]."""
-
-    @property
-    def score(self) -> float:
-        """The mean over the seeds."""
-        return fmean(self.scores)
-
-    @property
-    def name(self) -> str:
-        """The sizes, in a word."""
-        return "-".join(map(_name, self.sizes))
-
-    def row(self) -> str:
-        """A line under `HEADER`."""
-        cells = f"{self.purpose:<10} {self.name:<24} {self.steps:>7} {self.cost:>7.1%}"
-        return f"{cells} {self.score:>7.2%}  {' '.join(f'{score:.2%}' for score in self.scores)}"
+from .schedules import Past, Trial, begins_with, num_steps, past_at, size_name
 
 
 class Trials:
     """The runs of a search.
 
     Args:
-        config: of all runs but for their stages.
-        model: of the runs, on any device.
-        num_images: that they train on.
-        num_stages: of each schedule.
-        cost: what stages have an equal share of; None for steps.
-        score: the probe that scores.
-        seeds: runs of each schedule, from run.seed on.
-        interrupt: asks to stop between runs; in a run, the run's own does.
+        config: The configuration of all runs but for their stages.
+        model: The model of the runs, on any device.
+        num_images: Number of training images.
+        num_stages: Stages of each schedule.
+        cost: What stages have an equal share of; None for steps.
+        score: The probe that scores.
+        seeds: Runs of each schedule, with the seeds run.seed and following.
+        interrupt: Notes the signals that ask the search to stop, in a run and between runs.
 
     Raises:
-        ValueError: the folder holds something else, or the stages do not fit.
+        ValueError: The folder holds something else, or the stages do not fit.
     """
 
     def __init__(
@@ -115,7 +77,7 @@ class Trials:
         self._open()
 
     def _open(self) -> None:
-        """Make the folder, or go on in that of a search with the same configuration."""
+        """Make the folder, or resume that of a search with the same configuration."""
         config = to_dict(self._config(())) | {"search": {"score": self.probe}}
         file = self.folder / "search.yaml"
         if file.exists():
@@ -132,32 +94,31 @@ class Trials:
                 (new / file.name).write_text(yaml.safe_dump(config, sort_keys=False))
 
     def sizes(self, first: Sequence[Size]) -> tuple[Size, ...]:
-        """Those of all stages of the schedule that begins with stages of these sizes."""
+        """Return the sizes of all stages of the schedule that begins with these."""
         return (*first, *[self.model.full_size] * (self.num_stages - len(first)))
 
     def schedule(self, first: Sequence[Size]) -> Curriculum:
-        """The curriculum that begins with stages of these sizes and stays at full size then."""
+        """Return the curriculum that begins with stages of these sizes, then at full size."""
         config = self._config(first)
-        num_steps = full_size_steps(config, self.num_images)
-        return build_curriculum(config, self.model, num_steps)
+        return build_curriculum(config, self.model, self.num_images)
 
     def run(self, first: Sequence[Size], purpose: str, stop: int | None = None) -> Trial:
         """Train the schedule of these first stages up to a step, with each seed, and score it.
 
         Args:
-            first: sizes of the first stages; the others have the full size.
-            purpose: what the trial is for.
-            stop: the step before which to stop; None for the end.
+            first: Sizes of the first stages; the others have the full size.
+            purpose: What the trial is for.
+            stop: The step before which to stop; None for the end.
 
         Raises:
-            RunInterruptedError: a signal asked to stop; the same search goes on from there.
-            RunStoppedError: a run can't go on.
+            RunInterruptedError: A signal asked to stop; the same search resumes from there.
+            RunStoppedError: A run cannot continue.
         """
         schedule = self.schedule(first)
         stop = stop or schedule.num_steps
         folders = [self._train(first, stop, seed, is_scored=True) for seed in self.seeds]
         lines = [_result(folder, stop, f"{self.probe}_top1") for folder in folders]
-        cost = sum(steps * self.flops(size) for size, steps in _path(schedule, stop))
+        cost = sum(steps * self.flops(size) for size, steps in past_at(schedule, stop))
         constant = self.schedule(())
         trial = Trial(
             purpose=purpose,
@@ -181,12 +142,12 @@ class Trials:
     def _train(
         self, first: Sequence[Size], stop: int, seed: int, *, is_scored: bool = False
     ) -> Path:
-        """The folder of a run that is trained up to a step."""
+        """Train a run up to a step, and return its folder."""
         schedule = self.schedule(first)
         for stage in schedule.stages:  # others may part from this one where a small stage ends
             if stage.stop < stop and stage.size != schedule.full_size:
                 self._train(first, stage.stop, seed)
-        path = _path(schedule, stop)
+        path = past_at(schedule, stop)
         folder = self._folder(seed, path)
         config = self._config(first)
         every = stop if is_scored else None
@@ -198,16 +159,16 @@ class Trials:
         )
         if not _is_trained(folder, stop):
             if PartialState().is_main_process and not folder.exists():
-                starts = [p for s, p in self._runs if s == seed and _begins_with(path, p)]
+                starts = [p for s, p in self._runs if s == seed and begins_with(path, p)]
                 if starts:
-                    _branch(self._folder(seed, max(starts, key=_num_steps)), folder, config)
+                    _branch(self._folder(seed, max(starts, key=num_steps)), folder, config)
             PartialState().wait_for_everyone()
             try:
                 if self.interrupt.is_agreed():
                     raise RunInterruptedError
-                pretrain(config, resume="auto", stop=stop)
+                pretrain(config, resume="auto", stop=stop, interrupt=self.interrupt)
             except RunInterruptedError:
-                line = f"interrupted in {folder}; the same command goes on"
+                line = f"interrupted in {folder}; the same command continues"
                 raise RunInterruptedError(line) from None
             gc.collect()  # accelerate and its models refer to each other; free the device's memory
             if not _is_trained(folder, stop):
@@ -216,7 +177,7 @@ class Trials:
         return folder
 
     def _config(self, first: Sequence[Size]) -> PretrainConfig:
-        """The configuration of the runs of a schedule, but for seed and folder."""
+        """Return the configuration of the runs of a schedule, but for seed and folder."""
         config, sizes = self.config, self.sizes(first)
         stages = [
             StageConfig(size=size, share=share)
@@ -233,7 +194,7 @@ class Trials:
         )
 
     def _shares(self, sizes: Sequence[Size]) -> list[float]:
-        """Equal shares of the steps; or of the cost, in steps at full size, but for rounding.
+        """Return equal shares of the steps, or of the cost in steps at full size, but for rounding.
 
         All but the last stage then have a whole number of steps, and binary fractions add up
         exactly, so that a stage ends at the same step and learning rate whatever follows.
@@ -253,52 +214,30 @@ class Trials:
         return [*shares, rest]
 
     def _folder(self, seed: int, path: Past) -> Path:
-        return self.folder / f"seed_{seed}" / "-".join(f"{_name(s)}@{n}" for s, n in path)
-
-
-def _name(size: Size) -> str:
-    return str(size) if isinstance(size, int) else f"{size[0]}x{size[1]}"
-
-
-def _path(schedule: Curriculum, stop: int) -> Past:
-    """What a schedule has behind it at a step, by stage."""
-    stages = [stage for stage in schedule.stages if stage.start < stop]
-    return tuple((stage.size, min(stage.stop, stop) - stage.start) for stage in stages)
-
-
-def _begins_with(path: Past, start: Past) -> bool:
-    """Whether a path goes on from another: all of its stages, of which the last may be longer."""
-    *whole, (size, steps) = start
-    count = len(whole)
-    if len(path) <= count or list(path[:count]) != whole:
-        return False
-    return path[count][0] == size and path[count][1] >= steps
-
-
-def _num_steps(path: Past) -> int:
-    return sum(steps for _, steps in path)
+        return self.folder / f"seed_{seed}" / "-".join(f"{size_name(s)}@{n}" for s, n in path)
 
 
 def _is_trained(folder: Path, stop: int) -> bool:
-    checkpoint = latest_checkpoint(folder)
-    return checkpoint is not None and checkpoint.name == f"step_{stop:08d}"
+    checkpoint = Run(folder).latest_checkpoint()
+    return checkpoint is not None and checkpoint.step == stop
 
 
 def _branch(start: Path, folder: Path, config: PretrainConfig) -> None:
-    """A run that has another's past and its own future; `pretrain` goes on with it."""
-    checkpoint = latest_checkpoint(start)
+    """Make a run that has another's past and its own future, for `pretrain` to resume."""
+    old = Run(start)
+    checkpoint = old.latest_checkpoint()
     assert checkpoint is not None
     with new_folder(folder) as new:
-        shutil.copytree(checkpoint, new / "checkpoints" / checkpoint.name)
-        shutil.copy(start / "metrics.jsonl", new)
-        past = read_config(start)
-        past["curriculum"] = to_dict(config)["curriculum"]
-        (new / "config.yaml").write_text(yaml.safe_dump(past, sort_keys=False))
+        branch = Run(new)
+        shutil.copytree(checkpoint.folder, branch.checkpoint(checkpoint.step).folder)
+        shutil.copy(old.metrics_file, branch.metrics_file)
+        curriculum = to_dict(config)["curriculum"]
+        branch.write_config({**old.read_config(), "curriculum": curriculum})
 
 
 def _result(folder: Path, stop: int, score: str) -> dict[str, float]:
-    """The score of a run, its loss of held-out images, and its seconds of training."""
-    lines = read_metrics(folder)
+    """Return the score of a run, its loss of held-out images, and its seconds of training."""
+    lines = Run(folder).read_metrics()
     scored = next(line for line in reversed(lines) if line["step"] == stop and score in line)
     seconds = sum(line["seconds"] for line in lines if "seconds" in line)
     return {"score": scored[score], "eval_loss": scored["eval_loss"], "seconds": seconds}

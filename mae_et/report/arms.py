@@ -16,7 +16,7 @@ import torch
 
 from ..config import BOOK_KEEPING
 from ..model import MaskedAutoencoder, training_flops
-from ..runs import Kind, Run
+from ..runs import Kind, RunHistory
 
 NOT_COMPARED = BOOK_KEEPING | {"run.seed", "data.label_seed"}
 """Fields in which runs of one arm may differ."""
@@ -52,17 +52,17 @@ class Arm:
     """
 
     kind: str
-    runs: list[Run] = field(default_factory=list)
+    runs: list[RunHistory] = field(default_factory=list)
     checkpoint: str = ""
     name: str = ""
-    scores: dict[Task, dict[str, list[Run]]] = field(default_factory=dict)
+    scores: dict[Task, dict[str, list[RunHistory]]] = field(default_factory=dict)
 
     @property
     def is_pretrained(self) -> bool:
         return self.kind == "pretraining"
 
     @property
-    def complete(self) -> list[Run]:
+    def complete(self) -> list[RunHistory]:
         """Its own runs that are finished."""
         return [run for run in self.runs if run.is_complete]
 
@@ -83,12 +83,12 @@ class Arm:
         counted = (pretraining_flops(run) for run in self.complete if self.is_pretrained)
         return [flops for flops in counted if flops is not None]
 
-    def add_score(self, task: Task, run: Run) -> None:
+    def add_score(self, task: Task, run: RunHistory) -> None:
         """Count a finished run's accuracy."""
         self.scores.setdefault(task, {}).setdefault(settings(run), []).append(run)
 
 
-def group_into_arms(runs: Sequence[Run]) -> list[Arm]:
+def group_into_arms(runs: Sequence[RunHistory]) -> list[Arm]:
     """The arms, named: pretraining first, and what follows it by the path of its checkpoint."""
     arms: dict[tuple[str, str], Arm] = {}
     arm_of: dict[Path, Arm] = {}
@@ -122,13 +122,13 @@ def group_into_arms(runs: Sequence[Run]) -> list[Arm]:
     return list(arms.values())
 
 
-def settings(run: Run) -> str:
+def settings(run: RunHistory) -> str:
     """The configuration, as JSON, without what is not compared."""
     fields = {name: run.fields[name] for name in run.fields.keys() - NOT_COMPARED}
     return json.dumps(fields, sort_keys=True, default=str)
 
 
-def pretraining_folder(run: Run, known: Mapping[Path, object]) -> Path | None:
+def pretraining_folder(run: RunHistory, known: Mapping[Path, object]) -> Path | None:
     """The run that a checkpoint belongs to, of those known; None if it is none of them.
 
     If the checkpoint is gone, the tree may have been moved: then it is the run of the same path
@@ -158,7 +158,7 @@ def _flops_per_image(model: str, size: str) -> int:
     return training_flops(built, (int(height), int(width or height)))
 
 
-def pretraining_flops(run: Run) -> float | None:
+def pretraining_flops(run: RunHistory) -> float | None:
     """FLOPs of the steps that a run has taken; None if its model can't be built any more."""
     model = json.dumps(run.config["model"])
     try:
@@ -211,7 +211,7 @@ def name_arms(arms: Sequence[Arm]) -> None:
         arm.name = name
 
 
-def _common(arm: Arm, text: Callable[[Run], str]) -> str:
+def _common(arm: Arm, text: Callable[[RunHistory], str]) -> str:
     """What the runs of an arm are called without the number of the seed."""
     names = []
     for run in arm.runs:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..runs import Run
+from ..runs import RunHistory
 from .arms import Arm, Task, spread
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _legend(figure: Figure, axes: Any, arms: Sequence[Arm]) -> None:
         text.set_parse_math(False)
 
 
-def losses(arms: Sequence[Arm], groups: Mapping[str, Sequence[Run]]) -> Figure:
+def losses(arms: Sequence[Arm], groups: Mapping[str, Sequence[RunHistory]]) -> Figure:
     """A row per kind of loss: in training and of held-out images, against seconds of training."""
     index_of = {
         run.folder: index
@@ -168,7 +168,7 @@ def losses(arms: Sequence[Arm], groups: Mapping[str, Sequence[Run]]) -> Figure:
     return figure
 
 
-def timeline(arms: Sequence[tuple[str, Run]]) -> Figure:
+def timeline(arms: Sequence[tuple[str, RunHistory]]) -> Figure:
     """A bar per arm: its input sizes over the seconds of training of one of its runs."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure

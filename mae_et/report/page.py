@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ..runs import Run
+from ..runs import RunHistory
 from . import sections
 from .arms import group_into_arms, pretraining_flops
 from .html import document, table
@@ -23,7 +23,7 @@ VERSIONS = ("torch", "timm", "accelerate", "datasets")
 
 
 def build(
-    runs: Sequence[Run],
+    runs: Sequence[RunHistory],
     skipped: Sequence[tuple[Path, str]],
     title: str,
     command: str,
@@ -44,7 +44,7 @@ def build(
     return document(title, [(heading, body) for heading, body in parts if body])
 
 
-def facts(runs: Sequence[Run], skipped: Sequence[tuple[Path, str]], command: str) -> str:
+def facts(runs: Sequence[RunHistory], skipped: Sequence[tuple[Path, str]], command: str) -> str:
     """When and with what the page was made, and what is not on it."""
     times = sorted(line["time"] for run in runs for line in run.metrics if "time" in line)
     days = [f"{datetime.fromtimestamp(time):%Y-%m-%d}" for time in times[:1] + times[-1:]]

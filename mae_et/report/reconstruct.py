@@ -20,12 +20,12 @@ from einops import rearrange
 from torch import Tensor
 
 from .. import data
-from ..config import IMAGENET_MEAN, IMAGENET_STD, DataConfig, SourceConfig
+from ..config import IMAGENET_MEAN, IMAGENET_STD, DataConfig
 from ..curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
 from ..errors import check
 from ..lowfreq import Nyquist, low_frequency_crop
 from ..model import MaskedAutoencoder, unnormalize
-from ..runs import read_config, read_metrics
+from ..runs import Run
 from ..weights import load_mae_checkpoint
 
 if TYPE_CHECKING:
@@ -199,9 +199,9 @@ def picture(
         channels,
         f"one or three channels, from 0 to {model.in_chans - 1}",
     )
-    run = checkpoint.parent.parent if checkpoint.name.startswith("step_") else checkpoint
-    config = read_config(run) if run.is_dir() else {}
-    source, metrics = config.get("data", {}), read_metrics(run) if run.is_dir() else []
+    run = Run.of(checkpoint)
+    config, metrics = (run.read_config(), run.read_metrics()) if run else ({}, [])
+    source = config.get("data", {})
     own = {"path": path, "sources": [], "streaming": False} if path else {}
     source = {"eval_images": num_images, **source, **own}
     seeds = config.get("run", {}).get("seed", 0), seed
@@ -238,20 +238,18 @@ def _load(
     seed: int,
 ) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) and noise (N, L): of the run's held-out images, or of a split."""
-    known = {name: source[name] for name in source.keys() & DataConfig.__annotations__.keys()}
-    known["sources"] = [SourceConfig(**part) for part in known.get("sources", ())]
-    known["replay"] = []  # of training alone
-    path = known.get("path")
-    if path is None and not known["sources"]:
+    known = DataConfig.from_run(source)
+    path = known.path
+    if path is None and not known.sources:
         raise ValueError("data.path must be given, since the checkpoint names no data")
     images: data.Images
     if split:
         if path is None:
             raise ValueError(f"--data.split must be left out with data.sources, got {split!r}")
         rows = data.take_split(data.load_splits(path), split, "data.split")
-        images = data.ImageTable(rows, known.get("image_column"), model.in_chans)
+        images = data.ImageTable(rows, known.image_column, model.in_chans)
     else:
-        _, images = data.open_images(DataConfig(**known), model.in_chans, run_seed)
+        _, images = data.open_images(known, model.in_chans, run_seed)
     transform = data.EvalTransform(as_pair(model.full_size), model.num_patches)
     stream = data.Samples(images, transform, seed)  # shuffled by --seed
     batch = data.collate([stream[number] for number in range(min(num_images, len(stream)))])

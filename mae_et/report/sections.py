@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import first_line
-from ..runs import Run
+from ..runs import RunHistory
 from . import charts
 from .arms import Arm, Task, describe, differences, spread
 from .html import Cell, figure, paragraph, table
@@ -79,7 +79,7 @@ def mean_and_deviation(values: Sequence[float], form: str) -> str:
     return f"{mean} ± {deviation} ({len(values)})" if len(values) > 1 else f"{mean} (1)"
 
 
-def target_of(run: Run) -> str:
+def target_of(run: RunHistory) -> str:
     """What a pretraining run predicts."""
     return str(run.fields.get("model.target"))
 
@@ -96,7 +96,7 @@ def costs(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
 
 def losses(arms: Sequence[Arm], tasks: dict[Task, str]) -> str:
     """The losses of the runs that trained, also of unfinished pretraining."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RunHistory]] = {}
     for arm in arms:
         for run in arm.runs if arm.is_pretrained else ():
             groups.setdefault(f"target {target_of(run)}", []).append(run)

@@ -1,32 +1,22 @@
-"""What a run leaves on disk, read without Accelerate: its files, its checkpoints, its history.
+"""What runs leave on disk, read without Accelerate: their files, checkpoints and history.
 
-Imports `config` and `errors`.
+Imports `config`, `errors` and `curriculum`.
 """
 
-from .atomic import new_folder, remove, replace
-from .checkpoints import (
-    latest_checkpoint,
-    list_checkpoints,
-    remove_unfinished,
-    seal,
-    sound_checkpoint,
-)
-from .files import read_config, read_metrics, top1_history
-from .history import Kind, Run, find_runs
+from .atomic import new_folder, remove, replace, write_text
+from .checkpoints import Checkpoint
+from .history import Kind, RunHistory, find_runs, probe_file
+from .run import Run
 
 __all__ = [
+    "Checkpoint",
     "Kind",
     "Run",
+    "RunHistory",
     "find_runs",
-    "latest_checkpoint",
-    "list_checkpoints",
     "new_folder",
-    "read_config",
-    "read_metrics",
+    "probe_file",
     "remove",
-    "remove_unfinished",
     "replace",
-    "seal",
-    "sound_checkpoint",
-    "top1_history",
+    "write_text",
 ]

@@ -1,4 +1,4 @@
-"""Folders that are written beside their place and renamed, so that nobody sees half of one."""
+"""Files and folders that are written beside their place and renamed: nobody sees half of one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,22 @@ from safetensors import SafetensorError
 from ..errors import RunStoppedError
 
 
+def write_text(file: Path, text: str) -> None:
+    """Write a text file, replacing one that exists."""
+    unfinished = file.with_name(file.name + ".tmp")
+    unfinished.write_text(text)
+    unfinished.replace(file)
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write in, beside `folder`, whose place it takes if all goes well.
+    """Give a folder to write in, which takes the place of `folder` if all goes well.
+
+    Args:
+        folder: Replaced if it exists; left as it is if anything fails.
 
     Raises:
-        RunStoppedError: it can't be written.
+        RunStoppedError: It cannot be written.
     """
     unfinished = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,11 @@
-"""The seal of a checkpoint: state.json names its step and the SHA-256 of each of its files."""
+"""Checkpoints on disk: which there are, and whether they are what was written.
+
+    RUN/checkpoints/step_00001000/   model.safetensors, accelerate's optimizer state, state.json
+
+A checkpoint is written beside its place and renamed, so a folder without ".tmp" is whole. Its seal,
+state.json, names its step and the SHA-256 of each of its files, by which damage that comes later is
+found.
+"""
 
 from __future__ import annotations
 
@@ -7,91 +14,135 @@ import json
 import logging
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-NAME = "state.json"
+SEAL = "state.json"
 
 
-def seal(folder: Path, step: int) -> None:
-    """Write state.json, once all other files of the checkpoint are there."""
-    (folder / NAME).write_text(json.dumps({"step": step, "sha256": _digests(folder)}, indent=1))
+@dataclass(frozen=True)
+class Checkpoint:
+    """The folder of a checkpoint, which need not exist.
+
+    Args:
+        folder: RUN/checkpoints/step_XXXXXXXX.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of_step(cls, checkpoints: Path, step: int) -> Checkpoint:
+        """Return the checkpoint of a step in the folder of a run's checkpoints."""
+        return cls(checkpoints / f"step_{step:08d}")
+
+    @classmethod
+    def at(cls, path: Path) -> Checkpoint | None:
+        """Return the checkpoint that a path names; None if it does not look like one."""
+        return cls(path) if re.fullmatch(r"step_\d+", path.name) else None
+
+    @property
+    def step(self) -> int:
+        """The number of optimizer steps before it was written."""
+        return int(self.folder.name.removeprefix("step_"))
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.folder.name
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the model, whole, under the model's own names."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def unfinished(self) -> Path:
+        """The folder in which it is written."""
+        return self.folder.with_suffix(".tmp")
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder of its run."""
+        return self.folder.parent.parent
+
+    def seal(self) -> None:
+        """Write the seal into the unfinished folder, once all other files are there."""
+        state = {"step": self.step, "sha256": _digests(self.unfinished)}
+        (self.unfinished / SEAL).write_text(json.dumps(state, indent=1))
+
+    def verify(self) -> None:
+        """Check that the files are those that were written.
+
+        Raises:
+            ValueError: They are not; the message says what is wrong.
+        """
+        try:
+            state = json.loads((self.folder / SEAL).read_text())
+            step, written = int(state["step"]), dict(state["sha256"])
+            found = _digests(self.folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{SEAL}: {type(error).__name__} {error}") from error
+        if step != self.step or self.name != Checkpoint.of_step(self.folder.parent, step).name:
+            raise ValueError(f"{SEAL} is of step {step}")
+        for name, digest in written.items():
+            if name not in found:
+                raise ValueError(f"{name} is missing")
+            if found[name] != digest:
+                raise ValueError(f"{name} is not what was written")
+
+    def set_aside(self) -> Path:
+        """Rename a damaged checkpoint, so that nothing takes it for a whole one."""
+        aside = self.folder.with_suffix(".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        return self.folder.rename(aside)
 
 
-def sealed_step(folder: Path) -> int:
-    """The step of a checkpoint that is sound.
+def list_checkpoints(checkpoints: Path) -> list[Checkpoint]:
+    """Return the whole checkpoints in the folder of a run's checkpoints, oldest first."""
+    found = map(Checkpoint.at, sorted(checkpoints.glob("step_*")))
+    return [checkpoint for checkpoint in found if checkpoint]
+
+
+def sound_checkpoint(checkpoints: Path) -> Checkpoint | None:
+    """Return the newest checkpoint that passes verification; None if there is no checkpoint.
+
+    Damaged ones after it are set aside, as step_….damaged, and a warning says so.
+
+    Args:
+        checkpoints: The folder of a run's checkpoints.
 
     Raises:
-        ValueError: what is wrong with it.
+        ValueError: There are checkpoints, and all are damaged.
     """
-    try:
-        state = json.loads((folder / NAME).read_text())
-        step, written = int(state["step"]), dict(state["sha256"])
-        found = _digests(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{NAME}: {type(error).__name__} {error}") from error
-    if folder.name != f"step_{step:08d}":
-        raise ValueError(f"{NAME} is of step {step}")
-    for name, digest in written.items():
-        if name not in found:
-            raise ValueError(f"{name} is missing")
-        if found[name] != digest:
-            raise ValueError(f"{name} is not what was written")
-    return step
+    damaged: dict[Checkpoint, str] = {}
+    for checkpoint in reversed(list_checkpoints(checkpoints)):
+        try:
+            checkpoint.verify()
+        except ValueError as error:
+            damaged[checkpoint] = str(error)
+            continue
+        for other, reason in damaged.items():
+            log.warning(
+                "checkpoint %s is damaged (%s) and was renamed to %s; resuming from %s",
+                *(other.folder, reason, other.set_aside().name, checkpoint.name),
+            )
+        return checkpoint
+    if damaged:
+        reasons = "; ".join(f"{one.name}: {reason}" for one, reason in damaged.items())
+        raise ValueError(
+            f"--resume needs a sound checkpoint in {checkpoints.parent}, all are damaged "
+            f"({reasons})"
+        )
+    return None
 
 
 def _digests(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != NAME:
+        if path.is_file() and path.name != SEAL:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             digests[path.relative_to(folder).as_posix()] = digest
     return digests
-
-
-def sound_checkpoint(run: Path) -> Path | None:
-    """The newest checkpoint that is what was written; None if there is no checkpoint.
-
-    Damaged ones after it are set aside, as step_….damaged, and a warning says so.
-
-    Raises:
-        ValueError: there are checkpoints, and all are damaged.
-    """
-    damaged: dict[Path, str] = {}
-    for checkpoint in reversed(list_checkpoints(run)):
-        try:
-            sealed_step(checkpoint)
-        except ValueError as error:
-            damaged[checkpoint] = str(error)
-            continue
-        for other, reason in damaged.items():
-            aside = other.with_suffix(".damaged")
-            shutil.rmtree(aside, ignore_errors=True)
-            other.rename(aside)
-            log.warning(
-                "checkpoint %s is damaged (%s) and was renamed to %s; going on from %s",
-                *(other, reason, aside.name, checkpoint.name),
-            )
-        return checkpoint
-    if damaged:
-        reasons = "; ".join(f"{path.name}: {reason}" for path, reason in damaged.items())
-        raise ValueError(f"--resume needs a sound checkpoint in {run}, all are damaged ({reasons})")
-    return None
-
-
-def latest_checkpoint(run: Path) -> Path | None:
-    """The newest whole checkpoint of a run."""
-    return next(reversed(list_checkpoints(run)), None)
-
-
-def remove_unfinished(run: Path) -> None:
-    """Remove what an interrupted save has left."""
-    for folder in (run / "checkpoints").glob("*.tmp"):
-        shutil.rmtree(folder)
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    folders = (run / "checkpoints").glob("step_*")
-    return sorted(folder for folder in folders if re.fullmatch(r"step_\d+", folder.name))

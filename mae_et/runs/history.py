@@ -1,7 +1,6 @@
-"""Run folders as the commands leave them: found, read, and which of them are finished.
+"""What runs tell of their past: stages, seconds, losses and scores; and the runs of any folders.
 
-A run is pretraining or fine-tuning (config.yaml, metrics.jsonl), or a probe of a frozen encoder
-(linear.json, knn.json).
+A run is pretraining, fine-tuning, or a probe of a frozen encoder (linear.json, knn.json).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 
 from ..config import flatten
 from ..errors import check
-from .files import read_config, read_metrics
+from .run import Run
 
 Kind = Literal["pretraining", "fine-tuned", "linear", "knn"]
 
@@ -39,9 +38,9 @@ class Window(NamedTuple):
     steps: int
     seconds: float
     waited: float
-    """Seconds of waiting for images."""
+    """Seconds spent waiting for images."""
     ended: float
-    """Seconds of training so far, at its end."""
+    """Seconds of training up to its end."""
     loss: float
 
 
@@ -57,19 +56,19 @@ class Stage(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run as its folder tells.
+class RunHistory:
+    """What a run's folder tells of it.
 
     Args:
-        folder: absolute.
-        kind: of run.
-        config: nested, as in config.yaml; of a probe, what its scores tell of it.
-        is_complete: whether it has handed on what it learned.
-        checkpoint: the weights it started from; None for new ones.
-        top1: accuracies in [0, 1] by what they are of; of evaluations, the last: the best was
-            chosen by looking at the images that it is measured on.
-        images: (training, held-out).
-        metrics: the lines of metrics.jsonl.
+        folder: The folder, absolute.
+        kind: The kind of run.
+        config: The configuration, nested as in config.yaml; of a probe, what its scores tell of it.
+        is_complete: Whether the run has written what it learned.
+        checkpoint: The weights that it started from; None for new ones.
+        top1: Accuracies in [0, 1] by what they are of. Of several evaluations it is the last: the
+            best was chosen by looking at the images that it is measured on.
+        images: Numbers of (training, held-out) images.
+        metrics: The lines of the run's metrics.
     """
 
     folder: Path
@@ -91,7 +90,7 @@ class Run:
 
     @cached_property
     def windows(self) -> list[Window]:
-        """In order, every step in one of them.
+        """The windows in order, with every step in one of them.
 
         Steps that a kill left out of metrics.jsonl count as long as those of the window that
         follows, which has fewer images than its steps.
@@ -111,7 +110,7 @@ class Run:
 
     @property
     def stages(self) -> list[Stage]:
-        """In order of training."""
+        """The stages in order of training."""
         stages = []
         for size, group in groupby(self.windows, key=lambda window: window.size):
             windows = list(group)
@@ -124,7 +123,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Of training, without evaluations and checkpoints."""
+        """Seconds of training, without evaluations and checkpoints."""
         return self.windows[-1].ended if self.windows else 0.0
 
     @property
@@ -139,16 +138,19 @@ class Run:
         ]
 
 
-def find_runs(paths: Sequence[str]) -> tuple[list[Run], list[tuple[Path, str]]]:
-    """The runs of folders that are runs or hold them, one or two levels down.
+def find_runs(paths: Sequence[str]) -> tuple[list[RunHistory], list[tuple[Path, str]]]:
+    """Find the runs of folders that are runs or hold them, one or two levels down.
+
+    Args:
+        paths: The folders.
 
     Returns:
-        The runs, each once, and (folder, reason) of what was skipped.
+        The runs, each once, and (folder, reason) for what was skipped.
 
     Raises:
-        ValueError: a folder does not exist, or none holds a run.
+        ValueError: A folder does not exist, or none holds a run.
     """
-    runs: dict[tuple[Path, str], Run] = {}
+    runs: dict[tuple[Path, str], RunHistory] = {}
     skipped: dict[Path, str] = {}
     for path in paths:
         check(Path(path).is_dir(), "RUN", path, "a folder")
@@ -166,9 +168,7 @@ def find_runs(paths: Sequence[str]) -> tuple[list[Run], list[tuple[Path, str]]]:
 
 def _run_folders(path: Path, skipped: dict[Path, str], depth: int = 2) -> list[Path]:
     """The run folders at or under a path; folders without any are noted as skipped."""
-    if any(
-        (path / name).is_file() for name in ("config.yaml", *(f"{kind}.json" for kind in PROBES))
-    ):
+    if Run(path).exists or any(probe_file(path, kind).is_file() for kind in PROBES):
         return [path]
     without: dict[Path, str] = {}
     try:
@@ -181,35 +181,20 @@ def _run_folders(path: Path, skipped: dict[Path, str], depth: int = 2) -> list[P
     return found
 
 
-def _read(folder: Path) -> Iterator[Run]:
-    """The runs of a folder: one that trained, or the probes of an encoder."""
-    if (folder / "config.yaml").is_file():
-        config = read_config(folder)
-        metrics, model = read_metrics(folder), config["model"]
-        kind: Kind = "pretraining" if "decoder_dim" in model else "fine-tuned"
-        result = "encoder" if kind == "pretraining" else "last"
-        last = {name: value for line in metrics for name, value in line.items()}
-        names = {probe: f"{probe}_top1" for probe in PROBES}
-        if kind == "fine-tuned":
-            names = {kind: "top1"}
-        images = config.get("images", {})
-        run = Run(
-            folder=folder,
-            kind=kind,
-            config=config,
-            is_complete=bool(metrics) and (folder / result).is_dir(),
-            checkpoint=config.get("checkpoint"),
-            top1={what: float(last[name]) for what, name in names.items() if name in last},
-            images=(images.get("train"), images.get("eval")),
-            metrics=metrics,
-        )
-        _ = run.stages, run.eval_losses  # what is wrong with the lines shows now
-        yield run
+def probe_file(folder: Path, kind: str) -> Path:
+    """Return the file with the scores of a probe, linear or knn, in its output folder."""
+    return folder / f"{kind}.json"
+
+
+def _read(folder: Path) -> Iterator[RunHistory]:
+    """Read the runs of a folder: one that trained, or the probes of an encoder."""
+    if Run(folder).exists:
+        yield _read_training(Run(folder))
     for kind in PROBES:
-        file = folder / f"{kind}.json"
+        file = probe_file(folder, kind)
         if file.is_file():
             scores = json.loads(file.read_text())
-            yield Run(
+            yield RunHistory(
                 folder=folder,
                 kind=kind,
                 config={name: scores[name] for name in ("k", "temperature") if name in scores},
@@ -218,6 +203,30 @@ def _read(folder: Path) -> Iterator[Run]:
                 top1={kind: float(scores["top1"])},
                 images=(scores.get("train_images"), scores.get("test_images")),
             )
+
+
+def _read_training(run: Run) -> RunHistory:
+    """Read a run that trained."""
+    config, metrics = run.read_config(), run.read_metrics()
+    kind: Kind = "pretraining" if "decoder_dim" in config["model"] else "fine-tuned"
+    result = run.encoder if kind == "pretraining" else run.last
+    last = {name: value for line in metrics for name, value in line.items()}
+    names: dict[Kind, str] = {probe: f"{probe}_top1" for probe in PROBES}
+    if kind == "fine-tuned":
+        names = {kind: "top1"}
+    images = config.get("images", {})
+    history = RunHistory(
+        folder=run.folder,
+        kind=kind,
+        config=config,
+        is_complete=bool(metrics) and result.is_dir(),
+        checkpoint=config.get("checkpoint"),
+        top1={what: float(last[name]) for what, name in names.items() if name in last},
+        images=(images.get("train"), images.get("eval")),
+        metrics=metrics,
+    )
+    _ = history.stages, history.eval_losses  # what is wrong with the lines shows now
+    return history
 
 
 def _size(size: int | list[int]) -> str:

@@ -8,23 +8,23 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
+from ..config import ImagesConfig
 from ..errors import RunStoppedError
-from .metrics import SourceConfig
 from .run_folder import RunFolder
 
 
 class BadImages:
     """Lists the images that could not be decoded, and stops the run if there are too many.
 
-    A resumed run goes on with the list that it has. Repaired images are taken off it by hand.
+    A resumed run continues the list that it has. Repaired images are taken off it by hand.
 
     Args:
-        num_images: of the data set.
-        source: says how many may be unreadable.
-        run: has the list.
+        num_images: Number of images of the data set.
+        source: Says how many of them may be unreadable.
+        run: The folder that has the list.
     """
 
-    def __init__(self, num_images: int, source: SourceConfig, run: RunFolder) -> None:
+    def __init__(self, num_images: int, source: ImagesConfig, run: RunFolder) -> None:
         self.num_images = num_images
         self.is_strict = source.bad_images == "raise"
         self.max_share = source.max_bad_share
@@ -33,7 +33,7 @@ class BadImages:
         self._noted: dict[str, str] = {}
 
     def noted(self, chunks: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The chunks, whose unreadable images are noted for the next `check`."""
+        """Pass on the chunks, and note their unreadable images for the next `check`."""
         for chunk in chunks:
             for name, reason in chunk["unreadable"]:
                 if self.is_strict or name not in self.listed:
@@ -41,13 +41,13 @@ class BadImages:
             yield chunk
 
     def check(self) -> int:
-        """List what all processes have noted, each image once; each of them comes here at once.
+        """List what all processes have noted, each image once; every process has to call it.
 
         Returns:
-            The images on the list.
+            The number of images on the list.
 
         Raises:
-            RunStoppedError: too many of the data set are unreadable.
+            RunStoppedError: Too many images of the data set are unreadable.
         """
         accelerator, noted = self.run.accelerator, self._noted
         if accelerator.num_processes > 1:

@@ -1,10 +1,7 @@
-"""Checkpoints: saving a run atomically, and going on from what was saved.
+"""Writing checkpoints atomically, and restoring a run from one.
 
-    RUN/checkpoints/step_00001000/   model.safetensors, accelerate's optimizer state, state.json
-
-A checkpoint is written beside its place and renamed, so a folder without ".tmp" is whole; damage
-that comes later is found by its checksums. Exports and weights of any origin are in
-`mae_et.weights`.
+What a checkpoint holds, and how damage is found, is in `mae_et.runs.checkpoints`; accelerate writes
+the files, and the hooks here see to it that they are whole and safe to read.
 """
 
 from __future__ import annotations
@@ -23,47 +20,48 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..runs import list_checkpoints, remove, replace, seal
+from ..runs import Checkpoint, Run, remove, replace
 from .fsdp import load_whole, whole
 
 log = logging.getLogger(__name__)
-
 
 WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
 """What a full disk raises: in Python, in safetensors and in torch.save."""
 
 
-def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -> bool:
-    """Save everything that training goes on from, atomically; keep the last `keep` checkpoints.
+def save_checkpoint(accelerator: Accelerator, run: Run, step: int, keep: int) -> bool:
+    """Save everything that training resumes from, atomically; keep the last `keep` checkpoints.
 
-    A disk that is full costs this checkpoint, not the run: older ones stay.
+    A full disk costs this checkpoint, not the run: older ones stay.
 
     Returns:
         Whether it was saved, the same in every process. If not, a warning has said why.
     """
-    final = run / "checkpoints" / f"step_{step:08d}"
-    unfinished = final.with_suffix(".tmp")
+    checkpoint = run.checkpoint(step)
+    final, unfinished = checkpoint.folder, checkpoint.unfinished
 
     def complete() -> None:
         if accelerator.is_main_process:
-            seal(unfinished, step)
+            checkpoint.seal()
             for path in (*unfinished.rglob("*"), unfinished):
                 _flush(path)
             replace(final, unfinished)
             _flush(final.parent)
-            for old in list_checkpoints(run)[:-keep]:
-                remove(old)
+            for old in run.checkpoints()[:-keep]:
+                remove(old.folder)
 
     error = _write(accelerator, lambda: accelerator.save_state(str(unfinished)))
     error = error or _write(accelerator, complete)
     if error and accelerator.is_main_process:
         shutil.rmtree(unfinished, ignore_errors=True)
-        log.warning("no checkpoint of step %d: %s; older ones stay, training goes on", step, error)
+        log.warning(
+            "no checkpoint of step %d: %s; older ones stay, training continues", step, error
+        )
     return not error
 
 
 def _write(accelerator: Accelerator, work: Callable[[], object]) -> str:
-    """Do some work in every process; in each of them, the first error of any, or none."""
+    """Do some work in every process; return the first error of any, the same in each, or none."""
     errors = []
     try:
         work()
@@ -72,19 +70,19 @@ def _write(accelerator: Accelerator, work: Callable[[], object]) -> str:
     return next(iter(gather_object(errors)), "")
 
 
-def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
-    """Restore a sound checkpoint into the prepared model and optimizer; the step to go on with.
+def load_checkpoint(accelerator: Accelerator, checkpoint: Checkpoint) -> int:
+    """Restore a sound checkpoint into the prepared model and optimizer; return the next step.
 
     Raises:
-        ValueError: it does not fit.
+        ValueError: It does not fit.
     """
     try:
-        accelerator.load_state(str(checkpoint))
+        accelerator.load_state(str(checkpoint.folder))
     except Exception as error:  # of any library that has a state in it
         raise ValueError(
-            f"checkpoint {checkpoint} can't be restored ({type(error).__name__} {error})"
+            f"checkpoint {checkpoint.folder} can't be restored ({type(error).__name__} {error})"
         ) from error
-    return int(checkpoint.name.removeprefix("step_"))
+    return checkpoint.step
 
 
 def save_unwrapped(accelerator: Accelerator) -> None:
@@ -99,7 +97,7 @@ def save_unwrapped(accelerator: Accelerator) -> None:
 
     def before_load(models: list[nn.Module], folder: str) -> None:
         for model in models:
-            load_whole(unwrap(model), load_file(Path(folder) / "model.safetensors"))
+            load_whole(unwrap(model), load_file(Checkpoint(Path(folder)).weights))
         models.clear()  # accelerate loads what is left
 
     accelerator.register_save_state_pre_hook(before_save)
@@ -107,7 +105,13 @@ def save_unwrapped(accelerator: Accelerator) -> None:
 
 
 def save_beside(accelerator: Accelerator, module: nn.Module, name: str) -> None:
-    """Have checkpoints hold a further module, as safetensors (accelerate's own way is a pickle)."""
+    """Have checkpoints hold a further module, as safetensors (accelerate would pickle it).
+
+    Args:
+        accelerator: The accelerator of this process.
+        module: The module.
+        name: The name of its file.
+    """
 
     def save(_: Any, __: Any, folder: str) -> None:
         if accelerator.is_main_process:
@@ -121,7 +125,13 @@ def save_beside(accelerator: Accelerator, module: nn.Module, name: str) -> None:
 
 
 def save_state_beside(accelerator: Accelerator, part: Resumable, name: str) -> None:
-    """Have checkpoints hold what all processes know of a further part of the run, as JSON."""
+    """Have checkpoints hold the state of a further part of the run, of all processes, as JSON.
+
+    Args:
+        accelerator: The accelerator of this process.
+        part: What has the state.
+        name: The name of its file.
+    """
 
     def save(_: Any, __: Any, folder: str) -> None:
         states = gather_object([part.state_dict()])
@@ -137,10 +147,13 @@ def save_state_beside(accelerator: Accelerator, part: Resumable, name: str) -> N
 
 
 class Resumable(Protocol):
-    """What has a state to save: a dict that JSON can hold."""
+    """A part of a run with a state to save, as a dict that JSON can hold."""
 
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as this process knows it."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state that all processes knew together."""
 
 
 def _flush(path: Path) -> None:

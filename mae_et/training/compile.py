@@ -13,7 +13,7 @@ from torch import nn
 
 
 def compile_in_place(model: nn.Module) -> None:
-    """Have a model compile itself in its first forward pass at a size; its state keeps its keys."""
+    """Have a model compile itself in its first pass at each size; its state keeps its keys."""
     torch._dynamo.config.recompile_limit = 64  # a graph per input size and batch shape
     # Einops notes each type of tensor that it meets. Where it first met one inside a graph, the
     # note would outdate that graph, and the second step would compile it again.
@@ -23,11 +23,11 @@ def compile_in_place(model: nn.Module) -> None:
 
 
 def uncompiled() -> AbstractContextManager[None]:
-    """Where to run a compiled model too rarely for a graph to be worth its compilation."""
+    """Run a compiled model without its graphs, where it runs too rarely to be worth compiling."""
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance
 
 
 def num_graphs() -> int:
-    """Graphs that this process has compiled so far."""
+    """Return the number of graphs that this process has compiled so far."""
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])

@@ -1,9 +1,11 @@
-"""Sharding: every process keeps a part of the weights, their gradients and the optimizer's state.
+"""FSDP: every process keeps a part of the weights, of their gradients and of the optimizer's state.
 
 FSDP 2 (https://arxiv.org/abs/2304.11277), by torch's `fully_shard`, where the launch asks
-accelerate for it. Accelerate's own way is left aside: it needs a GPU, makes bfloat16 of the images
+accelerate for it. Accelerate's own way is not used: it needs a GPU, makes bfloat16 of the images
 before targets are made of them, and writes checkpoints of another layout. Here, what is saved is
 whole, as if there were one process, so checkpoints fit any way of distributing a run.
+`torch.distributed.checkpoint.state_dict` is not used either: it gives the whole state to one
+process only, and names the optimizer's state in another way than runs of one process do.
 """
 
 from __future__ import annotations
@@ -29,16 +31,16 @@ LAUNCH_FLAG = "ACCELERATE_USE_FSDP"
 """The environment variable by which accelerate's launcher asks for FSDP."""
 
 
-def is_asked_for() -> bool:
-    """Whether the launch configuration asks for FSDP."""
+def fsdp_requested() -> bool:
+    """Return whether the launch configuration asks for FSDP."""
     return bool(parse_flag_from_env(LAUNCH_FLAG))
 
 
 def launch_settings() -> FullyShardedDataParallelPlugin:
-    """What the launch configuration says of FSDP.
+    """Return what the launch configuration says of FSDP.
 
     Raises:
-        ValueError: it says something else than can be done here.
+        ValueError: It asks for something that is not supported here.
     """
     settings = FullyShardedDataParallelPlugin()
     refused = {
@@ -56,16 +58,16 @@ def launch_settings() -> FullyShardedDataParallelPlugin:
 def prepare(
     accelerator: Accelerator, model: nn.Module, optimizer: Optimizer, blocks: Sequence[nn.Module]
 ) -> tuple[nn.Module, AcceleratedOptimizer]:
-    """The model and its optimizer for the accelerator's processes: as copies, or in shards.
+    """Prepare a model and its optimizer for all processes: whole, or in parts by FSDP.
 
     Args:
-        accelerator: of this process.
-        model: with the same weights in every process.
-        optimizer: of the model's parameters; without a state as yet.
-        blocks: modules whose weights are gathered one after the other, in place of all at once.
+        accelerator: The accelerator of this process.
+        model: The model, with the same weights in every process.
+        optimizer: The optimizer of its parameters, which has no state yet.
+        blocks: Modules whose weights are gathered one after the other, instead of all at once.
     """
-    if not is_asked_for() or accelerator.num_processes == 1:
-        with warnings.catch_warnings():  # newer names of torch, which accelerate can't hand on yet
+    if not fsdp_requested() or accelerator.num_processes == 1:
+        with warnings.catch_warnings():  # newer names of torch, which accelerate cannot pass on yet
             warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
             prepared: tuple[nn.Module, AcceleratedOptimizer] = accelerator.prepare(model, optimizer)
         return prepared
@@ -75,15 +77,15 @@ def prepare(
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=launch_settings().reshard_after_forward)
     fully_shard(model, mesh=mesh)
-    shards = dict(model.named_parameters())
+    parts = dict(model.named_parameters())
     for group in optimizer.param_groups:
-        group["params"] = [shards[names[parameter]] for parameter in group["params"]]
+        group["params"] = [parts[names[parameter]] for parameter in group["params"]]
     _save_whole(accelerator, optimizer)
     return model, accelerator.prepare_optimizer(optimizer)
 
 
 def _save_whole(accelerator: Accelerator, optimizer: Optimizer) -> None:
-    """Have checkpoints hold the whole state of an optimizer of shards.
+    """Have checkpoints hold the whole state of an optimizer of parts of the parameters.
 
     It is gathered before anything is written: a process that fails to write is no longer in step.
     """
@@ -95,38 +97,38 @@ def _save_whole(accelerator: Accelerator, optimizer: Optimizer) -> None:
 
     accelerator.register_save_state_pre_hook(gather)
     optimizer.register_state_dict_post_hook(lambda _, own: gathered.pop() if gathered else own)
-    optimizer.register_load_state_dict_pre_hook(_shards_of_state)
+    optimizer.register_load_state_dict_pre_hook(_part_of_state)
 
 
 def is_fsdp(model: nn.Module) -> bool:
-    """Whether a process keeps a part of the model only."""
+    """Return whether this process keeps only a part of the model."""
     return isinstance(model, FSDPModule)
 
 
 def whole(state: State) -> State:
-    """A state dict with all of each sharded tensor, on the CPU; every process has to come."""
-    gathered: State = tree_map_only(DTensor, lambda shard: shard.full_tensor().cpu(), state)
+    """Return a state dict of whole tensors, on the CPU; every process has to call it."""
+    gathered: State = tree_map_only(DTensor, lambda part: part.full_tensor().cpu(), state)
     return gathered
 
 
 def load_whole(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load a whole state dict into a model, which may be sharded."""
+    """Load a whole state dict into a model, of which this process may keep a part."""
     own = model.state_dict()
-    model.load_state_dict({n: _shard_like(own.get(n), value) for n, value in weights.items()})
+    model.load_state_dict({n: _part_like(own.get(n), value) for n, value in weights.items()})
 
 
-def _shards_of_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """This process's part of an optimizer's whole state dict."""
+def _part_of_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Return this process's part of an optimizer's whole state dict."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     values = {
-        index: {name: _shard_like(parameters[index], value) for name, value in of_one.items()}
+        index: {name: _part_like(parameters[index], value) for name, value in of_one.items()}
         for index, of_one in state["state"].items()
     }
     return {**state, "state": values}
 
 
-def _shard_like(target: Tensor | None, value: Tensor) -> Tensor:
-    """This process's part of a tensor that is the target's or goes with it; else all of it."""
+def _part_like(target: Tensor | None, value: Tensor) -> Tensor:
+    """Return this process's part of a tensor of the target's shape; all of it for other targets."""
     if not isinstance(target, DTensor) or value.shape != target.shape:
         return value
     moved = value.to(target.device)

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: the step is finished, and every process stops after the same one.
+"""Signals that ask a run to stop: it finishes the step, and all processes stop after the same one.
 
 A scheduler may signal one process of many, so processes have to agree.
 """
@@ -19,16 +19,17 @@ from torch import Tensor
 from ..workers import STOP_SIGNALS
 
 SAME_SIGNAL_SECONDS = 1.0
-"""A terminal and a launcher may both hand on one Ctrl-C; later than this, it is a second one."""
+"""A terminal and a launcher may both deliver one Ctrl-C; after this time, it is a second one."""
 
 
 class Interrupt:
-    """While it is open, signals are noted, in place of ending the process.
+    """Notes signals while it is open, instead of letting them end the process.
 
-    A second Ctrl-C ends it. One that is opened within another shares its notes.
+    A second Ctrl-C ends the process. An open one may be entered again, as a search does for each of
+    its runs: what it has noted stays noted until it is closed.
 
     Args:
-        accelerator: of this process.
+        accelerator: The accelerator of this process.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -36,18 +37,20 @@ class Interrupt:
         self._noted_at: list[float] = []  # of the first signal
         self._previous: dict[signal.Signals, Any] = {}
         self._vote: _Vote | None = None
+        self._depth = 0
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        self._depth += 1
+        is_main_thread = threading.current_thread() is threading.main_thread()
+        if self._depth == 1 and is_main_thread:  # no other thread may set handlers
             self._previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
-            outer = getattr(self._previous[STOP_SIGNALS[0]], "__self__", None)
-            if isinstance(outer, Interrupt):
-                self._noted_at = outer._noted_at
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._depth -= 1
+        if self._depth == 0:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -60,11 +63,11 @@ class Interrupt:
             raise KeyboardInterrupt
 
     def is_agreed(self) -> bool:
-        """Whether to stop now; called after each step, and the same in every process.
+        """Return whether to stop now, the same in every process; to be called after each step.
 
         With several processes, each step ends in a reduction of one number, whose result is read
         one step later: by then it has long arrived, so a GPU is never waited for while it has
-        nothing to do. Reading it at log steps only would cost less still, but a spot machine gives
+        nothing to do. Reading it at log steps only would cost even less, but a spot machine gives
         30 seconds, and 50 steps take longer.
         """
         noted = bool(self._noted_at)

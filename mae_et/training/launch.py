@@ -21,7 +21,7 @@ from accelerate.utils import (
 
 from ..config import RunConfig, flatten, to_dict
 from ..errors import ProcessStoppedError, RunInterruptedError
-from .fsdp import LAUNCH_FLAG, is_asked_for, launch_settings
+from .fsdp import LAUNCH_FLAG, fsdp_requested, launch_settings
 
 Result = TypeVar("Result")
 
@@ -30,27 +30,17 @@ REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator:
-    """The accelerator of this process, which on a CPU keeps freed memory from now on.
+    """Make the accelerator of this process, which on a CPU keeps freed memory from now on.
 
     Args:
-        run: the run.
-        allow_fsdp: whether the launch configuration may ask for FSDP.
+        run: The section `run` of the configuration.
+        allow_fsdp: Whether the launch configuration may ask for FSDP.
 
     Raises:
-        ValueError: the precision, the tracker or the way of distributing is not to be had here.
+        ValueError: The precision, the tracker or the way of distributing is not available here.
     """
-    tracker: str | None = run.tracker
-    if tracker == "auto":
-        tracker = "tensorboard" if importlib.util.find_spec("tensorboard") else None
-    elif tracker == "none":
-        tracker = None
-    available = [str(name) for name in get_available_trackers()]
-    if tracker is not None and tracker not in available:
-        raise ValueError(
-            f"run.tracker must be auto, none or an installed one "
-            f"({', '.join(available) or 'none is'}), got {tracker!r}"
-        )
-    if is_asked_for():
+    tracker = _tracker(run.tracker)
+    if fsdp_requested():
         if not allow_fsdp:
             raise ValueError("the launch configuration must not ask for FSDP but in pretraining")
         launch_settings()  # its errors
@@ -69,7 +59,7 @@ def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator
         )
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "fp16":
         raise ValueError("run.mixed_precision must be no or bf16 on a CPU, got 'fp16'")
-    if accelerator.mixed_precision == "fp16" and is_asked_for():
+    if accelerator.mixed_precision == "fp16" and fsdp_requested():
         raise ValueError("run.mixed_precision must be no or bf16 with FSDP, got 'fp16'")
     if accelerator.distributed_type in REFUSED:
         raise ValueError(
@@ -81,11 +71,37 @@ def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator
     return accelerator
 
 
-def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
-    """Do something in the main process, which may fill a cache, and then in all others.
+def _tracker(name: str) -> str | None:
+    """Return accelerate's name of a tracker; None for none.
 
     Raises:
-        ValueError: in every process, if the work raised one, or stopped, in any.
+        ValueError: It is not installed.
+    """
+    if name == "none":
+        return None
+    if name == "auto":
+        return "tensorboard" if importlib.util.find_spec("tensorboard") else None
+    available = [str(one) for one in get_available_trackers()]
+    if name not in available:
+        raise ValueError(
+            f"run.tracker must be auto, none or an installed one "
+            f"({', '.join(available) or 'none is'}), got {name!r}"
+        )
+    return name
+
+
+def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
+    """Do some work in the main process, which may fill a cache, and then in all others.
+
+    Args:
+        accelerator: The accelerator of this process.
+        work: What to do, in every process.
+
+    Returns:
+        The result of the work in this process.
+
+    Raises:
+        ValueError: The work raised one, or stopped, in any process; every process raises it.
     """
     results: list[Result] = []
     for is_main_turn in (True, False):
@@ -101,7 +117,13 @@ def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> 
 
 
 def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> list[GeneralTracker]:
-    """Start the run's trackers, with every field of its configuration."""
+    """Start the run's trackers, with every field of its configuration.
+
+    Args:
+        accelerator: The accelerator of this process.
+        config: The run.
+        folder: The folder of the run, whose name some trackers show.
+    """
     fields = {
         name: value if isinstance(value, int | float | str) else str(value)
         for name, value in flatten(to_dict(config)).items()
@@ -112,10 +134,10 @@ def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> li
 
 @contextmanager
 def leaving() -> Iterator[None]:
-    """A command that parts from the other processes where all of them come.
+    """Leave the group of processes where all of them do: at the end, or after an interruption.
 
-    That is at its end, or after an interruption; else its exit code would be a matter of luck,
-    since threads that still wait for the others may abort the process.
+    Otherwise the exit code would be a matter of luck, since threads that still wait for other
+    processes may abort this one.
     """
     try:
         yield
@@ -126,11 +148,15 @@ def leaving() -> Iterator[None]:
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Options of mallopt, as malloc.h numbers them."""
+"""Options of mallopt, as malloc.h numbers them (https://man7.org/linux/man-pages/man3/mallopt.3.html)."""
 
 
 def keep_freed_memory() -> None:
-    """From now on, this process keeps its peak, and what fragments."""
+    """Have glibc keep freed memory for the next step; where there is no glibc, nothing changes.
+
+    By default it returns large blocks to the system and gets them back page by page, zeroed, in
+    every step. In exchange, the process keeps its peak and what fragments.
+    """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_TRIM_THRESHOLD, -1)

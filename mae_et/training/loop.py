@@ -1,282 +1,178 @@
-"""The training loop of pretraining and fine-tuning: steps, logs, evaluations, checkpoints."""
+"""The training loop of pretraining and fine-tuning: steps, logs, evaluations, checkpoints.
+
+Read `Loop.train` first; the methods follow in the order in which it calls them.
+"""
 
 from __future__ import annotations
 
-import logging
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
-from torch import Tensor, nn
-
-from .. import data
-from ..config import OptimConfig, RunConfig
-from ..curriculum import Curriculum, learning_rate
+from ..config import TrainingConfig
+from ..data import StreamedSamples
 from ..errors import RunInterruptedError, RunStoppedError
 from .bad_images import BadImages
-from .checkpoint import load_checkpoint, save_checkpoint, save_unwrapped
-from .compile import compile_in_place, num_graphs
-from .fsdp import prepare
+from .checkpoint import load_checkpoint, save_checkpoint, save_state_beside
+from .compile import num_graphs
+from .images import Chunks, RunImages
 from .interrupt import Interrupt
 from .launch import start_trackers
-from .metrics import Meter, SourceConfig, StageWait
-from .optim import set_learning_rate, step_if_finite
+from .metrics import Meter
 from .progress import Progress
 from .run_folder import RunFolder
-
-log = logging.getLogger(__name__)
-
-
-MAX_WAIT = 0.3
-"""Share of a stage's time spent waiting for images above which the run advises a remedy."""
+from .trainer import Trainer, is_due
 
 
-Chunks = Iterator[dict[str, Any]]
-"""Batches of samples as the loader hands them over."""
-
-
-class TrainingConfig(Protocol):
-    """What the loop needs to know of a run."""
-
-    @property
-    def data(self) -> SourceConfig: ...
-    @property
-    def optim(self) -> OptimConfig: ...
-    @property
-    def run(self) -> RunConfig: ...
-
-
-class Trainer(ABC):
-    """A model with its optimizer, and what is done with them in a step and in an evaluation.
+class Loop:
+    """A run's way through its schedule, from its checkpoint or from the start.
 
     Args:
-        config: the run.
-        accelerator: of this process.
-        model: is prepared for the accelerator's device and processes.
-        optimizer: of the model's parameters.
-        schedule: the input size of each step, and the learning rate's progress.
-        blocks: of the model; see `sharding.prepare`.
+        trainer: Does the steps.
+        images: The images of the run.
+        run: The folder of the run, open.
+        interrupt: Notes the signals that ask the run to stop; None for one of the run's own.
+        stop: The step before which to end, without writing what was learned; None for the end of
+            the schedule.
+
+    Raises:
+        ValueError: The checkpoint does not fit.
     """
 
     def __init__(
         self,
-        config: TrainingConfig,
-        accelerator: Accelerator,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: Curriculum,
-        blocks: Sequence[nn.Module] = (),
+        trainer: Trainer[Any, Any],
+        images: RunImages,
+        run: RunFolder,
+        *,
+        interrupt: Interrupt | None = None,
+        stop: int | None = None,
     ) -> None:
-        self.run_config, self.optim_config = config.run, config.optim
-        self.accelerator = accelerator
-        self.schedule = schedule
-        self.downsample = config.data.downsample
-        self.waiting, self.is_advised = StageWait(), False
-        if config.run.compile:
-            compile_in_place(model)
-        save_unwrapped(accelerator)
-        self.model: nn.Module
-        self.optimizer: AcceleratedOptimizer
-        self.model, self.optimizer = prepare(accelerator, model, optimizer, blocks)
+        config: TrainingConfig = trainer.config
+        accelerator = trainer.accelerator
+        self.trainer, self.images, self.run, self.stop = trainer, images, run, stop
+        self.config, self.accelerator, self.schedule = config, accelerator, trainer.schedule
+        self.interrupt = interrupt or Interrupt(accelerator)
+        if isinstance(images.train, StreamedSamples):
+            save_state_beside(accelerator, images.train, "stream.json")
+        run.trackers = start_trackers(accelerator, config, run.files.folder)
+        self.start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
+        self.num_steps = stop or self.schedule.num_steps
+        self.num_chunks = images.num_chunks(config, accelerator)
 
-    def train_step(self, step: int, chunks: Chunks, num_chunks: int) -> tuple[Tensor, Tensor]:
-        """One optimizer step on the next `num_chunks` chunks.
+        self.meter = Meter(accelerator, config.optim.max_skipped_steps)
+        num_images = len(images.train) + len(images.held_out)
+        self.bad_images = BadImages(num_images, config.data, run)
+        loader = images.load_steps(config, accelerator, self.start, self.num_steps)
+        self.chunks = self.bad_images.noted(self.meter.timed(iter(loader)))
+        self.eval_loader = images.load_held_out(config, accelerator)
+        has_bar = config.run.progress
+        self.progress = Progress(accelerator, self.start, self.num_steps, has_bar=has_bar)
+        self.is_over = trainer.is_over(run)
 
-        Returns:
-            (), (): this process's loss, and the norm of the gradients over all processes.
+    def train(self) -> None:
+        """Train to the end of the schedule, and write what was learned.
+
+        Raises:
+            RunStoppedError: Too many steps are not finite, or too many images unreadable.
+            RunInterruptedError: A signal asked to stop, and a checkpoint has been saved.
         """
-        self.model.train()
-        set_learning_rate(self.optimizer, self.learning_rate(step))
-        loss = self.backward(step, chunks, num_chunks)
-        norm = step_if_finite(
-            self.accelerator, self.model, self.optimizer, self.optim_config.clip_grad
+        self.progress.on_start(
+            self.run.files.folder,
+            self.schedule,
+            self.config.optim.batch_size,
+            len(self.images.train),
+            len(self.images.held_out),
         )
-        return loss, norm
+        steps = range(self.start, self.start if self.is_over else self.num_steps)
+        with self.progress, self.interrupt:
+            for step in steps:
+                self.train_step(step)
+                self.log(step)
+                self.evaluate(step + 1)
+                self.save_or_leave(step + 1)
+                if self.is_over:
+                    break
+        if self.stop is None:
+            self.trainer.finish(self.run, self.eval_chunks())
 
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        optim = self.optim_config
-        return learning_rate(
-            self.schedule.lr_progress(step),
-            peak=optim.peak_lr,
-            minimum=optim.min_lr,
-            warmup=optim.warmup_epochs / optim.epochs,
-        )
+    def train_step(self, step: int) -> None:
+        """Take a step and count it."""
+        loss, gradient_norm = self.trainer.train_step(step, self.chunks, self.num_chunks)
+        self.meter.add(loss, gradient_norm, self.config.optim.batch_size)
+        self.progress.on_step()
+        if self.config.data.bad_images == "raise":
+            self.bad_images.check()
 
-    @abstractmethod
-    def backward(self, step: int, chunks: Chunks, num_chunks: int) -> Tensor:
-        """Leave the gradients of the next `num_chunks` chunks in the model; (): their loss."""
-
-    @abstractmethod
-    def evaluate(self, chunks: Chunks) -> dict[str, float]:
-        """What the held-out images say, over all processes."""
-
-    def on_window(self, metrics: Mapping[str, Any]) -> None:
-        """Advise, once, to shrink images in the loader if a small stage waits for it."""
-        share = self.waiting.add(metrics)
-        is_small = metrics["size"] != self.schedule.full_size
-        if share <= MAX_WAIT or not is_small or self.downsample != "device" or self.is_advised:
+    def log(self, step: int) -> None:
+        """Write the metrics of the window that ends after a step, if one does."""
+        done, stage = step + 1, self.schedule.stage_at(step)
+        if done % self.config.run.log_every and done not in (stage.stop, self.num_steps):
             return
-        self.is_advised = True
-        if self.accelerator.is_main_process:
-            log.warning(
-                "%.0f %% of the time at size %s went into waiting for images. With data.downsample "
-                "loader, workers decode and hand over no more than a small stage needs (a new run; "
-                "not the exact low-frequency crop). More data.num_workers may help as well",
-                100 * share,
-                metrics["size"],
+        epoch = done * self.config.optim.batch_size / len(self.images.train)
+        learning_rate = self.trainer.learning_rate(step)
+        metrics: dict[str, Any] = {"epoch": epoch, "size": stage.size, "lr": learning_rate}
+        metrics |= self.meter.read() | {"bad_images": self.bad_images.check()}
+        if self.config.run.compile:
+            metrics["graphs"] = num_graphs()
+        self.run.write_metrics(metrics, done)
+        self.trainer.on_window(metrics)
+        self.progress.on_window(metrics, done)
+
+    def evaluate(self, done: int) -> None:
+        """Measure and write the scores that are due after `done` steps."""
+        is_evaluation = done == self.num_steps or self.trainer.is_evaluation_due(done)
+        if not is_evaluation and not self.trainer.is_probe_due(done):
+            return
+        with self.meter.excluded():
+            scores = self.trainer.probe(done)
+            if is_evaluation:
+                scores |= self.trainer.evaluate(self.eval_chunks())
+            self.bad_images.check()
+            if scores:
+                self.run.write_metrics(scores, done)
+                self.progress.on_scores(scores, done)
+            if is_evaluation:
+                check_finite(scores)
+                self.trainer.on_evaluation(self.run, scores)
+                self.is_over = self.trainer.is_over(self.run)
+
+    def save_or_leave(self, done: int) -> None:
+        """Save a checkpoint if one is due after `done` steps, or if the run is asked to stop.
+
+        Raises:
+            RunInterruptedError: It is asked to stop, and the schedule goes on.
+        """
+        is_last = self.is_over or done == self.num_steps
+        is_interrupted = self.interrupt.is_agreed() and not is_last
+        if (
+            not is_last
+            and not is_interrupted
+            and not is_due(done, self.config.run.checkpoint_every)
+        ):
+            return
+        with self.meter.excluded():
+            self.bad_images.check()
+            keep = self.config.run.keep_checkpoints
+            is_saved = save_checkpoint(self.accelerator, self.run.files, done, keep)
+        if is_interrupted:
+            saved = "checkpoint saved" if is_saved else "its checkpoint could not be saved"
+            raise RunInterruptedError(
+                f"interrupted after step {done}, {saved}; --resume auto continues"
             )
 
-    def is_evaluation_due(self, done: int) -> bool:
-        """Whether to evaluate after `done` steps."""
-        return is_due(done, self.run_config.eval_every)
-
-    def is_probe_due(self, done: int) -> bool:
-        """Whether there are further scores to measure after `done` steps."""
-        return False
-
-    def probe(self, done: int) -> dict[str, float]:
-        """The further scores that are due after `done` steps; none if none are."""
-        return {}
-
-    def on_evaluation(self, run: RunFolder, scores: dict[str, float]) -> None:  # noqa: B027
-        """An evaluation has been written down; there may be nothing to do about it."""
-
-    def is_over(self, run: RunFolder) -> bool:
-        """Whether training ends before its time, by what has been written down."""
-        return False
-
-    @abstractmethod
-    def finish(self, run: RunFolder, chunks: Chunks) -> None:
-        """Training is over: hand on what was learned. The chunks are those of an evaluation."""
-
-
-def train(
-    trainer: Trainer,
-    config: TrainingConfig,
-    train_images: data.Samples | data.StreamedSamples,
-    eval_images: data.Samples,
-    chunk_size: int,
-    run: RunFolder,
-    stop: int | None = None,
-) -> None:
-    """Train from the run's checkpoint, or from the start, to the end of the schedule.
-
-    Args:
-        trainer: does the steps.
-        config: the run.
-        train_images: of any length.
-        eval_images: of any length.
-        chunk_size: images that a process handles at a time at full size; see `data.split_batch`.
-        run: open.
-        stop: the step before which to end, without handing on what was learned; None for the end
-            of the schedule, and for handing on.
-
-    Raises:
-        ValueError: the checkpoint does not fit.
-        RunStoppedError: too many non-finite steps or unreadable images.
-        RunInterruptedError: a signal asked to stop; a checkpoint has been saved.
-    """
-    accelerator, schedule = trainer.accelerator, trainer.schedule
-    run.trackers = start_trackers(accelerator, config, run.path)
-    start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
-    batch_size, num_steps = config.optim.batch_size, stop or schedule.num_steps
-    rank, world = accelerator.process_index, accelerator.num_processes
-    workers, on_cuda = config.data.num_workers, accelerator.device.type == "cuda"
-    num_chunks = batch_size // world // chunk_size
-    loader = data.load_steps(
-        train_images,
-        start,
-        num_steps,
-        chunk_size=chunk_size,
-        rank=rank,
-        world=world,
-        num_workers=workers,
-        pin_memory=on_cuda,
-    )
-    shard = data.process_batches(len(eval_images), chunk_size, rank, world)
-    eval_loader = data.make_loader(eval_images, shard, workers, on_cuda)
-
-    meter = Meter(accelerator, config.optim.max_skipped_steps)
-    bad_images = BadImages(len(train_images) + len(eval_images), config.data, run)
-    chunks = bad_images.noted(meter.timed(iter(loader)))
-    progress = Progress(accelerator, start, num_steps, has_bar=config.run.progress)
-    progress.on_start(run.path, schedule, batch_size, len(train_images), len(eval_images))
-
-    is_over = trainer.is_over(run)
-    steps = range(start, start if is_over else num_steps)
-    with progress, Interrupt(accelerator) as interrupt:
-        for step in steps:
-            loss, gradient_norm = trainer.train_step(step, chunks, num_chunks)
-            meter.add(loss, gradient_norm, batch_size)
-            progress.on_step()
-
-            done = step + 1
-            if config.data.bad_images == "raise":
-                bad_images.check()
-            stage = schedule.stage_at(step)
-            if done % config.run.log_every == 0 or done in (stage.stop, num_steps):
-                epoch = done * batch_size / len(train_images)
-                metrics = {"epoch": epoch, "size": stage.size, "lr": trainer.learning_rate(step)}
-                metrics |= meter.read() | {"bad_images": bad_images.check()}
-                if config.run.compile:
-                    metrics["graphs"] = num_graphs()
-                run.write_metrics(metrics, done)
-                trainer.on_window(metrics)
-                progress.on_window(metrics, done)
-            is_last = done == num_steps
-            is_evaluation = is_last or trainer.is_evaluation_due(done)
-            is_interrupted = interrupt.is_agreed() and not is_last
-            is_save = is_last or is_interrupted or is_due(done, config.run.checkpoint_every)
-            if is_evaluation or is_save or trainer.is_probe_due(done):
-                with meter.excluded():
-                    scores = trainer.probe(done)
-                    if is_evaluation:
-                        scores |= trainer.evaluate(bad_images.noted(iter(eval_loader)))
-                    bad_images.check()
-                    if scores:
-                        run.write_metrics(scores, done)
-                        progress.on_scores(scores, done)
-                    if is_evaluation:
-                        check_finite(scores)
-                        trainer.on_evaluation(run, scores)
-                        is_over = trainer.is_over(run)
-                    if is_save or is_over:
-                        is_saved = save_checkpoint(
-                            accelerator, run.path, done, config.run.keep_checkpoints
-                        )
-            if is_interrupted and not is_over:
-                raise interrupted(done, is_saved)
-            if is_over:
-                break
-
-    if stop is None:
-        trainer.finish(run, bad_images.noted(iter(eval_loader)))
-
-
-def interrupted(done: int, is_saved: bool) -> RunInterruptedError:
-    """What is said of a run that was asked to stop after `done` steps."""
-    saved = "checkpoint saved" if is_saved else "its checkpoint could not be saved"
-    return RunInterruptedError(f"interrupted after step {done}, {saved}; --resume auto goes on")
+    def eval_chunks(self) -> Chunks:
+        """Load the held-out images once more, and note the unreadable ones."""
+        return self.bad_images.noted(iter(self.eval_loader))
 
 
 def check_finite(scores: dict[str, float]) -> None:
-    """Hand on no weights that have diverged.
+    """Check that the weights have not diverged, before they are kept.
 
     Raises:
-        RunStoppedError: the loss of the held-out images is not finite.
+        RunStoppedError: The loss of the held-out images is not finite.
     """
     if not math.isfinite(scores["eval_loss"]):
         raise RunStoppedError(
             f"the loss of the held-out images is {scores['eval_loss']}: training has diverged. "
             "Try a lower optim.base_lr, a longer optim.warmup_epochs or optim.clip_grad 1.0"
         )
-
-
-def is_due(done: int, every: int | None) -> bool:
-    """Whether something that happens every so many steps happens after `done` steps."""
-    return every is not None and done % every == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -14,25 +14,12 @@ from torch import Tensor
 from ..errors import RunStoppedError
 
 
-class SourceConfig(Protocol):
-    """What a run needs to know of its data."""
-
-    @property
-    def downsample(self) -> str: ...
-    @property
-    def num_workers(self) -> int: ...
-    @property
-    def bad_images(self) -> str: ...
-    @property
-    def max_bad_share(self) -> float: ...
-
-
 class Meter:
     """Sums over a window of steps: losses, skipped steps, images, seconds, seconds of waiting.
 
     Args:
-        accelerator: of this process.
-        max_skipped_steps: steps left out in a row after which the run stops.
+        accelerator: The accelerator of this process.
+        max_skipped_steps: Consecutive skipped steps after which the run stops.
     """
 
     def __init__(self, accelerator: Accelerator, max_skipped_steps: int) -> None:
@@ -43,7 +30,7 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Begin a window now."""
+        """Begin a new window."""
         self._loss = torch.zeros((), device=self.accelerator.device)
         self._norm = torch.zeros((), device=self.accelerator.device)
         self._counted = torch.zeros((), device=self.accelerator.device)
@@ -54,7 +41,7 @@ class Meter:
 
     @contextmanager
     def excluded(self) -> Iterator[None]:
-        """Work that is no training: its seconds are not counted."""
+        """Leave the seconds of work that is not training out of the window."""
         if self.accelerator.device.type == "cuda":
             torch.cuda.synchronize()  # what is still running was training
         start = time.perf_counter()
@@ -62,7 +49,7 @@ class Meter:
         self._excluded += time.perf_counter() - start
 
     def timed(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """The iterator's items; the time spent waiting for them is counted."""
+        """Pass on the items of an iterator, and count the time spent waiting for them."""
         while True:
             start = time.perf_counter()
             try:
@@ -73,7 +60,7 @@ class Meter:
             yield item
 
     def add(self, loss: Tensor, norm: Tensor, num_images: int) -> None:
-        """Count a step: its loss (), its gradient norm (), and its images over all processes."""
+        """Count a step: its loss (), gradient norm (), and images over all processes."""
         finite = norm.isfinite()
         self._loss += torch.where(finite, loss, 0.0)
         self._norm += torch.where(finite, norm, 0.0)
@@ -83,10 +70,12 @@ class Meter:
         self._images += num_images
 
     def read(self) -> dict[str, float]:
-        """The window's means, the same in every process, and a new window. Waits for the device.
+        """Return the window's means, the same in every process, and begin a new window.
+
+        This waits for the device.
 
         Raises:
-            RunStoppedError: too many steps in a row had a non-finite gradient.
+            RunStoppedError: Too many consecutive steps had a non-finite gradient.
         """
         count = self._counted.clamp(min=1)
         loss = self.accelerator.reduce(self._loss / count, "mean")
@@ -121,7 +110,7 @@ class StageWait:
         self.size: object = None
 
     def add(self, metrics: Mapping[str, Any]) -> float:
-        """Count a window; the share in [0, 1] so far, or 0 after fewer than 5 windows.
+        """Count a window, and return the share in [0, 1] so far; 0 for fewer than 5 windows.
 
         The first window of a stage is left out: workers start in it, and models are compiled.
         """

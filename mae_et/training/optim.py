@@ -1,4 +1,4 @@
-"""The optimizer, its learning rate by progress, and a step that skips what is not finite."""
+"""The optimizer, the micro-batches of a step, and a step that skips what is not finite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..curriculum import Size, as_pair
 
 
 def adamw(groups: Iterable[dict[str, Any]], betas: tuple[float, float]) -> torch.optim.AdamW:
-    """AdamW that works on the device alone; learning rates are set at each step."""
+    """Make an AdamW that works on the device alone; learning rates are set at each step."""
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True)
 
 
@@ -34,16 +34,17 @@ def accumulate_gradients(
 ) -> Tensor:
     """Add up the gradients of a step's micro-batches; processes exchange them once, with the last.
 
-    Shards are exchanged with every micro-batch: to wait would take memory for whole gradients.
+    With FSDP they are exchanged with every micro-batch: waiting would take memory for whole
+    gradients.
 
     Args:
-        accelerator: of this process.
-        model: prepared.
-        num_micro_batches: at least one, of equal size.
-        next_loss: the forward pass of the next micro-batch, (): its mean loss.
+        accelerator: The accelerator of this process.
+        model: The prepared model.
+        num_micro_batches: At least one, all of equal size.
+        next_loss: The forward pass of the next micro-batch, which gives its mean loss ().
 
     Returns:
-        (): this process's mean loss.
+        (): This process's mean loss.
     """
     total = torch.zeros((), device=accelerator.device)
     for index in range(num_micro_batches):
@@ -61,18 +62,18 @@ def step_if_finite(
     optimizer: AcceleratedOptimizer,
     clip_grad: float | None,
 ) -> Tensor:
-    """An optimizer step, left out on the device if a gradient is not finite.
+    """Take an optimizer step, which is skipped on the device if a gradient is not finite.
 
     No value reaches the host: the fused optimizer reads `found_inf`, as it does for gradient
     scalers. Gradients are the same in every process, so every process decides alike.
 
     Returns:
-        (): the norm of the gradients before clipping; not finite if the step was left out.
+        (): The norm of the gradients before clipping; not finite if the step was skipped.
     """
     accelerator.unscale_gradients(optimizer)
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if isinstance(norm, DTensor):  # of shards, see `mae_et.training.fsdp`
+    if isinstance(norm, DTensor):  # of parts, see `fsdp`
         norm = norm.full_tensor()
     if clip_grad is not None:
         nn.utils.clip_grads_with_norm_(parameters, clip_grad, norm)
@@ -83,10 +84,15 @@ def step_if_finite(
 
 
 def chunks_per_micro_batch(size: Size, full_size: Size, num_chunks: int) -> int:
-    """Full-size chunks that one forward pass of a smaller size takes in the same memory.
+    """Return how many full-size chunks one forward pass of a smaller size takes in the same memory.
 
-    The largest number that divides the step's chunks and has at most 5 % more pixels than a
+    It is the largest number that divides the step's chunks and has at most 5 % more pixels than a
     full-size chunk. (160 is to 224 as 1 to 1.96: two chunks.)
+
+    Args:
+        size: The input size of the step, in pixels.
+        full_size: The full size, in pixels.
+        num_chunks: Chunks of a process in the step.
     """
     height, width = as_pair(size)
     full_height, full_width = as_pair(full_size)

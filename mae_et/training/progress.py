@@ -1,4 +1,4 @@
-"""What the terminal says of a run while it trains."""
+"""What the terminal shows of a run while it trains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..curriculum import Curriculum
 
 BAR = "{n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}"
-"""How tqdm draws it: times of what is done and of the rest, then the last window."""
+"""How tqdm draws it: the time taken and the time left, then the last window."""
 
 
 class Progress:
@@ -24,10 +24,10 @@ class Progress:
     Used as a context manager, which ends the bar. Everything goes to stderr.
 
     Args:
-        accelerator: of this process; only the main process says anything.
-        start: the step at which the run starts.
-        num_steps: the step at which it ends.
-        has_bar: whether a terminal gets a bar, or lines like a file.
+        accelerator: The accelerator of this process; only the main process prints anything.
+        start: The step at which the run starts.
+        num_steps: The step at which it ends.
+        has_bar: Whether a terminal gets a bar, or lines like a file.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class Progress:
         num_images: int,
         num_held_out: int,
     ) -> None:
-        """What the run will do, before its first step."""
+        """Say what the run will do, before its first step."""
         world, device = self.accelerator.num_processes, self.accelerator.device.type
         self._say(
             f"{folder}: {num_images} images, {num_held_out} held out; steps of {batch_size}: "
             f"{steps_by_size(schedule)}; processes on {device}: {world}"
         )
         if self.start:
-            self._say(f"going on after step {self.start} of {self.num_steps}")
+            self._say(f"resuming after step {self.start} of {self.num_steps}")
         if batch_size > num_images:
             self._say(
                 f"optim.batch_size {batch_size} is more than the {num_images} training images: "
@@ -73,7 +73,7 @@ class Progress:
             )
 
     def on_step(self) -> None:
-        """A step is done."""
+        """Count a step."""
         self.bar.update()
 
     def on_window(self, metrics: Mapping[str, Any], done: int) -> None:
@@ -84,7 +84,7 @@ class Progress:
             self._say_of(done, describe(metrics))
 
     def on_scores(self, scores: Mapping[str, float], done: int) -> None:
-        """An evaluation or a probe after `done` steps has given scores."""
+        """Print the scores of an evaluation or a probe after `done` steps."""
         self._say_of(done, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
 
     def _say_of(self, done: int, text: str) -> None:
@@ -96,7 +96,7 @@ class Progress:
 
 
 def terminal_width() -> int:
-    """The columns of the terminal behind stderr; 0 if there is none, or it does not know."""
+    """Return the columns of the terminal behind stderr; 0 if there is none, or it is unknown."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
@@ -104,14 +104,14 @@ def terminal_width() -> int:
 
 
 def steps_by_size(schedule: Curriculum) -> str:
-    """The steps of a schedule in words, those of stages of one size together."""
+    """Describe the steps of a schedule, those of stages of one size together."""
     by_size = groupby(schedule.stages, key=lambda stage: stage.size)
     steps = ((size, sum(stage.num_steps for stage in stages)) for size, stages in by_size)
     return ", ".join(f"{number} at size {size}" for size, number in steps)
 
 
 def describe(metrics: Mapping[str, Any]) -> str:
-    """The metrics of a window in words."""
+    """Describe the metrics of a window."""
     skipped = f", {metrics['skipped_steps']} steps skipped" if metrics["skipped_steps"] else ""
     bad = f", {metrics['bad_images']} bad images" if metrics["bad_images"] else ""
     return (

@@ -1,9 +1,6 @@
-"""The folder of a run: locked while in use, its configuration, and what is written while it runs.
+"""The folder of a run while it trains: locked, and written to; see `mae_et.runs.Run` for its files.
 
-RUN/config.yaml        the resolved configuration
-RUN/metrics.jsonl      a line per log step and per evaluation
-RUN/bad_images.txt     images that could not be decoded: name, tab, reason
-RUN/checkpoints/       see `mae_et.training.checkpoint`
+Errors of writing that a full disk causes cost lines for a while, not the run.
 """
 
 from __future__ import annotations
@@ -14,57 +11,49 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import broadcast_object_list
 
-from ..config import Resume, changed_fields, to_dict
+from ..config import Resume, TrainingConfig, changed_fields, to_dict
 from ..errors import RunInterruptedError
-from ..runs import read_config, read_metrics, remove_unfinished, sound_checkpoint
+from ..runs import Checkpoint, Run, write_text
+from .images import RunImages
 from .launch import main_process_first
 
 log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """A run's folder, opened by every process and, while it is open, locked by the main one.
+    """The folder of a run, opened by every process and, while it is open, locked by the main one.
 
     Args:
-        path: the folder; made if need be.
-        config: the resolved configuration, as plain dicts; see `describe_run`.
-        kind: its dataclass.
-        resume: whether to go on with the run that the folder holds; auto: if it holds one.
-        accelerator: of this process.
+        config: The run; its folder is made if need be.
+        images: The images of the run, whose numbers are part of what it resumes from.
+        resume: Whether to resume the run that the folder holds; "auto" for if it holds one.
+        accelerator: The accelerator of this process.
 
     Raises:
-        ValueError: another process uses the folder, it holds a run and `resume` is not asked for,
+        ValueError: Another process uses the folder, it holds a run and `resume` is not asked for,
             it holds none and it is, the run it holds has another configuration, or its
             checkpoints are all damaged.
     """
 
     def __init__(
-        self,
-        path: str,
-        config: Mapping[str, Any],
-        kind: type,
-        resume: Resume,
-        accelerator: Accelerator,
+        self, config: TrainingConfig, images: RunImages, resume: Resume, accelerator: Accelerator
     ) -> None:
-        self.path = Path(path)
+        self.files = Run(Path(config.run.output_dir))
         self.accelerator = accelerator
-        # What the launcher decided is part of the configuration.
-        run = {**config["run"], "mixed_precision": accelerator.mixed_precision}
-        config = {**config, "run": run}
         self.trackers: list[GeneralTracker] = []  # get the metrics too
-        self._unwritten: dict[str, str] = {}
-        self.checkpoint: Path | None = None
-        main_process_first(accelerator, lambda: self._open(config, kind, resume))
+        self._unwritten: dict[Path, str] = {}
+        self.checkpoint: Checkpoint | None = None
+        described = _describe(config, images, accelerator)
+        main_process_first(accelerator, lambda: self._open(described, type(config), resume))
         checkpoint = [self.checkpoint]
         broadcast_object_list(checkpoint)  # one process reads them all
         (self.checkpoint,) = checkpoint
@@ -79,85 +68,79 @@ class RunFolder:
             self._lock.close()
 
     def _open(self, config: Mapping[str, Any], kind: type, resume: Resume) -> None:
-        if self.accelerator.is_main_process:
-            holds_run = (self.path / "config.yaml").exists()
-            if resume is True and not holds_run:
-                raise ValueError(f"--resume needs a run in run.output_dir, got none in {self.path}")
-            goes_on = bool(resume) and holds_run
-            self._lock = _lock(self.path)
-            try:
-                if goes_on:
-                    self._check_resume(config, kind)
-                    self.checkpoint = sound_checkpoint(self.path)
-                    self._forget_later_metrics()
-                else:
-                    self._check_new()
-            except ValueError:
-                self._lock.close()
-                raise
-            remove_unfinished(self.path)
-            if not goes_on:
-                unfinished = self.path / "config.yaml.tmp"
-                unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False))
-                unfinished.rename(self.path / "config.yaml")
-
-    def _check_new(self) -> None:
-        names = ("config.yaml", "metrics.jsonl", "bad_images.txt", "checkpoints")
-        if any((self.path / name).exists() for name in names):
-            raise ValueError(
-                f"run.output_dir must be new, got {self.path}, which holds a run; "
-                "add --resume to go on with it"
-            )
+        if not self.accelerator.is_main_process:
+            return
+        files = self.files
+        if resume is True and not files.exists:
+            raise ValueError(f"--resume needs a run in run.output_dir, got none in {files.folder}")
+        is_resumed = bool(resume) and files.exists
+        self._lock = _lock(files.folder)
+        try:
+            if is_resumed:
+                self._check_resume(config, kind)
+                self.checkpoint = files.sound_checkpoint()
+                self._forget_later_metrics()
+            elif files.is_in_use:
+                raise ValueError(
+                    f"run.output_dir must be new, got {files.folder}, which holds a run; "
+                    "add --resume to continue it"
+                )
+        except ValueError:
+            self._lock.close()
+            raise
+        files.remove_unfinished()
+        if not is_resumed:
+            files.write_config(config)
 
     def _check_resume(self, config: Mapping[str, Any], kind: type) -> None:
-        changed = changed_fields(read_config(self.path), config, kind)
+        changed = changed_fields(self.files.read_config(), config, kind)
         if changed:
             raise ValueError(
                 f"--resume needs the configuration of the run; changed: {', '.join(changed)}"
             )
 
     def _forget_later_metrics(self) -> None:
-        """Drop cut lines, and those of steps that are taken again, maybe otherwise on a GPU."""
-        step = int(self.checkpoint.name.removeprefix("step_")) if self.checkpoint else 0
-        lines = read_metrics(self.path)
+        """Drop cut lines, and lines of steps that are taken again (on a GPU, maybe not alike)."""
+        step = self.checkpoint.step if self.checkpoint else 0
+        lines = self.files.read_metrics()
         kept = [json.dumps(line) for line in lines if line["step"] <= step]
-        file = self.path / "metrics.jsonl"
+        file = self.files.metrics_file
         text = file.read_text() if file.exists() else "\n"
         if [line for line in text.split("\n") if line] != kept or not text.endswith("\n"):
-            unfinished = self.path / "metrics.tmp"
-            unfinished.write_text("".join(line + "\n" for line in kept))
-            unfinished.replace(file)
+            write_text(file, "".join(line + "\n" for line in kept))
 
     def write_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Append a line to metrics.jsonl, and hand the numbers to the trackers."""
+        """Append a line to the metrics, and log the numbers with the trackers."""
         if self.accelerator.is_main_process:
             line = {"step": step, "time": round(time.time(), 3), **metrics}
             line = {  # JSON has no NaN
                 name: None if isinstance(value, float) and not math.isfinite(value) else value
                 for name, value in line.items()
             }
-            self._append("metrics.jsonl", json.dumps(line) + "\n")
+            self._append(self.files.metrics_file, json.dumps(line) + "\n")
         numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
         self._track(lambda tracker: tracker.log(numbers, step=step))
 
     def _track(self, work: Callable[[GeneralTracker], object]) -> None:
-        """Do something with each tracker; one that fails (a full disk) is given up."""
+        """Do something with each tracker; drop one that fails (on a full disk)."""
         for tracker in list(self.trackers):
             try:
                 work(tracker)
             except OSError as error:
-                log.warning("tracker %s failed (%s); the run goes on without", tracker.name, error)
+                log.warning(
+                    "tracker %s failed (%s); the run continues without", tracker.name, error
+                )
                 self.trackers.remove(tracker)
 
     def write_bad_images(self, reasons: Mapping[str, str]) -> None:
-        """Append names of unreadable images, and why."""
+        """Append the names of unreadable images, and the reason of each."""
         if self.accelerator.is_main_process and reasons:
             lines = (f"{name}\t{reason}\n" for name, reason in reasons.items())
-            self._append("bad_images.txt", "".join(lines))
+            self._append(self.files.bad_images_file, "".join(lines))
 
     def read_bad_images(self) -> dict[str, str]:
-        """The names of unreadable images, and why; the same in every process."""
-        file, lines = self.path / "bad_images.txt", list[str]()
+        """Return the reason of each unreadable image by its name, the same in every process."""
+        file, lines = self.files.bad_images_file, list[str]()
         if self.accelerator.is_main_process and file.exists():
             lines = file.read_text().splitlines()
         shared = [lines]
@@ -165,25 +148,29 @@ class RunFolder:
         parts = (line.partition("\t") for line in shared[0] if line)
         return {name: reason for name, _, reason in parts}
 
-    def _append(self, name: str, text: str) -> None:
-        """Append to a file; if it can't be done (a full disk), it is tried again the next time."""
-        text = self._unwritten.get(name, "") + text
+    def _append(self, file: Path, text: str) -> None:
+        """Append to a file; if that fails (on a full disk), try again the next time."""
+        text = self._unwritten.get(file, "") + text
         try:
-            with (self.path / name).open("a") as file:
-                file.write(text)
+            with file.open("a") as opened:
+                opened.write(text)
         except OSError as error:
-            if name not in self._unwritten:
-                log.warning("%s can't be written (%s); its lines wait", self.path / name, error)
-            self._unwritten[name] = "\n" + text.removeprefix("\n")  # behind what may have been cut
+            if file not in self._unwritten:
+                log.warning("%s can't be written (%s); its lines wait", file, error)
+            self._unwritten[file] = "\n" + text.removeprefix("\n")  # after what may have been cut
         else:
-            self._unwritten.pop(name, None)
+            self._unwritten.pop(file, None)
 
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """
+    """Report errors of writing to a run's folder in one line.
+
+    Args:
+        path: The folder.
+
     Raises:
-        ValueError: for an error of writing to a run's folder.
+        ValueError: There was one.
     """
     try:
         yield
@@ -194,9 +181,9 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 def _lock(path: Path) -> IO[str]:
-    """Lock a folder until the returned file is closed, at the latest by the end of the process.
+    """Lock a folder until the returned file is closed, at the latest when the process ends.
 
-    A record lock: loader processes do not inherit it, and a killed run leaves none.
+    It is a record lock: loader processes do not inherit it, and a killed run leaves none.
     """
     with writing_to(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -213,6 +200,12 @@ def _lock(path: Path) -> IO[str]:
     return file
 
 
-def describe_run(config: object, train_images: Sized, eval_images: Sized) -> dict[str, Any]:
-    """What a run has to go on with: its configuration, and how many images there are."""
-    return to_dict(config) | {"images": {"train": len(train_images), "eval": len(eval_images)}}
+def _describe(
+    config: TrainingConfig, images: RunImages, accelerator: Accelerator
+) -> dict[str, Any]:
+    """Return what a run resumes from: its configuration, and how many images there are."""
+    described = to_dict(config)
+    # What the launcher decided is part of the configuration.
+    described["run"]["mixed_precision"] = accelerator.mixed_precision
+    numbers = {"train": len(images.train), "eval": len(images.held_out)}
+    return described | {"images": numbers}

@@ -1,9 +1,7 @@
-"""Handing on what a run has learned: a folder for timm, transformers or ONNX, with a model card.
+"""Exports: what a run has learned as a folder for timm, transformers or ONNX, with a model card.
 
-    python -m mae_et export --checkpoint RUN --format transformers --out DIR
-
-RUN is a pretraining run (its encoder; for transformers the whole masked autoencoder of the last
-checkpoint), a fine-tuning run (its best classifier), or one of their timm folders.
+Of a pretraining run that is its encoder (for transformers the whole masked autoencoder of the last
+checkpoint), of a fine-tuning run its best classifier.
 """
 
 from __future__ import annotations
@@ -18,11 +16,12 @@ from typing import Any
 from timm.models.vision_transformer import VisionTransformer
 
 from ..errors import RunStoppedError
-from ..runs import new_folder, read_config, read_metrics
+from ..runs import Run, new_folder
 from .files import folder_config, read_weights
+from .loading import load_mae_checkpoint
 from .model_card import Described, model_card
-from .origin import load_mae_checkpoint
-from .timm_folder import export_encoder, handed_on, open_timm_folder
+from .origin import TimmFolder, find_weights
+from .timm_folder import export_encoder, open_timm_folder
 from .to_onnx import save_onnx
 from .to_transformers import (
     Converted,
@@ -34,18 +33,18 @@ from .to_transformers import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Exported:
     """What is exported.
 
     Args:
-        folder: the encoder or classifier, as a timm folder.
-        config: its config.json.
-        run: the folder of its run; None if it lies elsewhere.
+        folder: The encoder or classifier, as a timm folder.
+        config: Its config.json.
+        run: Its run; None if the folder belongs to none.
     """
 
     folder: Path
     config: dict[str, Any]
-    run: Path | None
+    run: Run | None
 
     @property
     def is_classifier(self) -> bool:
@@ -54,38 +53,37 @@ class Source:
 
     @property
     def class_names(self) -> list[str]:
-        """By class number; empty for an encoder."""
+        """The names of the classes by number; empty for an encoder."""
         numbers = range(self.config["num_classes"])
         return list(self.config.get("label_names") or [f"LABEL_{number}" for number in numbers])
 
 
-def find_source(path: Path, scratch: Path) -> Source:
-    """What a run's folder, or a timm folder, holds to be exported.
+def find_exported(path: Path, scratch: Path) -> Exported:
+    """Find what a run's folder, or a timm folder, holds to be exported.
 
     Args:
-        path: the folder.
-        scratch: an empty folder, for the encoder of a run that has not ended.
+        path: The folder.
+        scratch: An empty folder, for the encoder of a run that has not ended.
 
     Raises:
-        ValueError: the folder is neither, or the run has nothing to hand on yet.
+        ValueError: The folder is neither, or the run has nothing to export yet.
     """
-    if (path / "config.json").is_file():
-        run = path.parent if (path.parent / "config.yaml").is_file() else None
-        return _timm_source(path, run)
-    if not (path / "config.yaml").is_file():
+    run = Run.of(path)
+    if run is None and not (path / "config.json").is_file():
         raise ValueError(
             f"--checkpoint must be a run's folder, its encoder or its classifier, got {path}"
         )
-    if handed_on(path) != path:
-        return _timm_source(handed_on(path), path)
-    model = load_mae_checkpoint(path)  # an error of one line if there is no checkpoint either
-    data, folder = read_config(path)["data"], scratch / "encoder"
-    export_encoder(model, folder, mean=data["mean"], std=data["std"])
-    return _timm_source(folder, path)
+    origin = find_weights(path, prefer_result=True)
+    if isinstance(origin, TimmFolder):
+        return _check(Exported(folder=origin.path, config=origin.config, run=run))
+    model = load_mae_checkpoint(path)
+    data, folder = run.read_config()["data"] if run else {}, scratch / "encoder"
+    export_encoder(model, folder, mean=data.get("mean"), std=data.get("std"))
+    return _check(Exported(folder=folder, config=folder_config(folder), run=run))
 
 
-def _timm_source(folder: Path, run: Path | None) -> Source:
-    config = folder_config(folder)
+def _check(exported: Exported) -> Exported:
+    folder, config = exported.folder, exported.config
     if not {"architecture", "num_classes", "pretrained_cfg"} <= config.keys():
         raise ValueError(f"--checkpoint must have a config.json of timm, got {folder}")
     names = config.get("label_names")
@@ -99,53 +97,53 @@ def _timm_source(folder: Path, run: Path | None) -> Source:
             f"--checkpoint must be a model of timm's, which others can build, got {folder} with "
             f"{config['architecture']}"
         )
-    return Source(folder=folder, config=config, run=run)
+    return exported
 
 
-def write_timm(source: Source, folder: Path) -> None:
-    """The timm folder, as it is."""
+def write_timm(exported: Exported, folder: Path) -> None:
+    """Copy the timm folder as it is."""
     for name in ("config.json", "model.safetensors"):
-        shutil.copyfile(source.folder / name, folder / name)
+        shutil.copyfile(exported.folder / name, folder / name)
 
 
-def write_transformers(source: Source, folder: Path) -> None:
-    """The classifier, or the whole masked autoencoder, with its image processor."""
-    preprocessing = source.config["pretrained_cfg"]
-    crop_pct = preprocessing.get("crop_pct", 1.0) if source.is_classifier else 1.0
+def write_transformers(exported: Exported, folder: Path) -> None:
+    """Write the classifier, or the whole masked autoencoder, with its image processor."""
+    preprocessing = exported.config["pretrained_cfg"]
+    crop_pct = preprocessing.get("crop_pct", 1.0) if exported.is_classifier else 1.0
     processor = image_processor(
         size=preprocessing["input_size"][-1],
         mean=preprocessing["mean"],
         std=preprocessing["std"],
         crop_pct=crop_pct,
     )
-    save_transformers(_converted(source), processor, folder)
+    save_transformers(_converted(exported), processor, folder)
 
 
-def _converted(source: Source) -> Converted:
-    if source.is_classifier:
-        model = open_timm_folder(source.folder)
+def _converted(exported: Exported) -> Converted:
+    if exported.is_classifier:
+        model = open_timm_folder(exported.folder)
         if type(model) is not VisionTransformer:
             raise ValueError(
                 "--format transformers needs a plain timm VisionTransformer, got "
-                f"{source.config['architecture']}"
+                f"{exported.config['architecture']}"
             )
-        return to_classifier(model, source.class_names)
-    if source.run is None:
+        return to_classifier(model, exported.class_names)
+    if exported.run is None:
         raise ValueError(
             "--checkpoint must be the pretraining run for --format transformers, which takes the "
-            f"decoder too, got the encoder {source.folder} alone"
+            f"decoder too, got the encoder {exported.folder} alone"
         )
-    return to_vit_mae(load_mae_checkpoint(source.run))
+    return to_vit_mae(load_mae_checkpoint(exported.run.folder))
 
 
-def write_onnx(source: Source, folder: Path) -> None:
-    """model.onnx, and timm's config.json for class names, mean, deviation and size."""
-    input_size = source.config["pretrained_cfg"]["input_size"]
-    save_onnx(open_timm_folder(source.folder), input_size, folder)
-    shutil.copyfile(source.folder / "config.json", folder / "config.json")
+def write_onnx(exported: Exported, folder: Path) -> None:
+    """Write model.onnx, and timm's config.json for class names, mean, deviation and size."""
+    input_size = exported.config["pretrained_cfg"]["input_size"]
+    save_onnx(open_timm_folder(exported.folder), input_size, folder)
+    shutil.copyfile(exported.folder / "config.json", folder / "config.json")
 
 
-FORMATS: dict[str, Callable[[Source, Path], None]] = {
+FORMATS: dict[str, Callable[[Exported, Path], None]] = {
     "timm": write_timm,
     "transformers": write_transformers,
     "onnx": write_onnx,
@@ -153,28 +151,28 @@ FORMATS: dict[str, Callable[[Source, Path], None]] = {
 
 
 def export(path: Path, library: str, out: Path, repository: str | None = None) -> None:
-    """Write a folder, beside its place and renamed.
+    """Write an exported folder, beside its place and renamed.
 
     Args:
-        path: a run's folder, or a timm folder.
-        library: timm, transformers or onnx.
-        out: new or empty.
-        repository: OWNER/NAME on the Hub, for the card; None if it stays here.
+        path: A run's folder, or a timm folder.
+        library: The library that is to open it: timm, transformers or onnx.
+        out: A new or empty folder.
+        repository: OWNER/NAME on the Hub, for the card; None if the folder stays here.
 
     Raises:
-        ValueError: there is nothing to export, `out` is in use, a package is missing, or the format
-            can't express the model.
+        ValueError: There is nothing to export, `out` is in use, a package is missing, or the format
+            cannot express the model.
     """
     out = out.resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"--out must be a new or an empty folder, got {out}")
     with tempfile.TemporaryDirectory() as scratch:
-        source = find_source(path.resolve(), Path(scratch))
+        exported = find_exported(path.resolve(), Path(scratch))
         try:
             with new_folder(out) as folder:
-                FORMATS[library](source, folder)
+                FORMATS[library](exported, folder)
                 card = model_card(
-                    describe(source, library),
+                    describe(exported, library),
                     library,
                     repository or str(out),
                     on_hub=bool(repository),
@@ -184,28 +182,33 @@ def export(path: Path, library: str, out: Path, repository: str | None = None) -
             raise ValueError(f"--out must be a folder to write in, got {out} ({error})") from error
 
 
-def describe(source: Source, library: str) -> Described:
-    """What the card tells of a model."""
+def describe(exported: Exported, library: str) -> Described:
+    """Return what the card tells of a model."""
     encoder = "mae" if library == "transformers" else "encoder"
-    preprocessing = source.config["pretrained_cfg"]
+    preprocessing = exported.config["pretrained_cfg"]
     return Described(
-        kind="classifier" if source.is_classifier else encoder,
-        architecture=source.config["architecture"],
+        kind="classifier" if exported.is_classifier else encoder,
+        architecture=exported.config["architecture"],
         input_size=preprocessing["input_size"],
         mean=preprocessing["mean"],
         std=preprocessing["std"],
-        global_pool=source.config.get("global_pool", ""),
-        class_names=source.class_names,
-        run=read_config(source.run) if source.run else {},
-        metrics=read_metrics(source.run) if source.run else [],
+        global_pool=exported.config.get("global_pool", ""),
+        class_names=exported.class_names,
+        run=exported.run.read_config() if exported.run else {},
+        metrics=exported.run.read_metrics() if exported.run else [],
     )
 
 
 def push(folder: Path, repository: str, *, private: bool) -> str:
-    """Upload a folder to the Hub; the address of the repository, which is made if need be.
+    """Upload a folder to the Hub, and return the address of the repository.
+
+    Args:
+        folder: The folder.
+        repository: OWNER/NAME; created if it does not exist.
+        private: Whether a repository that is created is private.
 
     Raises:
-        ValueError: the Hub does not take it: no token, no network, no such owner.
+        ValueError: The Hub refuses: no token, no network, no such owner.
     """
     from huggingface_hub import HfApi
 

@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 DECODER = ("decoder_", "mask_token")
-"""How the names of the decoder's weights start."""
+"""Beginnings of the names of the decoder's weights."""
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a .pth file without executing anything in it.
+    """Read the tensors of a .safetensors file, or of a .pth file without executing anything in it.
 
     Raises:
-        ValueError: the file is missing, damaged, or holds more than tensors.
+        ValueError: The file is missing, damaged, or holds more than tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -54,13 +54,13 @@ def load_weights(
     """Load a state dict whose names and shapes have to be the model's.
 
     Args:
-        model: gets the weights.
-        weights: by name.
-        path: where they are from, for the message.
-        may_miss: prefixes of the model's names that need not be among the weights.
+        model: Gets the weights.
+        weights: The weights by name.
+        path: Where they are from, for messages.
+        may_miss: Beginnings of the model's names that need not be among the weights.
 
     Raises:
-        ValueError: a name or shape differs, or a number is not finite; the message says which.
+        ValueError: A name or shape differs, or a number is not finite; the message says which.
     """
     own = model.state_dict()
     missing = [name for name in own if name not in weights and not name.startswith(may_miss)]
@@ -84,18 +84,22 @@ def load_weights(
 
 
 def num_blocks(weights: Mapping[str, Tensor], name: str) -> int:
-    """How many blocks a state dict has under a name."""
+    """Return how many blocks a state dict has under a name."""
     start = f"{name}."
     return len({key.removeprefix(start).split(".")[0] for key in weights if key.startswith(start)})
 
 
 def with_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The reference implementation's and timm's names -> those of `MaskedAutoencoder`."""
+    """Rename weights of the reference implementation or of timm for `MaskedAutoencoder`."""
     return {k if k.startswith(DECODER) else f"encoder.{k}": v for k, v in weights.items()}
 
 
 def folder_config(path: Path) -> dict[str, Any]:
-    """The config.json of a folder; empty if there is none."""
+    """Read the config.json of a folder; empty if there is none.
+
+    Raises:
+        ValueError: It is damaged.
+    """
     try:
         config = json.loads((path / "config.json").read_text())
     except (FileNotFoundError, NotADirectoryError):

@@ -1,129 +1,228 @@
-"""Reading weights of any origin, safely, and checking that they fit."""
+"""What lies at a path: weights of any origin, how to read them, and how to build their model.
+
+    a file                             of the reference implementation's layout, or any encoder
+    RUN, RUN/checkpoints/step_…        a pretraining run and one of its checkpoints
+    RUN/encoder, RUN/best, RUN/last    what plain timm opens: an encoder or a classifier
+    a folder of transformers           ViTMAEForPreTraining or ViTMAEModel
+
+`find_weights` is the only one to tell them apart.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from ..model import MaskedAutoencoder
-from ..runs import latest_checkpoint
-from .files import folder_config, load_weights, num_blocks, read_weights, with_prefix
+from ..curriculum import Size, as_pair
+from ..model import Grid, MaskedAutoencoder
+from ..runs import Checkpoint, Run
+from .files import folder_config, read_weights, with_prefix
+from .from_reference import REFERENCE_DECODER_HEADS, REFERENCE_HEADS, reference_arguments
 from .from_transformers import from_vit_mae, vit_mae_arguments
-
-REFERENCE_HEADS = {768: 12, 1024: 16, 1280: 16}
-"""Encoder width -> attention heads of the reference implementation's ViT-B, L and H; the only thing
-about a checkpoint that its shapes do not tell."""
+from .pretrained import Pretrained, describe
 
 
-REFERENCE_DECODER_HEADS = 16
-
-
-def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder:
-    """A masked autoencoder with the weights of a checkpoint.
+@dataclass(frozen=True, kw_only=True)
+class Origin(ABC):
+    """Weights that were found at a path.
 
     Args:
-        path: a .pth file in the layout of the reference implementation
-            (https://github.com/facebookresearch/mae; ViT-B, L or H with decoder), a run's folder,
-            one of its checkpoints, or a folder of transformers' ViTMAEForPreTraining.
-        overrides: further arguments of `MaskedAutoencoder` (mask_ratio, target, …).
+        path: Where they are.
+    """
+
+    path: Path
+
+    @property
+    def run(self) -> Run | None:
+        """The run that they belong to, if any."""
+        return Run.of(self.path)
+
+    @abstractmethod
+    def read(self) -> Pretrained:
+        """Read the weights, and what is known of their model.
+
+        Raises:
+            ValueError: They are missing, damaged or unsafe.
+        """
+
+    @abstractmethod
+    def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the arguments of the `MaskedAutoencoder` that they are for, and its weights.
+
+        Raises:
+            ValueError: They are of no whole masked autoencoder, or damaged.
+        """
+
+
+class WeightsFile(Origin):
+    """A .pth or .safetensors file by the names of the reference implementation or of timm."""
+
+    def read(self) -> Pretrained:
+        """Read the weights of an encoder, maybe with its decoder; see `Origin.read`."""
+        weights = with_prefix(read_weights(self.path))
+        if "decoder_embed.weight" not in weights:  # anybody's encoder
+            return Pretrained(weights=weights)
+        return Pretrained(
+            weights=weights,
+            num_heads=REFERENCE_HEADS.get(weights["decoder_embed.weight"].shape[-1]),
+            decoder_num_heads=REFERENCE_DECODER_HEADS,
+        )
+
+    def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the masked autoencoder of the reference implementation; see `Origin.mae`."""
+        weights = read_weights(self.path)
+        return reference_arguments(weights, self.path), with_prefix(weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformersFolder(Origin):
+    """A folder of transformers' ViTMAE.
+
+    Args:
+        config: Its config.json.
+    """
+
+    config: dict[str, Any]
+
+    def read(self) -> Pretrained:
+        """Read the weights; see `Origin.read`."""
+        arguments, weights = self.mae()
+        return Pretrained(
+            weights=weights,
+            grid=_grid(arguments["image_size"], arguments["patch_size"]),
+            num_heads=arguments["encoder_args"]["num_heads"],
+            decoder_num_heads=arguments["decoder_num_heads"],
+        )
+
+    def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the masked autoencoder; see `Origin.mae`."""
+        try:
+            arguments = vit_mae_arguments(self.config)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            raise ValueError(
+                f"checkpoint {self.path} is of another architecture: {error}"
+            ) from error
+        files = [self.path / name for name in ("model.safetensors", "pytorch_model.bin")]
+        file = next((file for file in files if file.is_file()), files[0])
+        return arguments, from_vit_mae(read_weights(file))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmFolder(Origin):
+    """A folder that plain timm opens: the encoder of a run, a classifier, or anybody's.
+
+    Args:
+        config: Its config.json.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def read(self) -> Pretrained:
+        """Read the weights of an encoder, or of a classifier with its head; see `Origin.read`."""
+        weights = with_prefix(read_weights(self.path / "model.safetensors"))
+        names = self.config.get("label_names")
+        class_names = None if names is None else list(names)
+        try:
+            encoder, arguments = str(self.config["architecture"]), self.config["model_args"]
+            grid = _grid(arguments["img_size"], arguments["patch_size"])
+        except (KeyError, TypeError):  # not of ours
+            return Pretrained(weights=weights, class_names=class_names)
+        heads = arguments.get("num_heads") or _num_heads(encoder)
+        return Pretrained(
+            weights=weights, encoder=encoder, grid=grid, num_heads=heads, class_names=class_names
+        )
+
+    def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Refuse: it has no decoder; see `Origin.mae`."""
+        raise ValueError(
+            "checkpoint must be a run's folder with a checkpoint in it, a .pth file or a ViTMAE of "
+            f"transformers, got {self.path}, which has no decoder"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCheckpoint(Origin):
+    """A checkpoint of a pretraining run.
+
+    Args:
+        checkpoint: The checkpoint.
+    """
+
+    checkpoint: Checkpoint
+
+    def read(self) -> Pretrained:
+        """Read the weights; see `Origin.read`."""
+        arguments, weights = self.mae()
+        with torch.device("meta"):
+            model = self._build(arguments)
+        return describe(model, weights)
+
+    def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the masked autoencoder; see `Origin.mae`."""
+        arguments = Run(self.checkpoint.run_folder).read_config().get("model")
+        if not isinstance(arguments, dict) or "decoder_dim" not in arguments:
+            raise ValueError(f"checkpoint must be a pretraining run's folder, got {self.path}")
+        return arguments, read_weights(self.checkpoint.weights)
+
+    def _build(self, arguments: Mapping[str, Any]) -> MaskedAutoencoder:
+        try:
+            return MaskedAutoencoder(**arguments)
+        except TypeError as error:  # of another version
+            raise ValueError(
+                f"checkpoint must be a pretraining run's folder, got {self.path} ({error})"
+            ) from error
+
+
+def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
+    """Tell what weights lie at a path, without reading them.
+
+    Args:
+        path: A file, a run, one of its checkpoints or results, or a folder of timm or transformers.
+        prefer_result: Whether a run means its encoder or its best classifier, if it has written
+            one, rather than its last checkpoint.
 
     Raises:
-        ValueError: the checkpoint is missing, damaged, unsafe, or of another architecture.
+        ValueError: There are none that are known, or a config.json is damaged.
     """
     path = Path(path)
+    if not path.is_dir():
+        return WeightsFile(path=path)
     config = folder_config(path)
-    if path.is_dir() and config.get("model_type") != "vit_mae":
-        model, weights = model_of_run(path, overrides)
-    else:
-        if path.is_dir():
-            arguments, weights = read_vit_mae(path, config)
-        else:
-            reference = read_weights(path)
-            arguments, weights = _reference_arguments(reference, path), with_prefix(reference)
-        try:
-            model = MaskedAutoencoder(**{**arguments, **overrides})
-        except ValueError as error:
-            raise ValueError(f"checkpoint {path} is of another architecture: {error}") from error
-    load_weights(model, weights, path)
-    return model
-
-
-def run_of(path: Path) -> Path:
-    """The run of a run's folder or of one of its checkpoints."""
-    return path.parent.parent if path.name.startswith("step_") else path
-
-
-def checkpoint_of(path: Path) -> Path | None:
-    """The checkpoint that is meant by a run's folder, or by the checkpoint's own."""
-    return path if path.name.startswith("step_") else latest_checkpoint(path)
-
-
-def model_of_run(
-    path: Path, overrides: Mapping[str, Any]
-) -> tuple[MaskedAutoencoder, dict[str, Tensor]]:
-    """The model of a pretraining run, new, and the weights of a checkpoint.
-
-    Raises:
-        ValueError: the folder is of no pretraining run, or holds no checkpoint.
-    """
-    run, checkpoint = run_of(path), checkpoint_of(path)
-    if checkpoint is None or not (run / "config.yaml").is_file():
+    if config.get("model_type") == "vit_mae":
+        return TransformersFolder(path=path, config=config)
+    if "model_type" in config:
+        raise ValueError(
+            f"checkpoint {path} must be a ViTMAE if it is a folder of transformers, "
+            f"got model_type {config['model_type']!r}"
+        )
+    named = Checkpoint.at(path)
+    if named is None and (config or (path / "model.safetensors").is_file()):
+        return TimmFolder(path=path, config=config)
+    checkpoint, result = named or Run(path).latest_checkpoint(), Run(path).result
+    if result and (prefer_result or checkpoint is None):
+        return find_weights(result)
+    if checkpoint is None or not Run(checkpoint.run_folder).exists:
         raise ValueError(f"checkpoint must be a run's folder with a checkpoint in it, got {path}")
-    try:
-        arguments = yaml.safe_load((run / "config.yaml").read_text())["model"]
-        model = MaskedAutoencoder(**{**arguments, **overrides})
-    except (TypeError, KeyError, yaml.YAMLError) as error:
-        raise ValueError(f"checkpoint must be a pretraining run's folder, got {path}") from error
-    return model, read_weights(checkpoint / "model.safetensors")
+    return RunCheckpoint(path=path, checkpoint=checkpoint)
 
 
-def _reference_arguments(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
-    needed = ("pos_embed", "patch_embed.proj.weight", "decoder_embed.weight", "decoder_pred.weight")
-    missing = [name for name in needed if name not in weights]
-    if missing:
-        raise ValueError(
-            f"checkpoint {path} must be a masked autoencoder with its decoder, got one without "
-            f"{', '.join(missing)}"
-        )
-    dimensions = [weights[name].ndim for name in needed]
-    if dimensions != [3, 4, 2, 2]:
-        raise ValueError(
-            f"checkpoint {path} is of another architecture ({', '.join(needed)} have {dimensions} "
-            "dimensions for [3, 4, 2, 2])"
-        )
-    embed_dim, in_chans, *patch_size = weights["patch_embed.proj.weight"].shape
-    if embed_dim not in REFERENCE_HEADS:
-        raise ValueError(
-            f"checkpoint {path} must be a ViT-B, L or H (width {list(REFERENCE_HEADS)}), "
-            f"got width {embed_dim}"
-        )
-    side = round((weights["pos_embed"].shape[1] - 1) ** 0.5)
-    return {
-        "encoder": "vit_base_patch16_224",
-        "encoder_args": {
-            "embed_dim": embed_dim,
-            "depth": num_blocks(weights, "blocks"),
-            "num_heads": REFERENCE_HEADS[embed_dim],
-        },
-        "image_size": (side * patch_size[0], side * patch_size[1]),
-        "patch_size": tuple(patch_size),
-        "in_chans": in_chans,
-        "decoder_dim": weights["decoder_embed.weight"].shape[0],
-        "decoder_depth": num_blocks(weights, "decoder_blocks"),
-        "decoder_num_heads": REFERENCE_DECODER_HEADS,
-    }
+def _num_heads(encoder: str) -> int | None:
+    """Return the attention heads of a timm model; None if it is no VisionTransformer."""
+    if not timm.is_model(encoder):
+        return None
+    with torch.device("meta"):
+        model = timm.create_model(encoder)
+    return model.blocks[0].attn.num_heads if isinstance(model, VisionTransformer) else None
 
 
-def read_vit_mae(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The arguments of `MaskedAutoencoder`, and its weights, of a folder of ViTMAE."""
-    try:
-        arguments = vit_mae_arguments(config)
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise ValueError(f"checkpoint {path} is of another architecture: {error}") from error
-    files = [path / name for name in ("model.safetensors", "pytorch_model.bin")]
-    file = next((file for file in files if file.is_file()), files[0])
-    return arguments, from_vit_mae(read_weights(file))
+def _grid(image_size: Size, patch_size: Size) -> Grid:
+    (height, width), (rows, columns) = as_pair(image_size), as_pair(patch_size)
+    return height // rows, width // columns

@@ -1,7 +1,6 @@
-"""The hand-off: an encoder or a classifier as a folder that plain timm opens.
+"""An encoder or a classifier as a folder that plain timm opens: model.safetensors and config.json.
 
-RUN/encoder/    of a pretraining run: model.safetensors and config.json
-RUN/best/       of a fine-tuning run: the same, with class names in the configuration
+The config.json of a classifier also has the names of its classes.
 """
 
 from __future__ import annotations
@@ -19,22 +18,20 @@ from ..model import MaskedAutoencoder
 from ..runs import new_folder
 
 
-def handed_on(path: Path) -> Path:
-    """A run's encoder, or its best (or else last) classifier; the path itself if it is no run."""
-    folders = (path / name for name in ("encoder", "best", "last"))
-    return next((folder for folder in folders if folder.is_dir()), path)
-
-
 def export_encoder(
     model: MaskedAutoencoder, folder: str | Path, *, mean: Any = None, std: Any = None
 ) -> None:
     """Write the encoder as a folder that ``timm.create_model("local-dir:FOLDER")`` opens.
 
     Args:
-        model: its encoder is written.
-        folder: replaced if it exists.
-        mean: of the normalisation, per channel; noted in the config.
-        std: likewise.
+        model: The model whose encoder is written.
+        folder: The folder, which is replaced if it exists.
+        mean: Mean of the normalisation per channel, which is noted in the config; None to leave it
+            out.
+        std: Its standard deviation per channel, likewise.
+
+    Raises:
+        RunStoppedError: The folder cannot be written.
     """
     encoder = model.encoder
     arguments = {
@@ -62,7 +59,18 @@ def save_timm_folder(
     pretrained_cfg: Mapping[str, Any],
     **config: Any,
 ) -> None:
-    """Write a timm model as a folder, beside its place and renamed."""
+    """Write a timm model as a folder, beside its place and renamed.
+
+    Args:
+        model: The model.
+        folder: The folder, which is replaced if it exists.
+        model_args: Arguments with which timm builds the model.
+        pretrained_cfg: timm's description of its images.
+        config: Further fields of config.json.
+
+    Raises:
+        RunStoppedError: The folder cannot be written.
+    """
     with new_folder(Path(folder)) as unfinished:
         save_for_hf(
             model,
@@ -74,10 +82,10 @@ def save_timm_folder(
 
 
 def open_timm_folder(folder: Path) -> nn.Module:
-    """The model of a folder that `save_timm_folder` has written, in evaluation mode.
+    """Open the model of a folder that `save_timm_folder` has written, in evaluation mode.
 
     Raises:
-        ValueError: the folder is damaged, or holds a model that is not timm's.
+        ValueError: The folder is damaged, or holds a model that is not timm's.
     """
     try:
         model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)

@@ -67,10 +67,10 @@ def to_vit_mae(model: MaskedAutoencoder) -> Converted:
     Raises:
         ValueError: transformers can't express the model; the message says what.
     """
-    if model.target_name == "hog":
+    if model.target_name not in ("pixel", "norm_pixel"):
         raise ValueError(
             "transformers' ViTMAE predicts pixels (model.target pixel or norm_pixel), got a model "
-            "of target hog; its encoder can be exported to timm or onnx"
+            f"of target {model.target_name}; its encoder can be exported to timm or onnx"
         )
     if not isinstance(model.decoder_blocks, SelfDecoder):
         raise ValueError(

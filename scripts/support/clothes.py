@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from mae_et.runs import top1_history
+from mae_et.runs import Run, probe_file
 
 from .runs import ROOT, Cell
 
@@ -88,8 +88,8 @@ class Scoring:
 
 
 def _last_top1(folder: Path) -> float:
-    return top1_history(folder)[-1]
+    return Run(folder).top1_history()[-1]
 
 
 def _probed_top1(folder: Path, mode: str) -> float:
-    return float(json.loads((folder / f"{mode}.json").read_text())["top1"])
+    return float(json.loads(probe_file(folder, mode).read_text())["top1"])

@@ -1,11 +1,11 @@
-"""Where the steps of a run spent their time, by its metrics.jsonl."""
+"""Where the steps of a run spent their time, by its metrics."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from mae_et.runs import read_metrics
+from mae_et.runs import Run
 
 
 @dataclass
@@ -16,10 +16,10 @@ class SizeTotal:
     seconds: float = 0.0
 
 
-def totals_by_size(run: Path) -> dict[int, SizeTotal]:
+def totals_by_size(folder: Path) -> dict[int, SizeTotal]:
     """Input size in pixels -> what its training steps came to, in order of training."""
     totals: dict[int, SizeTotal] = {}
-    for line in read_metrics(run):
+    for line in Run(folder).read_metrics():
         if "loss" in line:
             total = totals.setdefault(line["size"], SizeTotal())
             total.images += line["images"]

@@ -22,6 +22,7 @@ import torch
 from finetune.config import FinetuneConfig
 from mae_et.config import PretrainConfig, changed_fields, to_dict
 from mae_et.config.parser import config_parser, parse
+from mae_et.runs import Run
 
 ROOT = Path(__file__).parents[2]
 """The root of the repository, in which runs start."""
@@ -40,7 +41,7 @@ def run(module: str, folder: Path, *arguments: str, **fields: object) -> None:
         fields: Options, with two underscores in place of a dot.
     """
     options = [*_options(fields), f"--run.output_dir={folder}", "--run.progress=false"]
-    if (folder / "config.yaml").exists():
+    if Run(folder).exists:
         options.append("--resume")
         with (folder / ".lock").open("a") as lock:
             # A killed study may have left a run behind, which holds the lock until it ends.

@@ -1,0 +1,73 @@
+"""From a configuration and its labelled images to the schedule and the samples of a run."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from accelerate import Accelerator
+
+from mae_et.curriculum import Curriculum, num_training_steps
+from mae_et.data import split_batch
+from mae_et.model import SizedModel
+from mae_et.training import RunImages, main_process_first
+
+from .config import FinetuneConfig
+from .data import LabelledSplits, evaluation_samples, training_samples
+from .loss import mixes
+from .model import size_multiple
+
+
+def batch_chunk_size(config: FinetuneConfig, accelerator: Accelerator) -> int:
+    """Return how many full-size images a process handles at a time; pairs, if they are mixed up.
+
+    Raises:
+        ValueError: The batch cannot be split among the processes.
+    """
+    optim, multiple = config.optim, 2 if mixes(config.augment) else 1
+    world = accelerator.num_processes
+    return split_batch(optim.batch_size, optim.micro_batch_size, world, multiple=multiple)
+
+
+def build_schedule(config: FinetuneConfig, model: SizedModel, num_images: int) -> Curriculum:
+    """Build the curriculum of a run, each of whose sizes the model accepts.
+
+    Raises:
+        ValueError: A stage does not fit the model or the run.
+    """
+    optim, full_size = config.optim, config.model.image_size
+    schedule = config.curriculum.build(
+        full_size=full_size,
+        multiple=size_multiple(model.model, full_size),
+        num_steps=num_training_steps(
+            epochs=optim.epochs, num_images=num_images, batch_size=optim.batch_size
+        ),
+    )
+    for stage in schedule.stages:
+        model.check_input_size(stage.size)
+    return schedule
+
+
+def build_images(
+    config: FinetuneConfig,
+    splits: LabelledSplits,
+    schedule: Curriculum,
+    chunk_size: int,
+    accelerator: Accelerator,
+) -> RunImages:
+    """Make the samples of a run.
+
+    Args:
+        config: The run.
+        splits: Its labelled images.
+        schedule: The input size of each step, which may be that of its images.
+        chunk_size: Images that a process handles at a time at full size.
+        accelerator: The accelerator of this process.
+
+    Raises:
+        ValueError: Not a single image can be read; every process raises it.
+    """
+    train = training_samples(config, splits.train, schedule)
+    held_out = evaluation_samples(config, splits.held_out)
+    for samples in (train, held_out):
+        main_process_first(accelerator, partial(samples.__getitem__, 0))
+    return RunImages(train=train, held_out=held_out, chunk_size=chunk_size)

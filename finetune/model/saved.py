@@ -1,0 +1,146 @@
+"""A classifier as a folder: written, and opened again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors.torch import load_file, save_file
+from timm.data import resolve_data_config
+from torch import Tensor, nn
+
+from mae_et.curriculum import as_pair
+from mae_et.errors import first_line
+from mae_et.runs import new_folder
+from mae_et.weights import TimmFolder, find_weights, save_timm_folder
+
+from ..config import ClassifierConfig, DataConfig
+from .backbone import create_model
+
+
+def save_classifier(
+    classifier: nn.Module,
+    folder: Path,
+    model: ClassifierConfig,
+    source: DataConfig,
+    class_names: Sequence[str],
+    scores: Mapping[str, float],
+) -> None:
+    """Write a classifier as a folder: model.safetensors, and config.json with its classes.
+
+    ``timm.create_model("local-dir:FOLDER")`` opens it, unless the model is not timm's own.
+
+    Args:
+        classifier: The network.
+        folder: The folder, which is replaced if it exists.
+        model: The section `model` of the configuration.
+        source: The section `data` of the configuration.
+        class_names: The names of the classes by number.
+        scores: Its scores, which are noted in the config.
+
+    Raises:
+        RunStoppedError: The folder cannot be written.
+    """
+    preprocessing = {
+        "input_size": [model.in_chans, *as_pair(model.image_size)],
+        "mean": list(source.mean),
+        "std": list(source.std),
+        "crop_pct": source.eval_crop,
+        "interpolation": "bicubic",
+    }
+    facts: dict[str, Any] = {"label_names": list(class_names), "metrics": dict(scores)}
+    if ":" not in model.encoder:
+        save_timm_folder(classifier, folder, model_args={}, pretrained_cfg=preprocessing, **facts)
+        return
+    config = {
+        "architecture": model.encoder,
+        "num_classes": len(class_names),
+        "model_args": {**model.encoder_args, "img_size": model.image_size},
+        "pretrained_cfg": preprocessing,
+        **facts,
+    }
+    with new_folder(folder) as unfinished:
+        tensors = {name: value.clone() for name, value in classifier.state_dict().items()}
+        save_file(tensors, unfinished / "model.safetensors")
+        (unfinished / "config.json").write_text(json.dumps(config, indent=2))
+
+
+def saved_top1(folder: Path) -> float:
+    """Return the accuracy with which a classifier has been saved; 0 if there is none."""
+    file = folder / "config.json"
+    return float(json.loads(file.read_text())["metrics"]["top1"]) if file.exists() else 0.0
+
+
+def load_classifier(
+    path: Path, encoder: str | None = None
+) -> tuple[nn.Module, list[str], dict[str, Any]]:
+    """Open the classifier of a run or a folder.
+
+    Args:
+        path: A fine-tuning run, or its `best` or `last`.
+        encoder: module:callable that builds a classifier which is not timm's own. A folder does
+            not decide which code is run.
+
+    Returns:
+        The network in evaluation mode, the names of its classes, and timm's data config.
+
+    Raises:
+        ValueError: There is no classifier, it is damaged, or it needs `encoder`.
+    """
+    folder, config = _find_classifier(path)
+    architecture, names = str(config["architecture"]), list(config["label_names"])
+    is_own = ":" in architecture
+    if is_own != (encoder is not None):
+        allowed = architecture if is_own else "left out"
+        raise ValueError(f"--encoder must be {allowed} for {folder}, got {encoder!r}")
+    try:
+        if encoder is None:
+            model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        else:
+            model = _build_own(encoder, config, len(names))
+            weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
+            model.load_state_dict(weights)
+        preprocessing = resolve_data_config({}, pretrained_cfg=config["pretrained_cfg"])
+    except Exception as error:  # damaged files raise nearly anything
+        raise ValueError(f"--checkpoint {folder} can't be opened: {first_line(error)}") from error
+    return model.eval(), names, preprocessing
+
+
+def _find_classifier(path: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a classifier, and its config.json, which names the classes."""
+    try:
+        origin = find_weights(path, prefer_result=True)
+        if not isinstance(origin, TimmFolder):
+            raise ValueError("no classifier")
+        config = origin.config
+        names = list(config.get("label_names", []))
+        _ = config["architecture"], dict(config["model_args"])
+        _, _, _ = config["pretrained_cfg"]["input_size"]
+    except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"--checkpoint must be a fine-tuning run or a classifier's folder, got {path} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if not names or len(names) != config.get("num_classes"):
+        raise ValueError(
+            f"--checkpoint must be a classifier with the names of its classes, got {origin.path} "
+            f"with {len(names)} names for {config.get('num_classes')} classes; an encoder has to "
+            "be fine-tuned first"
+        )
+    return origin.path, config
+
+
+def _build_own(encoder: str, config: Mapping[str, Any], num_classes: int) -> nn.Module:
+    """Build a classifier that is not timm's own, as its config.json describes it."""
+    arguments = dict(config["model_args"])
+    size = arguments.pop("img_size")
+    return create_model(
+        encoder,
+        image_size=size if isinstance(size, int) else (size[0], size[1]),
+        in_chans=config["pretrained_cfg"]["input_size"][0],
+        num_classes=num_classes,
+        model_args=arguments,
+    ).model

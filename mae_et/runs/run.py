@@ -1,0 +1,162 @@
+"""The folder of a run: where it keeps what, and how that is read.
+
+    RUN/config.yaml        the resolved configuration
+    RUN/metrics.jsonl      a line per log step and per evaluation
+    RUN/bad_images.txt     images that could not be decoded: name, tab, reason
+    RUN/checkpoints/       see `checkpoints`
+    RUN/encoder/           of pretraining: what plain timm opens
+    RUN/best/, RUN/last/   of fine-tuning: the same, with the names of the classes
+
+Nothing else in the project spells these names.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .atomic import write_text
+from .checkpoints import Checkpoint, list_checkpoints, sound_checkpoint
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, which need not exist.
+
+    Args:
+        folder: The folder.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of(cls, path: Path) -> Run | None:
+        """Return the run at a path: its folder, one of its checkpoints or one of its results.
+
+        None if the path belongs to no run.
+        """
+        checkpoint = Checkpoint.at(path)
+        candidates = [cls(checkpoint.run_folder)] if checkpoint else [cls(path), cls(path.parent)]
+        return next((run for run in candidates if run.exists), None)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return self.config_file.is_file()
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether the folder holds anything of a run, even if its configuration is gone."""
+        files = (self.config_file, self.metrics_file, self.bad_images_file, self.checkpoint_folder)
+        return any(file.exists() for file in files)
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.folder / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """A line of JSON per log step and per evaluation."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def bad_images_file(self) -> Path:
+        """A line per image that could not be decoded."""
+        return self.folder / "bad_images.txt"
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """The folder of all checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def encoder(self) -> Path:
+        """The encoder that a finished pretraining run has written, as a timm folder."""
+        return self.folder / "encoder"
+
+    @property
+    def best(self) -> Path:
+        """The best classifier of a fine-tuning run."""
+        return self.folder / "best"
+
+    @property
+    def last(self) -> Path:
+        """The classifier of a fine-tuning run after its last step."""
+        return self.folder / "last"
+
+    @property
+    def result(self) -> Path | None:
+        """The encoder of the run, or its best (or else last) classifier; None as yet."""
+        folders = (self.encoder, self.best, self.last)
+        return next((folder for folder in folders if folder.is_dir()), None)
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        """Return the checkpoint of a step, which need not exist."""
+        return Checkpoint.of_step(self.checkpoint_folder, step)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Return the whole checkpoints, oldest first."""
+        return list_checkpoints(self.checkpoint_folder)
+
+    def latest_checkpoint(self) -> Checkpoint | None:
+        """Return the newest whole checkpoint; None if there is none."""
+        return next(reversed(self.checkpoints()), None)
+
+    def sound_checkpoint(self) -> Checkpoint | None:
+        """Return the newest checkpoint that passes verification; None if there is no checkpoint.
+
+        Raises:
+            ValueError: There are checkpoints, and all are damaged.
+        """
+        return sound_checkpoint(self.checkpoint_folder)
+
+    def remove_unfinished(self) -> None:
+        """Remove what an interrupted save has left."""
+        for folder in self.checkpoint_folder.glob("*.tmp"):
+            shutil.rmtree(folder)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the configuration.
+
+        Args:
+            config: Plain data, as `config.to_dict` makes it.
+        """
+        write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the configuration as plain data.
+
+        Raises:
+            ValueError: There is none, or it is damaged.
+        """
+        file = self.config_file
+        try:
+            config = yaml.safe_load(file.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"{file} must hold the configuration of a run ({error})") from error
+        if not isinstance(config, dict):
+            raise ValueError(f"{file} must hold the configuration of a run, got {config!r}")
+        return config
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of the metrics; of lines for the same step and kind, the last."""
+        file = self.metrics_file
+        lines: dict[tuple[int, bool], dict[str, Any]] = {}
+        for text in file.read_text().splitlines() if file.exists() else []:
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                continue  # cut by a kill, or empty
+            lines[line["step"], "loss" not in line] = line  # a step and its scores
+        return [lines[key] for key in sorted(lines)]
+
+    def top1_history(self) -> list[float]:
+        """Return the accuracies of a fine-tuning run's evaluations, in order."""
+        return [float(line["top1"]) for line in self.read_metrics() if "top1" in line]

@@ -1,0 +1,71 @@
+"""The images of a run, and the share of them that a process loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import Accelerator
+
+from .. import data
+from ..config import TrainingConfig
+
+Chunks = Iterator[dict[str, Any]]
+"""Batches of samples as the loader gives them, each a chunk of a step's batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunImages:
+    """The images that a run learns from and is measured on.
+
+    Args:
+        train: The training samples, of any number of epochs.
+        held_out: The samples to evaluate on.
+        chunk_size: Images that a process handles at a time at full size; see `data.split_batch`.
+    """
+
+    train: data.Samples | data.StreamedSamples
+    held_out: data.Samples
+    chunk_size: int
+
+    def num_chunks(self, config: TrainingConfig, accelerator: Accelerator) -> int:
+        """Return the chunks of a process in an optimizer step."""
+        world: int = accelerator.num_processes
+        return config.optim.batch_size // world // self.chunk_size
+
+    def load_steps(
+        self, config: TrainingConfig, accelerator: Accelerator, start: int, stop: int
+    ) -> Iterable[dict[str, Any]]:
+        """Load this process's chunks of the steps start … stop - 1.
+
+        Args:
+            config: The run.
+            accelerator: The accelerator of this process.
+            start: The first step.
+            stop: The step before which to end.
+        """
+        return data.load_steps(
+            self.train,
+            start,
+            stop,
+            chunk_size=self.chunk_size,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            num_workers=config.data.num_workers,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+
+    def load_held_out(
+        self, config: TrainingConfig, accelerator: Accelerator
+    ) -> Iterable[dict[str, Any]]:
+        """Load this process's share of the held-out images, each image once.
+
+        Args:
+            config: The run.
+            accelerator: The accelerator of this process.
+        """
+        rank, world = accelerator.process_index, accelerator.num_processes
+        batches = data.process_batches(len(self.held_out), self.chunk_size, rank, world)
+        pin_memory = accelerator.device.type == "cuda"
+        return data.make_loader(self.held_out, batches, config.data.num_workers, pin_memory)

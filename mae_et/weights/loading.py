@@ -1,0 +1,68 @@
+"""Models with the weights of a checkpoint: a whole masked autoencoder, or a start for a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..model import MaskedAutoencoder
+from .files import DECODER, load_weights
+from .origin import find_weights
+from .pretrained import describe
+
+
+def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder:
+    """Load a masked autoencoder with the weights of a checkpoint.
+
+    Args:
+        path: A .pth file in the layout of the reference implementation
+            (https://github.com/facebookresearch/mae; ViT-B, L or H with decoder), a run's folder,
+            one of its checkpoints, or a folder of transformers' ViTMAEForPreTraining.
+        overrides: Further arguments of `MaskedAutoencoder` (mask_ratio, target, …).
+
+    Raises:
+        ValueError: The checkpoint is missing, damaged, unsafe, or of another architecture.
+    """
+    arguments, weights = find_weights(path).mae()
+    try:
+        model = MaskedAutoencoder(**{**arguments, **overrides})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"checkpoint {path} is of another architecture: {error}") from error
+    load_weights(model, weights, path)
+    return model
+
+
+def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
+    """Start a model from the weights of a checkpoint; see `find_weights` for its kinds.
+
+    Position tables of another grid are resampled to the model's full grid.
+
+    Args:
+        model: Gets the weights.
+        path: The checkpoint.
+
+    Returns:
+        Whether the checkpoint has a decoder; if not, the model's stays new.
+
+    Raises:
+        ValueError: The checkpoint is missing, damaged or unsafe, or the model is another; the
+            message says which options the checkpoint needs.
+    """
+    pretrained = find_weights(path).read()
+    pretrained.check_fits(describe(model, model.state_dict()), path)
+    predicted = pretrained.weights.get("decoder_pred.bias")
+    if predicted is not None and len(predicted) != model.target.num_values:
+        raise ValueError(
+            f"checkpoint {path} predicts {len(predicted)} values of a patch, and model.target "
+            f"{model.target_name} has {model.target.num_values}; give the target it was trained "
+            "for, or its encoder alone, such as RUN/encoder"
+        )
+    prefix = 0 if model.encoder.no_embed_class else model.num_prefix_tokens
+    prefixes = {"encoder.pos_embed": prefix, "decoder_pos_embed": model.num_prefix_tokens}
+    tables = {
+        name: pretrained.resampled(name, model.full_grid, num) for name, num in prefixes.items()
+    }
+    weights = pretrained.weights | {k: v for k, v in tables.items() if v is not None}
+    may_miss = () if pretrained.has_decoder else DECODER
+    load_weights(model, weights, path, may_miss=may_miss)
+    return pretrained.has_decoder
