@@ -6,11 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import _runs
 import pytest
 import study
-from _arms import ARMS, SCALES, Scale
-from _seeds import T_QUANTILES, paired_difference, spread
+from support import runs as _runs
+from support.arms import ARMS, SCALES, Scale
+from support.seeds import T_QUANTILES, paired_difference, spread
 
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main as mae_et_main

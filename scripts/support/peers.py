@@ -1,12 +1,13 @@
-"""MAE of other libraries, as their documentation has it: what a training step is compared with.
+"""MAE of other libraries, as their documentation shows it, to compare a training step with.
 
-Each takes normalised images (N, 3, size, size) and gives the loss (): normalised pixels, a mask
+Each takes normalised images (N, 3, size, size) and returns the loss (): normalised pixels, a mask
 ratio of 0.75, fixed sin-cos positions, and the same encoder and decoder as ours.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Decoder(NamedTuple):
-    """Width, blocks and attention heads."""
+    """Width, number of blocks and attention heads of a decoder."""
 
     dim: int
     depth: int
@@ -46,32 +47,29 @@ class Transformers(nn.Module):
         self.model = ViTMAEForPreTraining(config)
 
     def forward(self, images: Tensor) -> Tensor:
+        """The loss () of images (N, 3, size, size)."""
         loss: Tensor = self.model(pixel_values=images).loss
         return loss
 
 
 class Lightly(nn.Module):
-    """lightly's modules put together as in its example of MAE, with normalised targets."""
+    """The modules of lightly, assembled as in its MAE example, with normalised targets."""
 
     def __init__(self, encoder: str, decoder: Decoder, size: int) -> None:
-        from lightly.models.modules import (
-            MaskedVisionTransformerDecoderTIMM,
-            MaskedVisionTransformerTIMM,
-        )
-
         super().__init__()
+        modules: Any = import_module("lightly.models.modules")
         vit = timm.create_model(encoder, img_size=size, num_classes=0)
         self.patch_size: int = vit.patch_embed.patch_size[0]
-        self.encoder = MaskedVisionTransformerTIMM(vit=vit)
+        self.encoder = modules.MaskedVisionTransformerTIMM(vit=vit)
         self.embed = nn.Linear(vit.embed_dim, decoder.dim)
-        self.decoder = MaskedVisionTransformerDecoderTIMM(
+        self.decoder = modules.MaskedVisionTransformerDecoderTIMM(
             vit.patch_embed.num_patches, decoder.dim, decoder.depth, decoder.num_heads
         )
         self.predict = nn.Linear(decoder.dim, self.patch_size**2 * 3)
 
     def forward(self, images: Tensor) -> Tensor:
-        from lightly.models import utils
-
+        """The loss () of images (N, 3, size, size)."""
+        utils: Any = import_module("lightly.models.utils")
         num_images, num_tokens = len(images), self.encoder.sequence_length
         visible, masked = utils.random_token_mask(
             size=(num_images, num_tokens), mask_ratio=0.75, device=images.device
@@ -94,7 +92,7 @@ PEERS: dict[str, type[Transformers] | type[Lightly]] = {
 def step(
     peer: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, dtype: torch.dtype
 ) -> None:
-    """Forward, backward and optimizer, as a training script without gradient clipping does it."""
+    """Forward, backward and optimizer, as in a training script without gradient clipping."""
     with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
         loss = peer(images)
     loss.backward()

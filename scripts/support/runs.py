@@ -1,4 +1,4 @@
-"""Runs of the studies: each in a process of its own, continued where it was stopped."""
+"""Runs of the studies: each in a process of its own, resumed where it was stopped."""
 
 from __future__ import annotations
 
@@ -20,39 +20,43 @@ import timm
 import torch
 
 from finetune.config import FinetuneConfig
-from mae_et.config.fields import changed_fields, to_dict
+from mae_et.config import PretrainConfig, changed_fields, to_dict
 from mae_et.config.parser import config_parser, parse
-from mae_et.config.pretrain import PretrainConfig
+from mae_et.runs import Run
 
-ROOT = Path(__file__).parent.parent
-CONFIGS = {"mae_et": PretrainConfig, "finetune": FinetuneConfig}
+ROOT = Path(__file__).parents[2]
+"""The root of the repository, in which runs start."""
+
+CONFIGS: dict[str, type[Any]] = {"mae_et": PretrainConfig, "finetune": FinetuneConfig}
+"""Module -> the type of its configuration."""
 
 
 def run(module: str, folder: Path, *arguments: str, **fields: object) -> None:
     """Run a command with its output folder; its output is shown if it fails.
 
     Args:
-        module: mae_et or finetune.
-        folder: run.output_dir; a run that was begun there is gone on with.
-        arguments: before the fields.
-        fields: options, with two underscores for a dot.
+        module: Package to run: mae_et or finetune.
+        folder: The run's `run.output_dir`; a run that was begun there is resumed.
+        arguments: Arguments before the fields.
+        fields: Options, with two underscores in place of a dot.
     """
     options = [*_options(fields), f"--run.output_dir={folder}", "--run.progress=false"]
-    if (folder / "config.yaml").exists():
+    if Run(folder).exists:
         options.append("--resume")
         with (folder / ".lock").open("a") as lock:
-            fcntl.lockf(lock, fcntl.LOCK_EX)  # held by what a killed study left running: it ends
+            # A killed study may have left a run behind, which holds the lock until it ends.
+            fcntl.lockf(lock, fcntl.LOCK_EX)
     execute([module, *arguments, *options])
 
 
 def execute(command: Sequence[str]) -> None:
     """Run a module with its arguments.
 
-    If this process is stopped (Ctrl-C), the run is asked to stop as well, and saves a checkpoint.
+    If this process is interrupted (Ctrl-C), so is the run, which then saves a checkpoint.
     """
     print(" ".join(command), flush=True)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "scripts")}
-    with tempfile.TemporaryFile("w+") as output:  # a pipe would break, were this process killed
+    with tempfile.TemporaryFile("w+") as output:  # a pipe would break if this process were killed
         with subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=ROOT,
@@ -74,16 +78,16 @@ def execute(command: Sequence[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What one run comes to: read from its folder once, and then from its record.
+    """The result of one run: read from its folder once, and from its record after that.
 
     Args:
-        record: JSON file of the result, with the configuration that it belongs to.
-        module: mae_et or finetune.
-        folder: of the run.
-        arguments: before the fields.
-        fields: options, with two underscores for a dot.
-        inputs: what else the result depends on.
-        read: the result, from the folder of a run that is complete.
+        record: JSON file of the result and the configuration that it belongs to.
+        module: Package to run: mae_et or finetune.
+        folder: Folder of the run.
+        arguments: Arguments before the fields.
+        fields: Options, with two underscores in place of a dot.
+        inputs: What else the result depends on.
+        read: Returns the result, given the folder of a complete run.
     """
 
     record: Path
@@ -95,10 +99,10 @@ class Cell:
     read: Callable[[Path], Any]
 
     def saved(self) -> Any | None:
-        """The result on record; None if there is none.
+        """The recorded result; None if there is none.
 
         Raises:
-            ValueError: it is that of another configuration.
+            ValueError: The result is of another configuration.
         """
         if not self.record.exists():
             return None
@@ -112,7 +116,11 @@ class Cell:
         return saved["result"]
 
     def result(self) -> Any:
-        """The result, after a run if need be."""
+        """The result, which takes a run unless it is recorded.
+
+        Raises:
+            ValueError: The recorded result is of another configuration.
+        """
         saved = self.saved()
         if saved is not None:
             return saved
@@ -122,7 +130,7 @@ class Cell:
         return result
 
     def _config(self) -> dict[str, Any]:
-        """The configuration, with what a recipe and the defaults make of the fields."""
+        """The whole configuration: the fields, the recipe's and the defaults."""
         config_type = CONFIGS[self.module]
         options = ["--config=demo", *_options(self.fields)]
         parser = config_parser(config_type, self.module, "")
@@ -130,12 +138,17 @@ class Cell:
         return to_dict(config) | {"inputs": dict(self.inputs)}
 
 
+def dotted(fields: Mapping[str, object]) -> dict[str, object]:
+    """Fields by the names of their options: a dot in place of two underscores."""
+    return {name.replace("__", "."): value for name, value in fields.items()}
+
+
 def _options(fields: Mapping[str, object]) -> list[str]:
-    return [f"--{name.replace('__', '.')}={value}" for name, value in fields.items()]
+    return [f"--{name}={value}" for name, value in dotted(fields).items()]
 
 
 def write_json(file: Path, content: object) -> None:
-    """Write a file that is never seen half written."""
+    """Write a file, in a new folder if need be, that is never seen half written."""
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(f".{os.getpid()}.tmp")  # not that of another process
     unfinished.write_text(json.dumps(content, indent=2) + "\n")
@@ -143,7 +156,7 @@ def write_json(file: Path, content: object) -> None:
 
 
 def facts() -> dict[str, Any]:
-    """Versions, machine, date and command, for a results file."""
+    """Date, command, versions and machine, for a results file."""
     return {
         "date": date.today().isoformat(),
         "command": shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]),

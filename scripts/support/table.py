@@ -1,4 +1,4 @@
-"""The table of the study, from its results file alone: a line per arm, then one per difference."""
+"""The table of `study.py`, from its results file alone: a line per arm, then one per difference."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from _arms import ARMS
-from _seeds import paired_difference, spread
+from .arms import ARMS
+from .seeds import paired_difference, spread
 
 METRICS = ("fine-tuned", "linear", "knn")
 PAIRS = (
@@ -25,16 +25,20 @@ PAIRS = (
     ("fast", "constant"),
 )
 COSTS = """\
-FLOPs and seconds: of pretraining, by those of constant (seconds: of the same seed and machine).
+FLOPs and seconds: of pretraining, relative to constant (seconds: of the same seed and machine).
 Top-1 in %, mean ± standard deviation over the seeds."""
 INTERVALS = """\
-Differences in points, paired by seed, with 95 % intervals (Student's t). They are of other seeds,
-not of other test images. Of 20 intervals about one misses by chance. "No difference shown" does not
-say that arms are equal: nothing within an interval is excluded."""
+Differences in points, paired by seed, with 95 % intervals (Student's t). They are about other
+seeds, not about other test images. About one interval in 20 misses by chance. "No difference shown"
+does not say that arms are equal: nothing within an interval is excluded."""
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Text, of what `study.Study.report` says."""
+    """The table as text.
+
+    Args:
+        results: What `study.Study.report` returns.
+    """
     lines = [COSTS, f"{'':<10}{'FLOPs':>7}{'seconds':>9}" + "".join(f"{m:>16}" for m in METRICS)]
     for arm in ARMS:
         flops, seconds = 0.0, _seconds(results, arm)
@@ -65,7 +69,7 @@ def _scores(results: Mapping[str, Any], arm: str, metric: str) -> dict[int, floa
 
 
 def _seconds(results: Mapping[str, Any], arm: str) -> str:
-    """The median ratio to constant, over the seeds of which one machine has trained both."""
+    """The median ratio to constant, over the seeds that one machine has trained in both arms."""
     rows = [row for row in results["runs"] if "pretraining" in row]
     seconds = {
         (row["arm"], row["seed"], row["machine"]): row["pretraining"]["seconds"] for row in rows

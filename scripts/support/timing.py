@@ -1,14 +1,16 @@
-"""Seconds of things, alone or in turns: a machine that slows down then does so for all."""
+"""Seconds of steps, alone or in turns: a machine that slows down then slows all of them."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 
 Step = Callable[[], object]
+Item = TypeVar("Item")
 
 
 def seconds_of(step: Step, device: str) -> float:
@@ -21,16 +23,21 @@ def seconds_of(step: Step, device: str) -> float:
 
 
 def median_seconds(step: Step, number: int, device: str) -> float:
-    """Seconds of a step: the median of some, after two to warm up."""
+    """Seconds of a step: the median of `number` steps, after two to warm up."""
     return statistics.median([seconds_of(step, device) for _ in range(2 + number)][2:])
+
+
+def rotated(items: Sequence[Item], number: int) -> list[Item]:
+    """The items in the order of a round: each round begins with the next one."""
+    first = number % len(items)
+    return [*items[first:], *items[:first]]
 
 
 def alternated(steps: Mapping[str, Step], rounds: int, device: str) -> dict[str, list[float]]:
     """Seconds of each step in each round, after two rounds to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    names = list(steps)
     for number in range(-2, rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
+        for name in rotated(list(steps), number):
             taken = seconds_of(steps[name], device)
             if number >= 0:
                 seconds[name].append(taken)
@@ -38,5 +45,5 @@ def alternated(steps: Mapping[str, Step], rounds: int, device: str) -> dict[str,
 
 
 def median_ratio(first: Sequence[float], second: Sequence[float]) -> float:
-    """First by second: the median of the ratios within a round."""
+    """First divided by second: the median of the ratios within a round."""
     return statistics.median(one / other for one, other in zip(first, second, strict=True))

@@ -4,12 +4,12 @@ none      no pretraining: training from scratch for SCRATCH times as many epochs
 constant  E epochs at 28 pixels
 control   the same for as many epochs as cost what et costs
 et        EfficientTrain, E epochs
-etpp      EfficientTrain++ for the cost of control; here, in etpp_hog and in fast, the loader
-          shrinks the images, as in our recipes, which is not the exact crop of et and low
-etpp_hog  the same with histograms of oriented gradients (of cells of 2 pixels) as the target
-low       20 pixels throughout (a single last step at 28) for the cost of control
-fast      our recipe et_fast_vit_b_16 (etpp_hog, half of the decoder's blocks, half of the
-          masked patches decoded) for half as many full-size epochs as control has
+etpp      EfficientTrain++ at the cost of control; in etpp, etpp_hog and fast the loader shrinks
+          the images, as in our recipes, which is not the exact crop of et and low
+etpp_hog  the same with histograms of oriented gradients (in cells of 2 pixels) as the target
+low       20 pixels throughout (a single last step at 28) at the cost of control
+fast      our recipe et_fast_vit_b_16 (etpp_hog with half of the decoder's blocks, decoding half
+          of the masked patches) for half as many full-size epochs as control
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SCRATCH = 3
-"""How many times as many epochs arm none trains as the others fine-tune. In FLOPs that is less than
-et takes to pretrain and fine-tune: 0.78 times as many at the scale cpu, 0.34 at the scale gpu."""
+"""The epochs of the arm none, as a multiple of those of fine-tuning. In FLOPs that is less than et
+takes to pretrain and fine-tune: 0.78 times as many at the scale cpu, 0.34 at the scale gpu."""
 
 ARMS = ("none", "constant", "control", "et", "etpp", "etpp_hog", "low", "fast")
 
 WARMUP = 1 / 8
-"""Share of the learning-rate schedule, in every arm."""
+"""Share of the learning-rate schedule that is warm-up, in every arm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,13 @@ class Scale:
     """How large the study is.
 
     Args:
-        epochs: of the arms constant and et.
-        seeds: one table each.
-        decoder_depth: blocks.
-        pretraining: further fields of every pretraining run, over the recipe demo.
-        network: fields of every run.
-        finetuning: epochs and batch size.
+        epochs: Epochs of the arms constant and et.
+        seeds: Seeds of every arm.
+        decoder_depth: Number of decoder blocks.
+        pretraining: Further fields of every pretraining run, which replace those of the recipe
+            demo.
+        network: Fields of every run.
+        finetuning: Epochs and batch size.
     """
 
     epochs: float
@@ -90,15 +91,18 @@ SCALES = {
 
 
 def arm_fields(scale: Scale, arm: str) -> dict[str, object]:
-    """What an arm pretrains with, apart from its length."""
+    """Fields of an arm's pretraining, without its length and seed."""
     low = "[{size: 20, share: 999999}, {size: 28, share: 1}]"  # a stage has at least one step
-    plus = {
+    plus: dict[str, object] = {
         "curriculum__name": "efficienttrain_plus",
         "curriculum__cost": "flops",
         "data__downsample": "loader",
     }
-    hog = {**plus, "model__target": "hog", "model__hog__cell": 2}
-    half = {"model__decoder_depth": scale.decoder_depth // 2, "model__decode_ratio": 0.5}
+    hog: dict[str, object] = {**plus, "model__target": "hog", "model__hog__cell": 2}
+    half: dict[str, object] = {
+        "model__decoder_depth": scale.decoder_depth // 2,
+        "model__decode_ratio": 0.5,
+    }
     by_arm: dict[str, dict[str, object]] = {
         "constant": {"curriculum__name": "constant"},
         "control": {"curriculum__name": "constant"},
