@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 T_QUANTILES = (float(stats.t.ppf(0.975, df=1)),)
 """The 97.5 % quantile of Student's t for one degree of freedom; for tests/test_study.py alone."""

@@ -107,7 +107,8 @@ def test_arms_of_the_controls_budget_cost_the_same(tmp_path: Path) -> None:
     assert all(fields.get(name) == same[0][name] for fields in same for name in names)
     for arm in ARMS[1:]:
         fields = plans.fields(arm)
-        assert fields["optim__warmup_epochs"] / fields["optim__epochs"] == pytest.approx(1 / 8)
+        warmup, epochs = (float(str(fields[f"optim__{n}"])) for n in ("warmup_epochs", "epochs"))
+        assert warmup / epochs == pytest.approx(1 / 8)
 
 
 @pytest.mark.usefixtures("_commands_here")

@@ -51,7 +51,7 @@ def arm(point: str) -> None:
 
     Pretrainer.train_step = killed_step  # type: ignore[assignment]
     Accelerator.save_state = killed_save
-    MaskedAutoencoder._update_positions = killed_update  # type: ignore[assignment, method-assign]
+    MaskedAutoencoder._update_positions = killed_update  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
