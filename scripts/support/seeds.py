@@ -11,9 +11,6 @@ from statistics import mean, stdev
 
 from scipy import stats
 
-T_QUANTILES = (float(stats.t.ppf(0.975, df=1)),)
-"""The 97.5 % quantile of Student's t for one degree of freedom; for tests/test_study.py alone."""
-
 
 def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation in per cent; a dash if there are no values."""

@@ -10,7 +10,7 @@ import pytest
 import study
 from support import runs as _runs
 from support.arms import ARMS, SCALES, Scale
-from support.seeds import T_QUANTILES, paired_difference, spread
+from support.seeds import paired_difference, spread
 
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main as mae_et_main
@@ -64,7 +64,9 @@ def test_only_seeds_of_both_arms_are_paired() -> None:
     found = paired_difference({0: 0.5, 1: 0.6, 2: 0.9}, {1: 0.5, 2: 0.7, 3: 0.1})
     assert found is not None
     assert (found.seeds, found.mean) == (2, pytest.approx(15))
-    assert found.high - found.mean == pytest.approx(T_QUANTILES[0] * 5, abs=1e-6)
+    assert found.high - found.mean == pytest.approx(
+        12.706204736 * 5, abs=1e-6
+    )  # t of one degree of freedom
     assert paired_difference({0: 0.5}, {0: 0.4, 1: 0.4}) is None
 
 
