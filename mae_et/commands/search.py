@@ -16,12 +16,12 @@ from ..errors import can_be_written, check
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command ``mae_et search``.
+    """Run the command.
 
     Raises:
-        ValueError: the configuration, the data or an option is bad.
-        RunInterruptedError: a signal asked to stop; the same command goes on.
-        RunStoppedError: a run can't go on.
+        ValueError: The configuration, the data or an option is bad.
+        RunInterruptedError: A signal asked to stop; the same command continues.
+        RunStoppedError: A run cannot continue.
     """
     parser = config_parser(PretrainConfig, "mae_et search", "Search the sizes of a run's stages.")
     add = parser.add_argument
