@@ -71,7 +71,7 @@ def test_mae_of_transformers(tmp_path: Path, layout: str) -> None:
         ({"decoder_intermediate_size": 48}, "must be 4 x decoder_hidden_size 16, got 48"),
         ({"num_attention_heads": 4}, None),  # fits, but is another model: shapes do not tell
         ({"num_hidden_layers": 3}, "missing: encoder.blocks.2"),
-        ({"model_type": "vit"}, "run's folder"),
+        ({"model_type": "vit"}, "must be a ViTMAE if it is a folder of transformers"),
     ],
 )
 def test_folders_that_are_no_mae_of_ours(
