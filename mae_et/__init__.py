@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .model import MaskedAutoencoder
     from .weights import export_encoder, load_mae_checkpoint
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Curriculum",

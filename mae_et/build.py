@@ -147,7 +147,7 @@ def open_samples(
 ) -> tuple[data.Samples | data.StreamedSamples, data.Samples, Curriculum]:
     """Open the training samples and the held-out samples of a run, in this process alone.
 
-    The size of the images may depend on the curriculum, which is returned as well.
+    The size of the images may depend on the curriculum, which is returned too.
 
     Raises:
         ValueError: The images cannot be read, or the stages do not fit.

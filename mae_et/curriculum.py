@@ -1,7 +1,7 @@
-"""The EfficientTrain curricula: which input size belongs to which optimizer step.
+"""The EfficientTrain curricula, which assign an input size to each optimizer step.
 
-Training is counted in optimizer steps and everything here is a pure function of the step, so a
-resumed run derives its stage and nothing about it is saved.
+Training is counted in optimizer steps, and everything here is a pure function of the step, so that
+a resumed run derives its stage and nothing about it is saved.
 
 Sources: Wang et al., "EfficientTrain: Exploring Generalized Curriculum Learning for Training
 Visual Backbones", ICCV 2023, Table 2 and Section 4.3 (https://arxiv.org/abs/2211.09703), and
@@ -20,14 +20,11 @@ from itertools import accumulate
 Size = int | tuple[int, int]
 """Pixels: one number for a square, or (height, width)."""
 
-
 EFFICIENTTRAIN_SIZES = (160, 160, 160, 192, 224)
 """Input sizes of the paper's five equally long stages, for a full size of 224."""
 
-
 EFFICIENTTRAIN_MAGNITUDES = (1, 3, 5, 7, 9)
-"""RandAug magnitudes of those stages, for supervised training."""
-
+"""RandAug magnitudes of these stages, for supervised training."""
 
 EFFICIENTTRAIN_PLUS_SIZES = {
     "swin": (96,) * 2 + (160,) * 4 + (224,) * 4,
@@ -36,33 +33,32 @@ EFFICIENTTRAIN_PLUS_SIZES = {
 }
 """Input sizes of EfficientTrain++'s ten sub-stages, for a full size of 224.
 
-The first list is the general one (Swin, CSWin, ResNet); the others were tuned for a family.
+The first list is the general one (Swin, CSWin, ResNet); each other one was tuned for one family.
 """
 
-
 EFFICIENTTRAIN_PLUS_MAGNITUDES = (0, 9)
-"""RandAug magnitudes of its first and its last sub-stage, with equal steps between."""
+"""RandAug magnitudes of the first and the last sub-stage, with equal steps in between."""
 
 
 def as_pair(size: Size) -> tuple[int, int]:
-    """(height, width) of a size."""
+    """Return the (height, width) of a size."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def as_size(height: int, width: int) -> Size:
-    """The inverse of `as_pair`: one number for a square."""
+    """Undo `as_pair`: return one number for a square."""
     return height if height == width else (height, width)
 
 
 def area(size: Size) -> int:
-    """Pixels of an image: what a training step costs in EfficientTrain++."""
+    """Return the number of pixels of an image, the cost of a training step in EfficientTrain++."""
     height, width = as_pair(size)
     return height * width
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The steps ``start <= step < stop`` and the input size (pixels) they are trained at."""
+    """The steps ``start <= step < stop``, which are trained at one input size (pixels)."""
 
     size: Size
     start: int
@@ -70,6 +66,7 @@ class Stage:
 
     @property
     def num_steps(self) -> int:
+        """Optimizer steps of the stage."""
         return self.stop - self.start
 
 
@@ -79,8 +76,8 @@ class Curriculum:
 
     stages: tuple[Stage, ...]
     lr_edges: tuple[float, ...] | None = None
-    """The part of the learning-rate schedule, in (0, 1], that each stage ends at; None if the
-    schedule goes by steps."""
+    """Where in the learning-rate schedule, in (0, 1], each stage ends; None if the schedule follows
+    the steps."""
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -97,23 +94,23 @@ class Curriculum:
         return self.stages[-1].size
 
     def stage_at(self, step: int) -> Stage:
-        """The stage of an optimizer step in [0, num_steps).
+        """Return the stage of an optimizer step in [0, num_steps).
 
         Raises:
-            ValueError: the step is outside the run.
+            ValueError: The step is outside the run.
         """
         self._check(step, self.num_steps - 1)
         return self.stages[self._index(step)]
 
     def lr_progress(self, step: int) -> float:
-        """The part of the learning-rate schedule, in [0, 1], that lies behind a step.
+        """Return the part of the learning-rate schedule, in [0, 1], that precedes a step.
 
-        In EfficientTrain every stage gets learning rate by its steps, so this is
-        ``step / num_steps``. In EfficientTrain++ it gets it by its cost, so sub-stage k of ten
-        covers k/10 … (k + 1)/10, however many steps it has.
+        In EfficientTrain the schedule follows the steps, so this is ``step / num_steps``. In
+        EfficientTrain++ it follows the cost, so sub-stage k of ten covers k/10 … (k + 1)/10,
+        however many steps it has.
 
         Raises:
-            ValueError: the step is outside [0, num_steps].
+            ValueError: The step is outside [0, num_steps].
         """
         self._check(step, self.num_steps)
         if self.lr_edges is None or step == self.num_steps:
@@ -132,12 +129,12 @@ class Curriculum:
 
     @classmethod
     def constant(cls, *, full_size: Size, num_steps: int) -> Curriculum:
-        """Full-size training throughout, as in MAE."""
+        """Train at full size throughout, as in MAE."""
         return cls.from_stages([(full_size, 1.0)], num_steps=num_steps)
 
     @classmethod
     def efficienttrain(cls, *, full_size: Size, patch_size: Size, num_steps: int) -> Curriculum:
-        """The paper's five equal stages, scaled to another full size and patch size.
+        """Build the paper's five equally long stages for any full size and patch size.
 
         Sizes keep the paper's ratios 160/224, 192/224 and 1, rounded to multiples of the patch.
         """
@@ -156,19 +153,19 @@ class Curriculum:
         sizes: str | Sequence[Size] = "swin",
         cost: Callable[[Size], float] = area,
     ) -> Curriculum:
-        """Sub-stages of equal cost: EfficientTrain++.
+        """Build EfficientTrain++, whose sub-stages have equal cost.
 
         Args:
-            full_size: pixels, of the last sub-stage.
-            patch_size: pixels; what sizes are multiples of.
-            budget: what the run costs, in optimizer steps at full size. A sub-stage of ten at
-                96 of 224 pixels has (224/96)² · budget/10 steps.
-            sizes: of the sub-stages: the name of a published list, which is scaled to the full
-                size and rounded to multiples of the patch, or pixels.
-            cost: of a step at a size, in any unit.
+            full_size: Size of the last sub-stage in pixels.
+            patch_size: Pixels, of which all sizes are multiples.
+            budget: Cost of the run in optimizer steps at full size. One of ten sub-stages at 96 of
+                224 pixels has (224/96)² · budget/10 steps.
+            sizes: Sizes of the sub-stages: pixels, or the name of a published list, which is scaled
+                to the full size and rounded to multiples of the patch.
+            cost: Cost of a step at a size, in any unit.
 
         Raises:
-            ValueError: a value is out of its range; the message names it.
+            ValueError: A value is out of its range; the message names it.
         """
         if isinstance(sizes, str):
             if sizes not in EFFICIENTTRAIN_PLUS_SIZES:
@@ -188,22 +185,22 @@ class Curriculum:
         patch_size: Size | None = None,
         cost: Callable[[Size], float] | None = None,
     ) -> Curriculum:
-        """A curriculum of one's own.
+        """Build a curriculum from any stages.
 
         Args:
-            stages: (size, share) of each stage in order: pixels, and a positive share of all
-                steps. Shares need not add up to one. The last stage's size is the full size.
-            num_steps: optimizer steps of the whole run; every stage gets at least one.
-            patch_size: if given, every size has to be a multiple of it.
-            cost: of a step at a size, in any unit. If given, shares are of the run's cost,
-                `num_steps` is that cost in steps at full size (so the run has more of them), and
-                the learning rate goes by cost.
+            stages: (size, share) of each stage in order: pixels, and a positive share of all steps.
+                Shares need not add up to one. The last stage's size is the full size.
+            num_steps: Optimizer steps of the whole run; every stage gets at least one.
+            patch_size: Pixels of which every size has to be a multiple; None for any size.
+            cost: Cost of a step at a size, in any unit. If it is given, shares are of the run's
+                cost, `num_steps` is that cost in steps at full size (so that the run has more
+                steps), and the learning-rate schedule follows the cost.
 
         Raises:
-            ValueError: a value is out of its range; the message names it.
+            ValueError: A value is out of its range; the message names it.
         """
         if not stages:
-            return cls(stages=())  # which says so
+            return cls(stages=())  # which raises the error
         if num_steps < len(stages):
             raise ValueError(
                 f"num_steps must be at least the number of stages, {len(stages)}, got {num_steps} "
@@ -225,21 +222,21 @@ class Curriculum:
 
         total = sum(lengths)
         built: list[Stage] = []
-        start, behind = 0, 0.0
+        start, passed = 0, 0.0
         for index, (size, _) in enumerate(stages):
-            behind += lengths[index]
+            passed += lengths[index]
             following = len(stages) - index - 1
-            stop = min(max(round(num_steps * behind / total), start + 1), num_steps - following)
+            stop = min(max(round(num_steps * passed / total), start + 1), num_steps - following)
             built.append(Stage(size=as_size(*as_pair(size)), start=start, stop=stop))
             start = stop
         return cls(stages=tuple(built), lr_edges=lr_edges)
 
 
 def num_training_steps(*, epochs: float, num_images: int, batch_size: int) -> int:
-    """Optimizer steps for a number of passes over the data: round(epochs · images / batch).
+    """Return the optimizer steps of some passes over the data: round(epochs · images / batch).
 
     Raises:
-        ValueError: fewer than one step would result.
+        ValueError: Fewer than one step would result.
     """
     steps = round(epochs * num_images / batch_size)
     if steps < 1:
@@ -251,7 +248,7 @@ def num_training_steps(*, epochs: float, num_images: int, batch_size: int) -> in
 
 
 def scaled_sizes(sizes: Sequence[int], full_size: Size, patch_size: Size) -> list[Size]:
-    """Sizes of which the last is the full one, at another full size, in multiples of the patch."""
+    """Scale sizes, the last of which is the full one, to another full size in whole patches."""
     sides = list(zip(as_pair(full_size), as_pair(patch_size), strict=True))
     if any(full % patch for full, patch in sides):
         raise ValueError(
@@ -268,7 +265,8 @@ def _round_to_multiple(value: float, multiple: int) -> int:
 
 
 def _check_size(size: Size, *, full: tuple[int, int], patch_size: Size | None) -> None:
-    for pixels, limit in zip(as_pair(size), full, strict=True):
+    patches = as_pair(1 if patch_size is None else patch_size)
+    for pixels, limit, patch in zip(as_pair(size), full, patches, strict=True):
         if pixels < 1:
             raise ValueError(f"stage size must be positive, got {size}")
         if pixels > limit:
@@ -276,25 +274,23 @@ def _check_size(size: Size, *, full: tuple[int, int], patch_size: Size | None) -
                 f"stage size must be at most the full size {as_size(*full)} (that of the last "
                 f"stage), got {size}"
             )
-    if patch_size is not None:
-        for pixels, patch in zip(as_pair(size), as_pair(patch_size), strict=True):
-            if pixels % patch:
-                raise ValueError(
-                    f"stage size must be a multiple of the patch size {patch_size}, got {size}; "
-                    f"nearest: {_round_to_multiple(pixels, patch)}"
-                )
+        if pixels % patch:
+            raise ValueError(
+                f"stage size must be a multiple of the patch size {patch_size}, got {size}; "
+                f"nearest: {_round_to_multiple(pixels, patch)}"
+            )
 
 
 def learning_rate(
     progress: float, *, peak: float, minimum: float = 0.0, warmup: float = 0.0
 ) -> float:
-    """Linear warm-up from zero, then half a cosine, as in MAE.
+    """Compute a learning rate: linear warm-up from zero, then half a cosine, as in MAE.
 
     Args:
-        progress: the part of the schedule that lies behind, in [0, 1].
-        peak: learning rate after warm-up.
-        minimum: learning rate at the end.
-        warmup: the part of the schedule that warms up, in [0, 1).
+        progress: The part of the schedule that has passed, in [0, 1].
+        peak: Learning rate after warm-up.
+        minimum: Learning rate at the end.
+        warmup: The part of the schedule that warms up, in [0, 1).
     """
     if progress < warmup:
         return peak * progress / warmup

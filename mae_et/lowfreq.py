@@ -2,16 +2,17 @@
 
 By definition (EfficientTrain, https://arxiv.org/abs/2211.09703, Section 4.1 and released code):
 take the FFT of an N × N image, keep rows and columns with frequencies in [-B/2, B/2), scale by
-(B/N)², take the inverse FFT of size B × B, and its real part.
+(B/N)², and take the real part of the inverse FFT of size B × B.
 
-That is a linear map, and separable but for the unpaired frequency -B/2 of an even B. Along one axis
+This map is linear, and separable except for the unpaired frequency -B/2 of an even B. Along one
+axis it is
 
     M = (1/N) Σ_k exp(2πi k (m/B - n/N)) = A + i u vᵀ,   u_m = (-1)^m,  v_n = sin(πBn/N) / N,
 
-with a real B × N matrix A and v = 0 for odd B. The real part of M x Mᵀ is A x Aᵀ - u (vᵀ x v) uᵀ:
-two matrix products and a checkerboard per image, several times faster than the FFTs.
+with a real B × N matrix A, and v = 0 for odd B. The real part of M x Mᵀ is A x Aᵀ - u (vᵀ x v) uᵀ:
+two matrix products and a checkerboard per image, which is several times faster than the FFTs.
 
-Shape legend: H, W image height and width; h, w those of the result.
+Shape legend: H, W height and width of the image; h, w those of the result.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 
 Nyquist = Literal["paper", "symmetric"]
+"""What happens to the frequency -B/2 of an even size B; see `low_frequency_crop`."""
 
 
 def low_frequency_crop(
@@ -32,21 +34,21 @@ def low_frequency_crop(
     """Crop the spectrum of images to its low frequencies.
 
     Args:
-        images: (…, H, W), floating point. Half precision is computed, and returned, in float32;
-            so is everything under autocast.
-        size: pixels of the result, (h, w) or one number. For one number and images that are not
-            square, the shorter side becomes `size` and the other keeps the ratio.
-        nyquist: what happens to the frequency -B/2, which has no partner at +B/2 when B is even.
+        images: (…, H, W), floating point. Half precision is computed and returned in float32, also
+            under autocast.
+        size: Pixels of the result, (h, w) or one number. If it is one number and the images are not
+            square, the shorter side becomes `size` and the other one keeps the ratio.
+        nyquist: What happens to the frequency -B/2, which has no partner at +B/2 when B is even.
             "paper" keeps it as the released code does, and drops the imaginary part that results;
-            "symmetric" shares it equally between both signs, so that the result is real by
-            itself. They agree for odd sizes.
+            "symmetric" shares it equally between both signs, so that the result is real without
+            dropping anything. For odd sizes both agree.
 
     Returns:
-        (…, h, w) in float32, or float64 for float64 images. Differentiable.
+        (…, h, w) in float32, or in float64 for float64 images; differentiable.
 
     Raises:
-        TypeError: the images are not floating point.
-        ValueError: a size below 2 or above the image's, or an unknown `nyquist`.
+        TypeError: The images are not floating point.
+        ValueError: A size is below 2 or above the image's, or `nyquist` is unknown.
     """
     if not images.is_floating_point():
         raise TypeError(f"images must be floating point, got {images.dtype}; use images.float()")
@@ -75,7 +77,7 @@ def low_frequency_crop(
 
 
 def _batched(matrix: Tensor, images: Tensor) -> Tensor:
-    """A matrix as a batch: one product per image, which takes strided images as they are."""
+    """Repeat a matrix for each image: products by image take strided images as they are."""
     return matrix.expand(len(images), -1, -1)
 
 
@@ -94,7 +96,7 @@ def _target_size(full_height: int, full_width: int, size: int | tuple[int, int])
 @lru_cache(maxsize=64)
 def _crop_matrix(full: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(size + 1, full): A, and below it vᵀ; see the module's docstring."""
-    with torch.inference_mode(False), torch.no_grad():  # cached: has to serve autograd later
+    with torch.inference_mode(False), torch.no_grad():  # cached, and autograd may use it later
         n = torch.arange(full, dtype=torch.float64)
         m = torch.arange(size, dtype=torch.float64)
         k = torch.arange(size, dtype=torch.float64) - size // 2

@@ -1,6 +1,6 @@
 """The workers of loaders, and the server that forks them.
 
-Forking the run itself would copy locks that its threads hold: those of Arrow, which read a stream,
+Forking the run itself would copy locks that its threads hold: those of Arrow, which reads a stream,
 made workers wait for ever (https://github.com/python/cpython/issues/112275). In the server, only
 the thread that forks runs Python.
 """
@@ -12,24 +12,46 @@ import signal
 import sys
 import threading
 from functools import cache
-from multiprocessing import forkserver, get_context, parent_process, resource_tracker
-from multiprocessing.context import BaseContext
+from multiprocessing import (
+    active_children,
+    forkserver,
+    get_context,
+    parent_process,
+    resource_tracker,
+)
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-"""Those that ask a run to stop: of schedulers, spot machines and `docker stop`; Slurm; Ctrl-C.
+"""Signals that ask a run to stop: of schedulers, spot machines and `docker stop`; Slurm; Ctrl-C.
 
-They may be sent to all processes of a run; its workers and their server let it decide.
+They may be sent to all processes of a run. Its workers and their server block them, so that the
+run decides when to stop.
 """
 
 
 @cache
-def worker_context() -> BaseContext:
-    """The server's context; when first asked for, it begins to import what workers need."""
-    if sys.platform == "darwin":  # whose libraries don't promise to survive a fork
+def worker_context() -> ForkServerContext | SpawnContext:
+    """Return the context in which workers start.
+
+    The first call starts the server, which begins to import what workers need, and has workers
+    killed when Python exits: those of an iterator that is still alive then, in a reference cycle
+    for example, would keep a finished run from ending. Python sends its daemonic children SIGTERM,
+    which workers block (see `become_worker`), and then waits for them without a time limit.
+    """
+    context = _start_context()
+    # A priority lets this run before Python waits for its children; 0, after all others that do.
+    Finalize(None, _kill_workers, args=(context.Process,), exitpriority=0)
+    return context
+
+
+def _start_context() -> ForkServerContext | SpawnContext:
+    if sys.platform == "darwin":  # whose libraries do not promise to survive a fork
         return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload([f"{__package__}.data", "timm.data"])
-    # The server would start the tracker, too; but that unblocks signals when it has been started.
+    # The server would start the tracker, too, but the tracker's start unblocks signals.
     for start in (resource_tracker.ensure_running, forkserver.ensure_running):
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # is inherited
         try:
@@ -39,10 +61,22 @@ def worker_context() -> BaseContext:
     return context
 
 
-def become_worker() -> None:
-    """In a new worker: no signal ends it, but the end of the run does, even if that is killed.
+def _kill_workers(kind: type[BaseProcess]) -> None:
+    """Kill the workers that are still alive; they only read, so nothing is lost."""
+    workers = [child for child in active_children() if child.daemon and isinstance(child, kind)]
+    if workers:  # torch's handler would raise an error for each one that is killed
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join()
 
-    The server ends when the run and all workers have, and workers look only for the server.
+
+def become_worker() -> None:
+    """Make this process a worker: it blocks signals to stop, and ends when the run does.
+
+    It ends even if the run is killed, since a thread waits for that. The worker itself would only
+    notice the end of the server, which in turn waits for the run and all workers.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     run = parent_process()

@@ -1,6 +1,7 @@
-"""Backbones for `scripts/study_backbones.py` that timm has not in this size: see "module:callable".
+"""Backbones for `scripts/study_backbones.py` that timm does not have in this size.
 
-Run with this folder on PYTHONPATH: `--model.encoder backbones:cross_shaped`.
+With this folder on PYTHONPATH, they are named as "module:callable":
+`--model.encoder backbones:cross_shaped`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from torch.nn import functional as F
 
 
 def caformer(num_classes: int, in_chans: int, drop_path_rate: float = 0.0) -> nn.Module:
-    """timm's CAFormer, with fewer blocks and channels than its smallest."""
-    return MetaFormer(
+    """The CAFormer of timm, with fewer blocks and channels than its smallest."""
+    model: nn.Module = MetaFormer(
         in_chans=in_chans,
         num_classes=num_classes,
         depths=(1, 1, 3, 1),
@@ -29,6 +30,7 @@ def caformer(num_classes: int, in_chans: int, drop_path_rate: float = 0.0) -> nn
         norm_layers=(LayerNorm2dNoBias,) * 2 + (LayerNormNoBias,) * 2,
         drop_path_rate=drop_path_rate,
     )
+    return model
 
 
 def cross_shaped(num_classes: int, in_chans: int, img_size: int) -> nn.Module:
@@ -56,8 +58,10 @@ class CrossShaped(nn.Module):
         self.norm, self.head = nn.LayerNorm(dims[-1]), nn.Linear(dims[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Scores (N, classes) of images (N, C, H, W)."""
         features = self.layers(images)  # (N, D, h, w)
-        return self.head(self.norm(features.mean((2, 3))))
+        scores: Tensor = self.head(self.norm(features.mean((2, 3))))
+        return scores
 
 
 class Block(nn.Module):
@@ -72,7 +76,8 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
     def forward(self, features: Tensor) -> Tensor:
-        tokens = rearrange(features, "n d h w -> n h w d")
+        """Features (N, D, h, w) -> likewise."""
+        tokens: Tensor = rearrange(features, "n d h w -> n h w d")
         query, key, value = self.qkv(self.norm1(tokens)).chunk(3, dim=-1)
         local = rearrange(self.local(rearrange(value, "n h w d -> n d h w")), "n d h w -> n h w d")
         rows, columns = zip(*(part.chunk(2, dim=-1) for part in (query, key, value)), strict=True)
@@ -80,12 +85,16 @@ class Block(nn.Module):
         mixed = [self.attend(*rows), self.attend(*turned).transpose(1, 2)]
         tokens = tokens + self.proj(torch.cat(mixed, dim=-1) + local)
         tokens = tokens + self.mlp(self.norm2(tokens))
-        return rearrange(tokens, "n h w d -> n d h w")
+        attended: Tensor = rearrange(tokens, "n h w d -> n d h w")
+        return attended
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attention in stripes of rows, (N, h, w, D / 2) each."""
+        """Attention in stripes of rows; arguments and result are (N, h, w, D / 2)."""
         pattern = "n (s r) w (a d) -> (n s) a (r w) d"
         heads = {"r": self.stripe, "a": self.num_heads // 2}
-        split = [rearrange(part, pattern, **heads) for part in (query, key, value)]
-        mixed = F.scaled_dot_product_attention(*split)
-        return rearrange(mixed, "(n s) a (r w) d -> n (s r) w (a d)", n=len(query), r=self.stripe)
+        queries, keys, values = (rearrange(part, pattern, **heads) for part in (query, key, value))
+        mixed = F.scaled_dot_product_attention(queries, keys, values)
+        merged: Tensor = rearrange(
+            mixed, "(n s) a (r w) d -> n (s r) w (a d)", n=len(query), r=self.stripe
+        )
+        return merged

@@ -3,39 +3,60 @@
     python scripts/bench_decoders.py [--encoder vit_small_patch16_224] [--out decoders.json]
 
 A step is forward and backward of one batch, without loader and optimizer. The variants are
-alternated in one process; medians, and the median of the ratios to MAE's decoder, are printed.
-Absolute times of a shared machine mean little: quote the ratios.
+alternated in one process; medians, and the median of the ratios to MAE's decoder ("self"), are
+printed. Absolute times on a shared machine mean little: quote the ratios.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from _runs import facts
-from _timing import Step, alternated, median_ratio
+from support.decoders import DECODERS
+from support.runs import facts, write_json
+from support.timing import Step, alternated, median_ratio
+from torch import Tensor
 
 from mae_et import MaskedAutoencoder
 from mae_et.model.targets import hog
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "self 512 x 8 (MAE)": {},
-    "self, half decoded": {"decode_ratio": 0.5},
-    "self, quarter decoded": {"decode_ratio": 0.25},
-    "cross": {"decoder": "cross"},
-    "cross, half decoded": {"decoder": "cross", "decode_ratio": 0.5},
-    "cross, quarter decoded": {"decoder": "cross", "decode_ratio": 0.25},
-    "self 512 x 1": {"decoder_depth": 1},
-    "self 512 x 8, HOG": {"target": "hog"},
-}
-BASELINE = next(iter(VARIANTS))
+VARIANTS: dict[str, dict[str, Any]] = {**DECODERS, "hog": {"target": "hog"}}
+
+
+def train_step(model: MaskedAutoencoder, images: Tensor) -> None:
+    """Forward and backward."""
+    model.zero_grad()
+    model(images, masked_only=True).loss.backward()
+
+
+def measure(
+    models: dict[str, MaskedAutoencoder], size: int, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The rows of the table for one size."""
+    batch = options.batch * 224**2 // size**2
+    images = torch.randn(batch, 3, size, size, device=options.device)
+    steps: dict[str, Step] = {"HOG alone": partial(hog, images)}
+    for name, model in models.items():
+        model.set_input_size(size)
+        steps[name] = partial(train_step, model, images)
+    times = alternated(steps, options.rounds, options.device)
+    return [
+        {
+            "size": size,
+            "variant": name,
+            "ms_per_image": 1e3 * statistics.median(seconds) / batch,
+            "ratio": median_ratio(seconds, times["self"]),
+        }
+        for name, seconds in times.items()
+    ]
 
 
 def main() -> None:
+    """Measure each variant at each size, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", default="vit_small_patch16_224")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 96])
@@ -44,37 +65,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="the numbers as JSON")
     options = parser.parse_args()
-
-    def step(model: MaskedAutoencoder, images: torch.Tensor) -> None:
-        model.zero_grad()
-        model(images, masked_only=True).loss.backward()
-
     models = {
-        name: MaskedAutoencoder(options.encoder, **arguments).to(options.device)
-        for name, arguments in VARIANTS.items()
+        name: MaskedAutoencoder(options.encoder, **fields).to(options.device)
+        for name, fields in VARIANTS.items()
     }
-    rows = []
-    for size in options.sizes:
-        batch = options.batch * 224**2 // size**2
-        images = torch.randn(batch, 3, size, size, device=options.device)
-        steps: dict[str, Step] = {"HOG alone": lambda x=images: hog(x)}
-        for name, model in models.items():
-            model.set_input_size(size)
-            steps[name] = lambda m=model, x=images: step(m, x)
-        times = alternated(steps, options.rounds, options.device)
-        for name, seconds in times.items():
-            rows.append(
-                {
-                    "size": size,
-                    "variant": name,
-                    "ms_per_image": 1e3 * statistics.median(seconds) / batch,
-                    "ratio": median_ratio(seconds, times[BASELINE]),
-                }
-            )
+    rows = [row for size in options.sizes for row in measure(models, size, options)]
     setting = {**facts(), "device": options.device, "threads": torch.get_num_threads()}
     setting |= {"encoder": options.encoder, "batch": options.batch, "rounds": options.rounds}
     if options.out:
-        options.out.write_text(json.dumps({**setting, "steps": rows}, indent=2) + "\n")
+        write_json(options.out, {**setting, "steps": rows})
     print(setting)
     print(f"{'size':>4}  {'decoder':<24} {'ms/image':>9} {'of MAE':>7}")
     for row in rows:

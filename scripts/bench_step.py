@@ -1,21 +1,21 @@
-"""A training step beside those of transformers and lightly: time, memory, utilisation.
+r"""A training step beside those of transformers and lightly: time, memory, utilisation.
 
     pip install transformers lightly
     python scripts/bench_step.py                                            # ViT-S/16 on a CPU
-    python scripts/bench_step.py --device cuda --precision bf16 --encoder vit_base_patch16_224 \\
+    python scripts/bench_step.py --device cuda --precision bf16 --encoder vit_base_patch16_224 \
         --decoder 512x8x16 --batch 128 [--compile]
 
 A step is forward, backward and optimizer (fused AdamW for all) of one batch, with the same encoder,
 decoder, mask ratio and target. Ours is the step of the training loop, from uint8 images at full
 size: it joins, crops and normalises them and checks its gradients; the others get images that are
-ready. Each has a process of its own, one after the other and begun anew every round, in another
-order, since it matters which memory a process gets; the table has medians over the rounds, of the
-ratios within a round. Memory is what the first three steps need beyond the weights. Utilisation is
-the model's FLOPs (matrix products alone) per second, as a share of those of one large matrix
-product in the same precision and process; of a peer, the FLOPs of mae_et, so what it computes
-beyond those of the same loss counts as lost. The share of the crop counts normalising too.
+ready. Each contender has a process to itself, a new one in every round and in another order, since
+it matters which memory a process gets; the table has medians over the rounds, and of the ratios
+within a round. Memory is what the first three steps need beyond the weights. Utilisation is the
+model's FLOPs (matrix products alone) per second, as a share of those of one large matrix product in
+the same precision and process; a peer is credited with the FLOPs of mae_et, so what it computes
+beyond them for the same loss counts as lost. The share of the crop includes normalising.
 
-Absolute times of a shared machine mean little: quote the ratios.
+Absolute times on a shared machine mean little: quote the ratios.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import importlib.util
-import json
 import math
 import os
 import statistics
@@ -37,40 +36,47 @@ from typing import Any
 
 import psutil
 import torch
-from _peers import PEERS, Decoder
-from _peers import step as peer_step
-from _runs import facts
-from _timing import Step, median_ratio, median_seconds
+from support.decoders import DECODERS
+from support.markdown import markdown
+from support.peers import PEERS, Decoder
+from support.peers import step as peer_step
+from support.runs import facts, write_json
+from support.timing import Step, median_ratio, median_seconds, rotated
 
-from mae_et.build import build_curriculum, build_on_meta
-from mae_et.config.curriculum import CurriculumConfig, StageConfig
-from mae_et.config.data import DataConfig
-from mae_et.config.fields import to_dict
-from mae_et.config.pretrain import ModelConfig, PretrainConfig
-from mae_et.config.training import EvalConfig, OptimConfig, ProbeConfig, RunConfig
-from mae_et.model.flops import training_flops
-from mae_et.model.mae import MaskedAutoencoder
+from mae_et.build import build_curriculum, build_model, build_on_meta
+from mae_et.config import (
+    CurriculumConfig,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    PretrainConfig,
+    ProbeConfig,
+    RunConfig,
+    StageConfig,
+)
+from mae_et.model import training_flops
 from mae_et.pretrain import Pretrainer
-from mae_et.training.launch import make_accelerator
+from mae_et.training import make_accelerator
 
 FULL_SIZE = 224
 OURS: dict[str, dict[str, Any]] = {
-    "mae_et": {},
-    "mae_et, half decoded": {"decode_ratio": 0.5},
-    "mae_et, cross": {"decoder": "cross"},
-    "mae_et, cross, quarter decoded": {"decoder": "cross", "decode_ratio": 0.25},
+    "mae_et": DECODERS["self"],
+    "mae_et, half decoded": DECODERS["self_half"],
+    "mae_et, cross": DECODERS["cross"],
+    "mae_et, cross, quarter decoded": DECODERS["cross_quarter"],
 }
 CONTENDERS = (*PEERS, *OURS)
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
 
 
 def batch_at(size: int, options: argparse.Namespace) -> int:
-    """Images of a step: as many pixels as those of a batch at full size."""
+    """Images of a step, which have as many pixels as a batch at full size."""
     return int(options.batch * FULL_SIZE**2 // size**2)
 
 
 def our_model(name: str, options: argparse.Namespace) -> ModelConfig:
-    """The model of one of our contenders."""
+    """The configuration of one of our contenders."""
     decoder: Decoder = options.decoder
     return ModelConfig(
         encoder=options.encoder,
@@ -80,6 +86,12 @@ def our_model(name: str, options: argparse.Namespace) -> ModelConfig:
         decoder_num_heads=decoder.num_heads,
         **OURS[name],
     )
+
+
+def our_flops(name: str, size: int, options: argparse.Namespace) -> float:
+    """FLOPs of a step on one image; of a peer, those of mae_et."""
+    model = build_on_meta(our_model(name if name in OURS else "mae_et", options))
+    return training_flops(model, size)
 
 
 def our_trainer(name: str, size: int, options: argparse.Namespace) -> Pretrainer:
@@ -96,12 +108,13 @@ def our_trainer(name: str, size: int, options: argparse.Namespace) -> Pretrainer
         run=RunConfig(mixed_precision=options.precision, compile=options.compile, tracker="none"),
     )
     accelerator = make_accelerator(config.run)
-    module = MaskedAutoencoder(**to_dict(model))
-    return Pretrainer(config, accelerator, module, build_curriculum(config, module, num_steps=100))
+    module = build_model(config)
+    curriculum = build_curriculum(config, module, num_images=batch)
+    return Pretrainer(config, accelerator, module, curriculum)
 
 
 def our_step(name: str, size: int, options: argparse.Namespace) -> Step:
-    """The loop's step on images as the loader hands them over."""
+    """The training loop's step on images as they come from the loader."""
     trainer = our_trainer(name, size, options)
     batch = batch_at(size, options)
     images = torch.randint(0, 256, (batch, 3, FULL_SIZE, FULL_SIZE), dtype=torch.uint8)
@@ -138,46 +151,57 @@ def matrix_step(options: argparse.Namespace) -> Step:
 
 
 def matrix_side(options: argparse.Namespace) -> int:
-    """Rows and columns of its matrices."""
+    """Rows and columns of the matrices of `matrix_step`."""
     return 2048 if options.device == "cpu" else 8192
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What a contender's process measures; seconds are medians of its steps."""
+    """What a contender's process measures; seconds are medians.
+
+    Args:
+        step: Seconds of a step.
+        matrix: Seconds of a large matrix product.
+        crop: Seconds of crop and normalisation; not a number for peers.
+        memory: Peak of the first three steps, in bytes beyond what was there before.
+    """
 
     step: float
     matrix: float
     crop: float
-    """Of ours; else not a number."""
     memory: int
-    """Bytes that the first three steps need at most beyond what was there before."""
+
+
+def memory_of(step: Step, options: argparse.Namespace) -> int:
+    """The peak of the first three steps, in bytes beyond what was there before."""
+    on_cpu = options.device == "cpu"
+    if on_cpu:
+        ctypes.CDLL(None).malloc_trim(0)  # else steps would use what building the model has freed
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    else:
+        torch.cuda.reset_peak_memory_stats()
+    before: int = psutil.Process().memory_info().rss if on_cpu else torch.cuda.memory_allocated()
+    for _ in range(3):
+        step()
+    if on_cpu:
+        status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory
+        peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
+    else:
+        peak = torch.cuda.max_memory_allocated()
+    return peak - before
 
 
 def sample(name: str, size: int, options: argparse.Namespace) -> Sample:
     """In a process of its own: build the step, take it three times, and measure it."""
     torch.set_num_threads(options.threads)
-    on_cpu = options.device == "cpu"
     step = (our_step if name in OURS else their_step)(name, size, options)
-    if on_cpu:
-        ctypes.CDLL(None).malloc_trim(0)  # of building the model; steps would use it again
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
-    else:
-        torch.cuda.reset_peak_memory_stats()
-    before = psutil.Process().memory_info().rss if on_cpu else torch.cuda.memory_allocated()
-    for _ in range(3):
-        step()
-    if on_cpu:
-        status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory
-        most = int(status.split("VmHWM:")[1].split()[0]) * 1024
-    else:
-        most = torch.cuda.max_memory_allocated()
+    memory = memory_of(step, options)
     seconds = partial(median_seconds, number=options.steps, device=options.device)
     return Sample(
         step=seconds(step),
         matrix=seconds(matrix_step(options)),
         crop=seconds(crop_step(size, options)) if name in OURS else math.nan,
-        memory=most - before,
+        memory=memory,
     )
 
 
@@ -185,8 +209,7 @@ def measure(size: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of the table for one size."""
     samples: dict[str, list[Sample]] = {name: [] for name in options.contenders}
     for number in range(options.rounds):
-        first = number % len(options.contenders)
-        for name in options.contenders[first:] + options.contenders[:first]:
+        for name in rotated(options.contenders, number):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
                 samples[name].append(process.submit(sample, name, size, options).result())
     batch, rows = batch_at(size, options), []
@@ -199,10 +222,8 @@ def measure(size: int, options: argparse.Namespace) -> list[dict[str, Any]]:
             if base in samples:
                 others = [one.step for one in samples[base]]
                 row[f"speedup over {base}"] = median_ratio(others, steps)
-        ours = name if name in OURS else "mae_et"
-        flops = training_flops(build_on_meta(our_model(ours, options)), size)
         products = median_ratio([one.matrix for one in own], steps)
-        row["utilisation"] = batch * flops / product_flops * products
+        row["utilisation"] = batch * our_flops(name, size, options) / product_flops * products
         row["memory_mib"] = statistics.median(one.memory for one in own) / 2**20
         if name in OURS:
             row["share of the crop"] = median_ratio([one.crop for one in own], steps)
@@ -211,13 +232,9 @@ def measure(size: int, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Markdown, with a column for everything that a row has."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        cells = [row.get(column, "") for column in columns]
-        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
-    return "\n".join(lines)
+    return markdown(columns, ([_cell(row.get(column, "")) for column in columns] for row in rows))
 
 
 def _cell(value: object) -> str:
@@ -227,7 +244,8 @@ def _cell(value: object) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    """Measure each contender at each size, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", default="vit_small_patch16_224", help="timm name")
     parser.add_argument(
         "--decoder",
@@ -255,7 +273,7 @@ def main() -> None:
     rows = [row for size in options.sizes for row in measure(size, options)]
     setting = {name: str(value) for name, value in vars(options).items()} | facts()
     if options.out:
-        options.out.write_text(json.dumps({**setting, "rows": rows}, indent=1) + "\n")
+        write_json(options.out, {**setting, "rows": rows})
     print(setting)
     print(table(rows))
 

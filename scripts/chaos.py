@@ -2,9 +2,9 @@
 
     python scripts/chaos.py --kills 50 --terms 10 --seed 0
 
-SIGKILLs hit at a random step, at a random moment of a checkpoint's writing, or at a random moment
-of starting up; SIGTERMs, sent to the process and its loader's workers, must end in exit code 75.
-Each attempt has a random number of loader workers, and goes on by `--resume auto`. The final
+SIGKILLs hit at a random step, at a random moment while a checkpoint is written, or at a random
+moment of starting up; SIGTERMs, sent to the process and its loader's workers, must end in exit code
+75. Each attempt has a random number of loader workers, and resumes by `--resume auto`. The final
 weights, and the losses on the way, must be those of the uninterrupted run, bit for bit. Any CPU
 will do.
 """
@@ -27,10 +27,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# Imported once: attempts are forked from here, and do not spend most of their time on imports.
+# Imported once: attempts are forked from here, or they would spend most of their time on imports.
 import mae_et.pretrain  # noqa: E402, F401
 from mae_et.__main__ import main as mae_et_main  # noqa: E402
 from mae_et.runs import Run  # noqa: E402
+
+IMAGES = 10_000
+"""Images of the embedded training split."""
+
+BATCH_SIZE = 16
 
 TINY = f"""
 --model.encoder=vit_tiny_patch16_224
@@ -40,17 +45,16 @@ TINY = f"""
 --curriculum.name=stages
 --curriculum.stages=[{{size: 8, share: 2}}, {{size: 12}}, {{size: 16}}]
 --data.path=parquet:{ROOT}/scripts/data/fashion_mnist --data.mean=[0.3] --data.std=[0.35]
---data.eval_images=20 --optim.batch_size=16 --optim.micro_batch_size=8 --optim.base_lr=0.01
+--data.eval_images=20
+--optim.batch_size={BATCH_SIZE} --optim.micro_batch_size=8 --optim.base_lr=0.01
 --run.log_every=1 --run.eval_every=50 --run.checkpoint_every=4
 --run.tracker=none --run.progress=false
 """
 ARGUMENTS = [f"--{part.strip()}" for part in TINY.replace("\n", " ").split("--") if part.strip()]
 
-IMAGES = 10_000  # of the embedded training split
-
 
 def attempt(run: Path, epochs: float, workers: int) -> None:
-    """A process of its own: start or go on with the run."""
+    """In a process of its own: start or resume the run."""
     os.setsid()  # so that a signal can be sent to the workers too
     log = os.open(run.with_suffix(".log"), os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     os.dup2(log, 1)
@@ -61,6 +65,7 @@ def attempt(run: Path, epochs: float, workers: int) -> None:
 
 
 def start(run: Path, epochs: float, workers: int) -> multiprocessing.process.BaseProcess:
+    """Start or resume the run in a process of its own."""
     process = multiprocessing.get_context("fork").Process(
         target=attempt, args=(run, epochs, workers)
     )
@@ -68,22 +73,30 @@ def start(run: Path, epochs: float, workers: int) -> multiprocessing.process.Bas
     return process
 
 
-def lines(run: Path) -> int:
-    file = run / "metrics.jsonl"
+def num_lines(run: Path) -> int:
+    """Lines of the run's metrics so far."""
+    file = Run(run).metrics_file
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 def is_saving(run: Path) -> bool:
-    return any((run / "checkpoints").glob("*.tmp"))
+    """Whether there is an unfinished checkpoint."""
+    return any(Run(run).checkpoint_folder.glob("*.tmp"))
 
 
 def wait_for(moment: str, run: Path, alive: multiprocessing.process.BaseProcess) -> None:
-    """Wait for the moment to strike, or for the end of the run."""
+    """Wait for the moment to interrupt, or for the end of the run.
+
+    Args:
+        moment: step, save or start-up.
+        run: Folder of the run.
+        alive: Its process.
+    """
     if moment == "start-up":
         alive.join(random.uniform(0.0, 2.0))
         return
-    seen, ahead = lines(run), random.randint(1, 6)
-    while alive.is_alive() and lines(run) < seen + ahead:
+    seen, ahead = num_lines(run), random.randint(1, 6)
+    while alive.is_alive() and num_lines(run) < seen + ahead:
         time.sleep(0.002)
     if moment == "save":
         while alive.is_alive() and not is_saving(run):
@@ -94,7 +107,14 @@ def wait_for(moment: str, run: Path, alive: multiprocessing.process.BaseProcess)
 
 
 def interrupt(run: Path, epochs: float, action: str, moment: str) -> str:
-    """One attempt, and what came of it."""
+    """Make one attempt; return its outcome.
+
+    Args:
+        run: Folder of the run.
+        epochs: Length of the run.
+        action: kill or term.
+        moment: step, save or start-up.
+    """
     process = start(run, epochs, workers=random.choice([0, 0, 1, 2]))
     wait_for(moment, run, process)
     if not process.is_alive():
@@ -110,9 +130,60 @@ def interrupt(run: Path, epochs: float, action: str, moment: str) -> str:
     return "stopped by SIGTERM, exit code 75"
 
 
+def finish(run: Path, epochs: float) -> None:
+    """Run to the end without an interruption."""
+    process = start(run, epochs, workers=0)
+    process.join()
+    assert process.exitcode == 0, f"see {run}.log"
+
+
+def interrupt_all(run: Path, epochs: float, actions: list[str]) -> Counter[str]:
+    """Interrupt a run by each action in turn, until it has finished; return the outcomes."""
+    outcomes: Counter[str] = Counter()
+    for number, action in enumerate(actions):
+        # Before training, SIGTERM ends the process: there is nothing to save.
+        moments = ["step", "save", "save", "start-up"] if action == "kill" else ["step", "save"]
+        outcome = interrupt(run, epochs, action, random.choice(moments))
+        outcomes[outcome] += 1
+        print(f"{number + 1:3d}  after {num_lines(run):4d} lines: {outcome}", flush=True)
+        if outcome == "finished":
+            break
+    return outcomes
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    """The losses and evaluations of a run, by step."""
+    return [
+        (line["step"], line["loss"] if "loss" in line else line["eval_loss"])
+        for line in Run(run).read_metrics()
+    ]
+
+
+def weights(run: Path) -> bytes:
+    """The weights of a run's last checkpoint."""
+    checkpoint = Run(run).latest_checkpoint()
+    assert checkpoint is not None, f"{run} has no checkpoint"
+    return checkpoint.weights.read_bytes()
+
+
+def encoder(run: Path) -> bytes:
+    """The weights of the encoder that a run has exported."""
+    return (Run(run).encoder / "model.safetensors").read_bytes()
+
+
+def compare(first: Path, second: Path) -> dict[str, bool]:
+    """Whether two runs have the same losses, weights and encoder."""
+    return {
+        "losses": losses(first) == losses(second),
+        "weights": weights(first) == weights(second),
+        "encoder": encoder(first) == encoder(second),
+    }
+
+
 def main() -> int:
+    """Run once without and once with interruptions; return 0 if they end the same."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--terms", type=int, default=10)
@@ -123,50 +194,23 @@ def main() -> int:
     random.seed(options.seed)
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
-    epochs = options.steps * 16 / IMAGES
+    epochs = options.steps * BATCH_SIZE / IMAGES
     whole, broken = options.out / "whole", options.out / "broken"
 
     began = time.perf_counter()
-    process = start(whole, epochs, workers=0)
-    process.join()
-    assert process.exitcode == 0, f"see {whole}.log"
+    finish(whole, epochs)
     print(f"uninterrupted: {time.perf_counter() - began:.0f} s", flush=True)
-
-    plan = ["kill"] * options.kills + ["term"] * options.terms
-    random.shuffle(plan)
-    outcomes: Counter[str] = Counter()
-    for number, action in enumerate(plan):
-        # Before training, SIGTERM ends the process: there is nothing to save.
-        moments = ["step", "save", "save", "start-up"] if action == "kill" else ["step", "save"]
-        outcome = interrupt(broken, epochs, action, random.choice(moments))
-        outcomes[outcome] += 1
-        print(f"{number + 1:3d}  after {lines(broken):4d} lines: {outcome}", flush=True)
-        if outcome == "finished":
-            break
-    process = start(broken, epochs, workers=0)
-    process.join()
-    assert process.exitcode == 0, f"see {broken}.log"
+    actions = ["kill"] * options.kills + ["term"] * options.terms
+    random.shuffle(actions)
+    outcomes = interrupt_all(broken, epochs, actions)
+    finish(broken, epochs)
 
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:3d} {outcome}")
     print(f"{time.perf_counter() - began:.0f} s in all")
-    same = {"losses": read_metrics_of(whole) == read_metrics_of(broken)}
-    for name, files in {
-        "weights": [Run(run).latest_checkpoint() for run in (whole, broken)],
-        "encoder": [run / "encoder" for run in (whole, broken)],
-    }.items():
-        first, second = ((file / "model.safetensors").read_bytes() for file in files if file)
-        same[name] = first == second
+    same = compare(whole, broken)
     print("identical to the uninterrupted run: ", same)
-    return 0 if all(same.values()) and outcomes.total() == len(plan) else 1
-
-
-def read_metrics_of(run: Path) -> list[tuple[int, float]]:
-    """The losses and evaluations of a run, by step."""
-    return [
-        (line["step"], line["loss"] if "loss" in line else line["eval_loss"])
-        for line in Run(run).read_metrics()
-    ]
+    return 0 if all(same.values()) and outcomes.total() == len(actions) else 1
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, on a machine that has one: the tests marked `cuda`, the crop, a step
-# of ViT-B/16 beside those of other libraries, and what a short EfficientTrain run on images in
-# memory realises of its planned speedup. Results go to runs/gpu/*.json, with device, versions, date
-# and command.
+# of ViT-B/16 beside those of other libraries, and how much of its planned speedup a short
+# EfficientTrain run on images in memory realises. Results go to runs/gpu/*.json, with device,
+# versions, date and command.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
 source .venv/bin/activate
-python -m pip install --quiet lightly  # to compare with; the tests do without it
+python -m pip install --quiet lightly  # to compare with; no test needs it
 python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || {
   echo "error: torch $(python -c 'import torch; print(torch.__version__)') finds no CUDA device" >&2
   exit 2
@@ -23,7 +23,7 @@ step() {
 
 echo "1/4 Tests"
 failed=0
-python -m pytest -m cuda -n 0 || failed=$?  # measure all the same: the GPU may be rented
+python -m pytest -m cuda -n 0 || failed=$?  # measure even so: the GPU may be rented
 echo "2/4 Crop"
 python scripts/bench_crop.py --device cuda --out $out/crop.json
 echo "3/4 Training step, without and with torch.compile"

@@ -1,4 +1,7 @@
-"""Images that cost no disk and no decoder, for benchmarks: data.path python:in_memory:images."""
+"""Images that cost no disk and no decoder, for benchmarks.
+
+With this folder on PYTHONPATH: `--data.path python:in_memory:images`.
+"""
 
 from __future__ import annotations
 

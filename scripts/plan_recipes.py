@@ -7,11 +7,12 @@ Counts FLOPs only: seconds, no images, no device.
 
 from __future__ import annotations
 
-from mae_et.build import build_curriculum, build_on_meta, full_size_steps
-from mae_et.config.parser import config_parser, parse, recipe_names
-from mae_et.config.pretrain import PretrainConfig
-from mae_et.planning.forecast import Plan, make_plan
-from mae_et.planning.plan import IMAGENET_IMAGES
+import argparse
+
+from support.markdown import markdown
+from support.recipes import plan_recipe
+
+from mae_et.config.parser import recipe_names
 
 PUBLISHED = {
     "et_vit_b_16": ("speedup", 1.54),
@@ -20,33 +21,25 @@ PUBLISHED = {
     "fastmim_vit_b_16": ("mae_speedup", 5),  # about; its encoder sees masked patches too
     "efficient_vit_b_16": ("mae_speedup", 82),
 }
-"""Recipe -> what its paper compares with, and by how much it is faster in computation."""
+"""Recipe -> what its paper compares with, and how many times less computation it publishes."""
 
 AGAINST = {"speedup": "constant size", "mae_speedup": "MAE, 1600 epochs"}
 
 
-def plan_recipe(name: str) -> Plan:
-    """The plan of a recipe for ImageNet-1K."""
-    parser = config_parser(PretrainConfig, "plan_recipes", "")
-    config, _ = parse(parser, PretrainConfig, ["--config", name], "mae_et")
-    steps = full_size_steps(config, IMAGENET_IMAGES)
-    model = build_on_meta(config.model)
-    curriculum = build_curriculum(config, model, steps)
-    return make_plan(config, model, curriculum, IMAGENET_IMAGES, mae_size=224)
-
-
 def main() -> None:
-    print("| recipe | against | published | planned | difference |")
-    print("|---|---|---|---|---|")
+    """Plan every recipe but the demo, and print the table."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    rows = []
     for name in recipe_names("mae_et"):
         if name == "demo":
             continue
         field, published = PUBLISHED.get(name, ("mae_speedup", None))
-        planned = getattr(plan_recipe(name), field)
-        row = [name, AGAINST[field], "", f"{planned:.3f}", ""]
+        planned = getattr(plan_recipe(name)[0], field)
+        compared = ["", f"{planned:.3f}", ""]
         if published is not None:
-            row[2:] = [str(published), f"{planned:.3f}", f"{planned / published - 1:+.1%}"]
-        print(f"| {' | '.join(row)} |")
+            compared = [str(published), f"{planned:.3f}", f"{planned / published - 1:+.1%}"]
+        rows.append([name, AGAINST[field], *compared])
+    print(markdown(("recipe", "against", "published", "planned", "difference"), rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Does the curriculum cost accuracy, and is it the curriculum or merely less training?
 
     apt-get install dataset-fashion-mnist
+    pip install -e '.[test]'                # SciPy, for the intervals
     python scripts/study.py
 
 A small ViT is pretrained on the 60,000 images of Fashion-MNIST without labels, at 28 pixels with
@@ -10,14 +11,14 @@ seed chooses the order of the images, the labels and, for arms of one architectu
 and fast, whose decoders differ), the initial weights, so arms are compared in pairs. The accuracy
 is that of the last step on the 10,000 test images; nothing is chosen by looking at them.
 
-The arms are in `scripts/_arms.py`. Costs are FLOPs, as `mae_et plan` says, and the measured seconds
-of training steps. `--scale gpu` is a larger ViT with more epochs and seeds.
+The arms are in `scripts/support/arms.py`. Costs are FLOPs, as `mae_et plan` reports them, and the
+measured seconds of training steps. `--scale gpu` is a larger ViT, trained for more epochs.
 
-Stop it at any time: the same command continues, with the cells that are complete left alone. A cell
-whose configuration is no longer the one wanted is an error. The results file is written after
-every cell, a whole seed at a time, and lists the cells that are missing; `--arms` and `--seeds`
-restrict what is run, not what is written. `--known scripts/results/study.json` goes on with the
-study of another machine: an arm and seed that it has in full is not run again.
+Stop it at any time: the same command continues, and leaves complete cells alone. A cell of another
+configuration than the one wanted is an error. Cells are run seed by seed; the results file is
+written after each cell, and lists those that are missing. `--arms` and `--seeds` restrict what is
+run, not what is written. `--known scripts/results/study.json` continues the study of another
+machine: an arm and seed that it has in full is not run again.
 """
 
 from __future__ import annotations
@@ -28,42 +29,42 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from _arms import ARMS, SCALES, SCRATCH, WARMUP, Scale, arm_fields
-from _clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
-from _runs import ROOT, Cell, facts, write_json
-from _seeds import MOST_SEEDS
-from _study_table import METRICS, table
+from support.arms import ARMS, SCALES, SCRATCH, WARMUP, Scale, arm_fields
+from support.clothes import Scoring, fashion_mnist, labelled
+from support.runs import ROOT, Cell, dotted, facts, write_json
+from support.table import METRICS, table
 
-from mae_et.runs import find_runs
+from mae_et.runs import Run, find_runs
 
 LABEL_SHARE = 0.1
+"""Share of the labels that the encoders are fine-tuned and probed on."""
 
 
 class Study:
-    """The cells of a study, each complete or to be run.
+    """The cells of a study, each of them complete or still to be run.
 
     Args:
-        out: the work folder, absolute.
-        data: `data.path`.
-        scale: how large it is.
-        epochs: of the arms constant and et.
+        out: The work folder, absolute.
+        data: The runs' `data.path`.
+        scale: How large the study is.
+        epochs: Epochs of the arms constant and et.
     """
 
     def __init__(self, out: Path, data: str, scale: Scale, epochs: float) -> None:
         self.out, self.data, self.scale, self.epochs = out, data, scale, epochs
         self.plan = cache(self._plan)
-        """arm -> what `mae_et plan` says of its pretraining"""
+        """Arm -> what `mae_et plan` reports about its pretraining."""
         self.results: dict[tuple[str, int, str], Any] = {}
-        """(arm, seed, pretraining or a metric) -> what is known of it"""
+        """(arm, seed, pretraining or a metric) -> its result, if it is complete."""
         self.origins: dict[tuple[str, int], dict[str, Any]] = {}
-        """(arm, seed) -> facts of the machine that has run it, if it was another one"""
+        """(arm, seed) -> facts of the machine that has run it, if it was another one."""
 
     def fields(self, arm: str) -> dict[str, object]:
-        """The pretraining of an arm, without its seed."""
+        """Fields of an arm's pretraining, without its seed."""
         epochs = self.epochs
         if arm not in ("constant", "et"):  # the others cost what et costs
             epochs *= self.plan("et")["exaflops"] / self.plan("constant")["exaflops"]
@@ -86,7 +87,13 @@ class Study:
         return plan
 
     def cell(self, arm: str, seed: int, kind: str) -> Cell | None:
-        """A cell; None if it needs the encoder of one that is not complete."""
+        """A cell; None if the pretraining that it needs is not complete.
+
+        Args:
+            arm: One of ARMS.
+            seed: The seed of everything.
+            kind: One of `kinds(arm)`.
+        """
         folder = self.out / f"{arm}_{seed}"
         record = self.out / "cells" / f"{arm}_{seed}_{kind}.json"
         if kind == "pretraining":
@@ -98,35 +105,22 @@ class Study:
                 fields=self.fields(arm) | {"data__path": self.data, "run__seed": seed},
                 read=pretrained,
             )
-        fields = self.scale.network | labelled(self.data, LABEL_SHARE, seed)
         inputs, encoder = {}, None
         if arm != "none":
             if (arm, seed, "pretraining") not in self.results:
                 return None
             inputs = {"encoder": self.results[arm, seed, "pretraining"]["encoder"]}
-            encoder = folder / "pretraining" / "encoder"
+            encoder = Run(folder / "pretraining").encoder
+        fields = self.scale.network | labelled(self.data, LABEL_SHARE, seed)
+        scoring = Scoring(record=record, encoder=encoder, fields=fields, inputs=inputs)
         if kind == "fine-tuned":
             epochs, batch_size = self.scale.finetuning
-            fields |= finetuning(encoder, epochs if encoder else SCRATCH * epochs, batch_size)
-            return Cell(
-                record=record,
-                module="finetune",
-                folder=folder / kind,
-                fields=fields,
-                inputs=inputs,
-                read=last_top1,
-            )
-        return Cell(
-            record=record,
-            module="finetune",
-            folder=folder / "probe",  # both use the same features
-            fields=fields | {"checkpoint": encoder, "mode": kind},
-            inputs=inputs,
-            read=partial(probed_top1, mode=kind),
-        )
+            epochs *= 1 if encoder else SCRATCH
+            return scoring.fine_tuned(folder / kind, epochs, batch_size)
+        return scoring.probed(folder / "probe", kind)
 
     def keys(self, seeds: list[int]) -> Iterator[tuple[str, int, str]]:
-        """All cells, a whole seed at a time."""
+        """The keys of all cells, a whole seed at a time."""
         for seed in seeds:
             yield from ((arm, seed, kind) for arm in ARMS for kind in kinds(arm))
 
@@ -134,7 +128,7 @@ class Study:
         """Find the cells that are complete.
 
         Raises:
-            ValueError: one has another configuration.
+            ValueError: A cell has another configuration.
         """
         for key in self.keys(seeds):
             cell = self.cell(*key)
@@ -142,10 +136,10 @@ class Study:
                 self.results[key] = saved
 
     def know(self, file: Path) -> None:
-        """Count each arm and seed that a results file has in full as complete.
+        """Count each arm and seed as complete that a results file has in full.
 
         Raises:
-            ValueError: it is of another study.
+            ValueError: The file is of another study.
         """
         found = json.loads(file.read_text())
         own = json.loads(json.dumps(self.report([])))
@@ -159,13 +153,17 @@ class Study:
                 self.results |= {key: row[kind] for kind, key in keys.items()}
 
     def run(self, key: tuple[str, int, str]) -> None:
-        """Complete a cell."""
+        """Complete a cell.
+
+        Raises:
+            ValueError: It is recorded with another configuration.
+        """
         cell = self.cell(*key)
         assert cell is not None
         self.results[key] = cell.result()
 
     def report(self, seeds: list[int]) -> dict[str, Any]:
-        """What the results file holds."""
+        """The content of the results file."""
         arms = {
             arm: {"fields": dotted(self.fields(arm)), "plan": self.plan(arm)} for arm in ARMS[1:]
         }
@@ -199,30 +197,26 @@ class Study:
 
 
 def pretrained(folder: Path) -> dict[str, Any]:
-    """What a pretraining run comes to: the digest of its encoder, and its training seconds."""
-    weights = (folder / "encoder" / "model.safetensors").read_bytes()
+    """The result of a pretraining run: the digest of its encoder, and its training seconds."""
+    weights = (Run(folder).encoder / "model.safetensors").read_bytes()
     (run,), _ = find_runs([str(folder)])
     digest = hashlib.sha256(weights).hexdigest()
     return {"encoder": digest, "seconds": run.seconds}
 
 
 def kinds(arm: str) -> tuple[str, ...]:
-    """What a seed of an arm consists of."""
+    """The cells of each seed of an arm."""
     return ("fine-tuned",) if arm == "none" else ("pretraining", *METRICS)
 
 
 def settings(results: dict[str, Any]) -> list[Any]:
-    """What a results file is of."""
+    """What the results of one study agree in."""
     arms = {arm: part["fields"] for arm, part in results.get("arms", {}).items()}
     return [arms, results.get("finetuning")]
 
 
-def dotted(fields: dict[str, object]) -> dict[str, object]:
-    """Fields by the names of options."""
-    return {name.replace("__", "."): value for name, value in fields.items()}
-
-
-def main(arguments: list[str] | None = None) -> None:
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The options, with defaults that depend on the scale."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -237,36 +231,42 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     scale = SCALES[options.scale]
     suffix = "" if options.scale == "cpu" else f"_{options.scale}"
-    out = (options.out or Path(f"runs/curriculum{suffix}")).resolve()
-    results = options.results or ROOT / "scripts" / "results" / f"study{suffix}.json"
-    selected = options.seeds or list(scale.seeds)
-    seeds = sorted({*scale.seeds, *selected})
-    if len(seeds) > MOST_SEEDS or seeds[0] < 0:
-        allowed = f"at least 0, and at most {MOST_SEEDS} together with those of the scale"
-        parser.error(f"--seeds must be {allowed}, got {selected}")
+    options.out = (options.out or Path(f"runs/curriculum{suffix}")).resolve()
+    options.results = options.results or ROOT / "scripts" / "results" / f"study{suffix}.json"
+    options.seeds = options.seeds or list(scale.seeds)
+    if min(options.seeds) < 0:
+        parser.error(f"--seeds must be at least 0, got {options.seeds}")
     if options.epochs is not None and not options.epochs > 0:
         parser.error(f"--epochs must be above 0, got {options.epochs}")
     if options.known is not None and not options.known.is_file():
         parser.error(f"--known must be a results file, got {options.known}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    options.epochs = options.epochs or scale.epochs
+    return options
 
-    study = Study(out, fashion_mnist(options.data.resolve()), scale, options.epochs or scale.epochs)
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the cells that are missing, and print the table."""
+    options = parse_arguments(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    scale = SCALES[options.scale]
+    seeds = sorted({*scale.seeds, *options.seeds})
+    study = Study(options.out, fashion_mnist(options.data.resolve()), scale, options.epochs)
     try:
         study.load(seeds)
         if options.known:
             study.know(options.known)
         for key in study.keys(seeds):
             arm, seed, _ = key
-            if key not in study.results and arm in options.arms and seed in selected:
+            if key not in study.results and arm in options.arms and seed in options.seeds:
                 study.run(key)
-                write_json(results, study.report(seeds))
+                write_json(options.results, study.report(seeds))
                 print("/".join(map(str, key)), study.results[key], flush=True)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command continues")
     except ValueError as error:
         sys.exit(f"error: {error}")
     report = study.report(seeds)
-    write_json(results, report)
+    write_json(options.results, report)
     print(table(report))
 
 

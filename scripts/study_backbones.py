@@ -5,10 +5,10 @@
 Each is trained twice on 3,000 of the embedded images, enlarged to 56 pixels, for five epochs: under
 EfficientTrain's stages (40, 40, 40, 48, 56 pixels; RandAug from weak to strong) and at 56 pixels
 throughout. Accuracy is that of the last step on the 2,000 test images at 56 pixels. Five epochs
-show that every family runs through all stages, not what it can reach. What a stage costs is
-measured by itself: training steps at the three sizes, alternated, medians.
+show that every family runs through all stages, not what it can reach. The cost of a stage is
+measured separately: training steps at the three sizes, alternated, medians.
 
-Stop it at any time: the same command continues. Ends with a table, and OUT/results.json.
+Stop it at any time: the same command continues. It ends with a table, and OUT/results.json.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from _runs import facts, run
+from support.runs import facts, run, write_json
+from support.timing import seconds_of
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from finetune.config import ClassifierConfig
-from finetune.model.classifier import build_classifier
+from finetune.model import build_classifier
 from mae_et.runs import Run
 
 SIZES = (40, 48, 56)
@@ -41,10 +43,11 @@ FAMILIES = {
     "CAFormer": ("backbones:caformer", "{}"),
     "CSWin-like": ("backbones:cross_shaped", "{}"),
 }
+"""Family -> encoder, and its arguments as YAML."""
 
 
 def train(out: Path, family: str, curriculum: str) -> Path:
-    """The run of a family under a curriculum."""
+    """The folder of a family's run under a curriculum, which is run or resumed unless complete."""
     folder = out / f"{family}_{curriculum}"
     if not (folder / "report.json").exists():
         encoder, arguments = FAMILIES[family]
@@ -72,7 +75,13 @@ def train(out: Path, family: str, curriculum: str) -> Path:
 
 
 def step_times(family: str, rounds: int, batch_size: int = 30) -> dict[int, float]:
-    """Milliseconds per image of a training step at each size: alternated, medians."""
+    """Milliseconds per image of a training step at each size: alternated, medians.
+
+    Args:
+        family: One of FAMILIES.
+        rounds: Steps at each size, after two to warm up.
+        batch_size: Images of a step.
+    """
     encoder, arguments = FAMILIES[family]
     config = ClassifierConfig(
         encoder=encoder,
@@ -90,16 +99,24 @@ def step_times(family: str, rounds: int, batch_size: int = 30) -> dict[int, floa
         for size in SIZES:
             model.set_input_size(size)
             images = torch.randn(batch_size, 1, size, size)
-            start = time.perf_counter()
-            F.cross_entropy(model(images), labels).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            seconds[size].append((time.perf_counter() - start) / batch_size)
+            step = partial(train_step, model, optimizer, images, labels)
+            seconds[size].append(seconds_of(step, "cpu") / batch_size)
     return {size: 1000 * statistics.median(values[2:]) for size, values in seconds.items()}
 
 
+def train_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor
+) -> None:
+    """Forward, backward and optimizer."""
+    loss: Any = F.cross_entropy(model(images), labels)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Train and time each family, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/backbones"))
     parser.add_argument("--rounds", type=int, default=15, help="of the measured steps")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
@@ -111,8 +128,7 @@ def main() -> None:
         top1 = {name: Run(train(out, family, name)).top1_history()[-1] for name in names}
         results[family] = {"ms_per_image": step_times(family, options.rounds), "top1": top1}
         print(family, json.dumps(results[family]), flush=True)
-    text = json.dumps({"families": results, **facts()}, indent=2)
-    (out / "results.json").write_text(text + "\n")
+    write_json(out / "results.json", {"families": results, **facts()})
 
     print(
         f"{'ms/image at':<14}" + "".join(f"{size:>7}" for size in SIZES) + "   curriculum  constant"

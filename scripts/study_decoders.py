@@ -4,64 +4,62 @@
 
 The demo's small ViT (28 pixels, patches of 4) is pretrained under the same curriculum with each
 decoder and target. Held-out losses are over all masked patches, so those of one target compare; the
-nearest-neighbour accuracy of the frozen encoder (2,000 images) compares across targets. Ends with a
-table, and OUT/results.json.
+nearest-neighbour accuracy of the frozen encoder (2,000 images) compares across targets. It ends
+with a table, and OUT/results.json.
 
-Stop it at any time: the same command continues, with the runs that are complete left alone.
+Stop it at any time: the same command continues, and leaves complete runs alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from _runs import facts, run
+from support.decoders import DECODERS
+from support.runs import facts, run, write_json
 
 from mae_et.runs import Run
 
+HOG: dict[str, Any] = {"target": "hog", "hog__cell": 2}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "self": {},
-    "self_half": {"model__decode_ratio": 0.5},
-    "self_quarter": {"model__decode_ratio": 0.25},
-    "cross": {"model__decoder": "cross"},
-    "cross_quarter": {"model__decoder": "cross", "model__decode_ratio": 0.25},
-    "one_block": {"model__decoder_depth": 1},
-    "norm_pixel": {"model__target": "norm_pixel"},
-    "hog": {"model__target": "hog", "model__hog__cell": 2},
-    "hog_cross_quarter": {
-        "model__target": "hog",
-        "model__hog__cell": 2,
-        "model__decoder": "cross",
-        "model__decode_ratio": 0.25,
-    },
+    **{name: fields for name, fields in DECODERS.items() if name != "cross_half"},
+    "norm_pixel": {"target": "norm_pixel"},
+    "hog": HOG,
+    "hog_cross_quarter": {**HOG, **DECODERS["cross_quarter"]},
 }
+"""Name -> fields of the model that differ from the recipe demo."""
+
 EVALUATIONS = 6
+"""Evaluations during a run, evenly spaced."""
+
+
+def train(folder: Path, variant: str, epochs: int) -> list[dict[str, float]]:
+    """The evaluations of a variant's run, which is run or resumed unless it is complete."""
+    num_steps = round(epochs * 10_000 / 256)
+    fields = {f"model__{name}": value for name, value in VARIANTS[variant].items()}
+    fields |= {"optim__epochs": epochs, "optim__warmup_epochs": epochs / 6}
+    fields |= {"eval__knn_every": num_steps, "eval__images": 2000}
+    fields |= {"run__eval_every": max(1, num_steps // EVALUATIONS)}
+    if not Run(folder).encoder.exists():
+        run("mae_et", folder, "pretrain", "--config=demo", **fields)
+    return [
+        {key: line[key] for key in ("step", "eval_loss", "knn_top1") if key in line}
+        for line in Run(folder).read_metrics()
+        if "eval_loss" in line
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Train each variant, and print its losses and its accuracy."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/decoders"))
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     options = parser.parse_args()
-    num_steps = round(options.epochs * 10_000 / 256)
-    curves: dict[str, list[dict[str, float]]] = {}
-    for name in options.variants:
-        folder = options.out.resolve() / name
-        fields: dict[str, object] = {**VARIANTS[name], "optim__epochs": options.epochs}
-        fields |= {"optim__warmup_epochs": options.epochs / 6, "eval__knn_every": num_steps}
-        fields |= {"run__eval_every": max(1, num_steps // EVALUATIONS), "eval__images": 2000}
-        if not (folder / "encoder").exists():
-            run("mae_et", folder, "pretrain", "--config=demo", **fields)
-        curves[name] = [
-            {key: line[key] for key in ("step", "eval_loss", "knn_top1") if key in line}
-            for line in Run(folder).read_metrics()
-            if "eval_loss" in line
-        ]
-    results = {"epochs": options.epochs, "curves": curves, **facts()}
-    (options.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    out = options.out.resolve()
+    curves = {name: train(out / name, name, options.epochs) for name in options.variants}
+    write_json(out / "results.json", {"epochs": options.epochs, "curves": curves, **facts()})
     print("held-out loss after each sixth of the run, and nearest neighbours at its end")
     for name, lines in curves.items():
         losses = " ".join(f"{line['eval_loss']:.4f}" for line in lines)

@@ -1,32 +1,34 @@
 """How much pretraining is worth with few labels and with many, on all of Fashion-MNIST.
 
     apt-get install dataset-fashion-mnist
+    pip install -e '.[test]'                # SciPy
     python scripts/study_labels.py --out runs/study
 
 A small ViT is pretrained on the 60,000 training images without labels. Its encoder is fine-tuned on
-1 %, 10 % and all of the labels, beside the same network from scratch, a linear and a
-k-nearest-neighbour probe; everything with three seeds, which choose the initial weights, the order
-of the images and the labels. The accuracy is that of the last step on the 10,000 test images;
-nothing is chosen by looking at them.
+1 %, 10 % and all of the labels, and compared with the same network from scratch, a linear and a
+k-nearest-neighbour probe. Each of three seeds chooses the initial weights, the order of the images
+and the labels. The accuracy is that of the last step on the 10,000 test images; nothing is chosen
+by looking at them.
 
-Stop it at any time: the same command continues, with the cells that are complete left alone. Ends
-with a table, and OUT/results.json.
+Stop it at any time: the same command continues, and leaves complete cells alone. It ends with a
+table, and OUT/results.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _clothes import fashion_mnist, finetuning, labelled, last_top1, probed_top1
-from _runs import Cell, facts
-from _seeds import spread
+from support.clothes import Scoring, fashion_mnist, labelled
+from support.runs import Cell, facts, write_json
+from support.seeds import spread
 
-# Share of the labels -> epochs and batch size of fine-tuning.
+from mae_et.runs import Run
+
 LABELS = {0.01: (30, 32), 0.1: (6, 64), 1.0: (1, 128)}
+"""Share of the labels -> epochs and batch size of fine-tuning."""
+
 COLUMNS = ("fine-tuned", "from scratch", "linear", "knn")
 
 
@@ -34,35 +36,29 @@ def pretrained(out: Path, data: str, seed: int, epochs: int) -> Path:
     """The encoder of a seed."""
     fields: dict[str, object] = {"data__path": data, "optim__epochs": epochs}
     fields |= {"optim__warmup_epochs": 1, "run__eval_every": 500, "run__seed": seed}
-    folder = out / f"pretrain_{seed}"
     cell = Cell(
         record=out / f"pretrain_{seed}.json",
         module="mae_et",
-        folder=folder,
+        folder=out / f"pretrain_{seed}",
         arguments=("pretrain",),
         fields=fields,
-        read=lambda folder: str(folder / "encoder"),
+        read=lambda folder: str(Run(folder).encoder),
     )
     return Path(cell.result())
 
 
 def accuracy(out: Path, data: str, column: str, share: float, seed: int, encoder: Path) -> float:
     """Top-1 accuracy of a cell of the table on the test images."""
-    fields, read = labelled(data, share, seed), last_top1
-    name = column.replace(" ", "_")
-    if column in ("linear", "knn"):
-        kind, read = "probe", partial(probed_top1, mode=column)  # both use the same features
-        fields |= {"checkpoint": encoder, "mode": column}
-    else:
-        kind = name
-        fields |= finetuning(encoder if column == "fine-tuned" else None, *LABELS[share])
-    cell = Cell(
-        record=out / f"{name}_{share:g}_{seed}.json",
-        module="finetune",
-        folder=out / f"{kind}_{share:g}_{seed}",
-        fields=fields,
-        read=read,
+    name, run = column.replace(" ", "_"), f"{share:g}_{seed}"
+    scoring = Scoring(
+        record=out / f"{name}_{run}.json",
+        encoder=None if column == "from scratch" else encoder,
+        fields=labelled(data, share, seed),
     )
+    if column in ("linear", "knn"):
+        cell = scoring.probed(out / f"probe_{run}", column)
+    else:
+        cell = scoring.fine_tuned(out / f"{name}_{run}", *LABELS[share])
     return float(cell.result())
 
 
@@ -70,15 +66,14 @@ def table(scores: dict[str, dict[str, list[float]]]) -> str:
     """Mean ± standard deviation over the seeds, in per cent."""
     lines = ["labels   " + "".join(f"{column:>16}" for column in COLUMNS)]
     for share, by_column in scores.items():
-        cells = []
-        for column in COLUMNS:
-            cells.append(f"{spread(by_column[column]):>16}")
+        cells = (f"{spread(by_column[column]):>16}" for column in COLUMNS)
         lines.append(f"{float(share):<9.0%}" + "".join(cells))
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Run the cells that are missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pretrain_epochs", type=int, default=8)
@@ -103,7 +98,7 @@ def main() -> None:
         "finetune_epochs_and_batch": {str(share): list(pair) for share, pair in LABELS.items()},
         **facts(),
     }
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_json(out / "results.json", results)
     print(table(scores))
 
 

@@ -13,9 +13,9 @@ import json
 from pathlib import Path
 from statistics import median
 
-from _runs import facts, run
-
-from mae_et.runs import Run
+from support.markdown import markdown
+from support.metrics import totals_by_size
+from support.runs import facts, run, write_json
 
 FIELDS: dict[str, object] = {
     "optim__epochs": 2,
@@ -25,26 +25,26 @@ FIELDS: dict[str, object] = {
 
 
 def real_shares(folder: Path) -> dict[str, float]:
-    """Size -> share of the time of training steps, which evaluations are not part of."""
-    seconds: dict[str, float] = {}
-    for line in Run(folder).read_metrics():
-        if "seconds" in line:
-            seconds[str(line["size"])] = seconds.get(str(line["size"]), 0) + line["seconds"]
-    return {size: value / sum(seconds.values()) for size, value in seconds.items()}
+    """Size -> share of the time of training steps, which excludes evaluations."""
+    totals = totals_by_size(folder)
+    seconds = sum(total.seconds for total in totals.values())
+    return {str(size): total.seconds / seconds for size, total in totals.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Plan and run in turns, and compare the shares."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--curriculum", default="efficienttrain")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    out = options.out.resolve()  # runs start in the root of the repository
+    out.mkdir(parents=True, exist_ok=True)
     fields = {**FIELDS, "curriculum__name": options.curriculum}
 
     plans, real = [], []
     for number in range(options.rounds):
-        file, folder = options.out / f"plan_{number}.json", options.out / f"run_{number}"
+        file, folder = out / f"plan_{number}.json", out / f"run_{number}"
         run("mae_et", folder, "plan", "--config=demo", "--measure", f"--json={file}", **fields)
         run("mae_et", folder, "pretrain", "--config=demo", **fields)
         plans.append(
@@ -52,17 +52,15 @@ def main() -> None:
         )
         real.append(real_shares(folder))
 
-    print("| size | share of FLOPs | planned, measured steps | real run | planned ÷ real |")
-    print("|---|---|---|---|---|")
+    header = ("size", "share of FLOPs", "planned, measured steps", "real run", "planned ÷ real")
+    rows = []
     for size, stage in plans[0].items():
         planned = median(plan[size]["time"] for plan in plans)
         seen = median(shares[size] for shares in real)
-        print(
-            f"| {size} | {stage['cost']:.1%} | {planned:.1%} | {seen:.1%} | {planned / seen:.2f} |"
-        )
-    (options.out / "results.json").write_text(
-        json.dumps({"plans": plans, "real": real, **facts()}, indent=1)
-    )
+        row = (size, f"{stage['cost']:.1%}", f"{planned:.1%}", f"{seen:.1%}")
+        rows.append((*row, f"{planned / seen:.2f}"))
+    print(markdown(header, rows))
+    write_json(out / "results.json", {"plans": plans, "real": real, **facts()})
 
 
 if __name__ == "__main__":

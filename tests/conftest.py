@@ -1,14 +1,14 @@
-"""Small real images, and a run of a few seconds on them."""
+"""Small real images, a run of a few seconds on them, tiny models, and two tiers of tests."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
-import socket
-import subprocess
-import sys
+import tarfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -16,89 +16,33 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
-from safetensors.torch import load_file
-from torch import Tensor
 
+from mae_et import MaskedAutoencoder
 from mae_et.__main__ import main
-from mae_et.runs import Run
-
-ROOT = Path(__file__).parent.parent
-FASHION_MNIST = ROOT / "scripts" / "data" / "fashion_mnist"
+from tests.support.accelerate_state import reset_accelerate, reset_launch_variables
+from tests.support.arguments import tiny
+from tests.support.images import ROWS, numbered_png
+from tests.support.models import BuildMAE
+from tests.support.paths import FASHION_MNIST, TESTS
+from tests.support.run_folders import finetuning, lines, pretraining
 
 datasets.disable_progress_bars()
 
 
-def launch_two(
-    arguments: Sequence[str], distribution: Sequence[str] = ("--multi_gpu",)
-) -> subprocess.CompletedProcess[str]:
-    """Run a module in two CPU processes through accelerate's launcher.
-
-    `--cpu` would start one process only; `--multi_gpu` is the distributed launcher, and the
-    environment keeps its processes on the CPU.
-    """
-    launch = ("-m", "accelerate.commands.launch", *distribution, "--num_processes", "2")
-    one_machine = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m")
-    return subprocess_run([*launch, *one_machine, *arguments], ACCELERATE_USE_CPU="true")
-
-
-def launch_machines(arguments: Sequence[str]) -> list[subprocess.CompletedProcess[str]]:
-    """Run a module as two machines of one process each, which meet on loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
-    meeting = ("--main_process_ip", "127.0.0.1", "--main_process_port", port)
-    rest = ("--num_machines", "2", "--mixed_precision", "no", "--dynamo_backend", "no")
-
-    def machine(rank: int) -> subprocess.CompletedProcess[str]:
-        command = (*launch, *meeting, *rest, "--machine_rank", str(rank), "-m", *arguments)
-        return subprocess_run(command, ACCELERATE_USE_CPU="true")
-
-    with ThreadPoolExecutor() as machines:
-        return list(machines.map(machine, range(2)))
-
-
-def run_tasks(
-    arguments: Sequence[str], **environment: str
-) -> list[subprocess.CompletedProcess[str]]:
-    """Run a module as two tasks without a launcher, told of each other as in slurm.sbatch."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-
-    def task(rank: int) -> subprocess.CompletedProcess[str]:
-        places = {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}
-        return subprocess_run(["-m", *arguments], **world, **places, **environment)
-
-    with ThreadPoolExecutor() as tasks:
-        return list(tasks.map(task, range(2)))
-
-
-def subprocess_run(command: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with these arguments in the root of the repository."""
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def reset_accelerate() -> None:
-    """Accelerate keeps its device and precision in classes; what follows chooses anew."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    PartialState._reset_state()
-    GradientState._reset_state()
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark each test by its tier, the folder of `tests` that it is in."""
+    for item in items:
+        item.add_marker(item.path.relative_to(TESTS).parts[0])
 
 
 @pytest.fixture(autouse=True)
 def _fresh_accelerate_state() -> Iterator[None]:
+    """As in a new process: before a test as well, since `finished` and others may just have run."""
+    reset_accelerate()
+    reset_launch_variables()
     yield
     reset_accelerate()
+    reset_launch_variables()
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
@@ -124,20 +68,6 @@ def clothes(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"parquet:{folder / 'data'}"
 
 
-def weights(run: Path) -> dict[str, Tensor]:
-    """Those of the last checkpoint."""
-    checkpoint = Run(run).latest_checkpoint()
-    assert checkpoint is not None
-    return load_file(checkpoint / "model.safetensors")
-
-
-def assert_same_weights(first: Path, second: Path) -> None:
-    ours, theirs = weights(first), weights(second)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert torch.equal(ours[name], theirs[name]), name
-
-
 @pytest.fixture(scope="session")
 def finished(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted tiny run."""
@@ -158,62 +88,69 @@ def image_folder(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def tiny(path: str, output_dir: Path | str, **overrides: object) -> list[str]:
-    """Arguments of a tiny pretraining run: 20 steps of 16 images through sizes 8, 12 and 16."""
-    options = {
-        "model.encoder": "vit_tiny_patch16_224",
-        "model.encoder_args": "{embed_dim: 16, depth: 1, num_heads: 2}",
-        "model.image_size": 16,
-        "model.patch_size": 4,
-        "model.in_chans": 1,
-        "model.decoder_dim": 16,
-        "model.decoder_depth": 1,
-        "model.decoder_num_heads": 2,
-        "curriculum.name": "stages",
-        "curriculum.stages": "[{size: 8, share: 2}, {size: 12}, {size: 16}]",
-        "data.path": path,
-        "data.mean": "[0.3]",
-        "data.std": "[0.35]",
-        "data.eval_images": 20,
-        "data.num_workers": 0,
-        "optim.epochs": 4,
-        "optim.batch_size": 16,
-        "optim.micro_batch_size": 4,
-        "optim.base_lr": 0.01,
-        "optim.warmup_epochs": 1,
-        "run.output_dir": output_dir,
-        "run.log_every": 1,
-        "run.eval_every": 10,
-        "run.checkpoint_every": 3,
-        "run.tracker": "none",
-        "run.progress": "false",
-        **{name.replace("__", "."): value for name, value in overrides.items()},
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The same 144 images as WebDataset, as Parquet, and as tar files that can't be counted."""
+    folder = tmp_path_factory.mktemp("shards")
+    for kind in ("webdataset", "parquet", "compressed"):
+        (folder / kind).mkdir()
+    number = 0
+    for shard, rows in enumerate(ROWS):
+        images = {f"{n:04d}": numbered_png(n) for n in range(number, number + rows)}
+        number += rows
+        for name in (f"webdataset/{shard}.tar", f"compressed/{shard}.tar.gz"):
+            with tarfile.open(folder / name, "w:gz" if name.endswith("gz") else "w") as tar:
+                for key, content in images.items():
+                    for suffix, member in (("png", content), ("json", b"{}")):
+                        info = tarfile.TarInfo(f"{key}.{suffix}")
+                        info.size = len(member)
+                        tar.addfile(info, io.BytesIO(member))
+        table = datasets.Dataset.from_dict(
+            {"image": [{"bytes": b, "path": f"{key}.png"} for key, b in images.items()]},
+            features=datasets.Features({"image": datasets.Image()}),
+        )
+        table.to_parquet(folder / "parquet" / f"{shard}.parquet", batch_size=10)
+    return {
+        "webdataset": f"webdataset:{folder}/webdataset",
+        "parquet": f"parquet:{folder}/parquet",
+        "compressed": f"webdataset:{folder}/compressed",
     }
-    return [f"--{name}={value}" for name, value in options.items()]
 
 
-def tiny_finetune(path: str, output_dir: Path | str, **overrides: object) -> list[str]:
-    """Arguments of a tiny fine-tuning run: 10 steps of 16 images."""
-    options = {
-        "checkpoint": "none",
-        "model.encoder": "vit_tiny_patch16_224",
-        "model.encoder_args": "{embed_dim: 16, depth: 1, num_heads: 2}",
-        "model.image_size": 16,
-        "model.patch_size": 4,
-        "model.in_chans": 1,
-        "data.path": path,
-        "data.mean": "[0.3]",
-        "data.std": "[0.35]",
-        "data.num_workers": 0,
-        "optim.epochs": 2,
-        "optim.batch_size": 16,
-        "optim.micro_batch_size": 8,
-        "optim.warmup_epochs": 1,
-        "run.output_dir": output_dir,
-        "run.log_every": 1,
-        "run.checkpoint_every": 3,
-        "run.tracker": "none",
-        "run.progress": "false",
-        **{name.replace("__", "."): value for name, value in overrides.items()},
-    }
-    return [f"--{name}={value}" for name, value in options.items()]
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Two arms of two seeds, and one from scratch, fine-tuned; a probe."""
+    top1 = {"long": (0.8, 0.84), "short": (0.7, 0.75), "none": (0.5, 0.6)}
+    for seed in range(2):
+        for name, epochs in (("long", 4), ("short", 2)):
+            steps = 5 * epochs
+            windows = (steps // 2, 8, 8 * steps, 3.0 + seed), (steps, 16, 8 * steps, 5.0)
+            metrics = lines(*windows, eval_loss=0.5 + seed / 10)
+            run = pretraining(tmp_path / f"{name}_{seed}", seed, metrics, epochs=epochs)
+            folder = tmp_path / f"tuned_{name}_{seed}"
+            finetuning(folder, seed, run / "encoder", top1[name][seed])
+        finetuning(tmp_path / f"scratch_{seed}", seed, "none", top1["none"][seed], layer_decay=1)
+    probe = {"mode": "knn", "checkpoint": str(tmp_path / "long_1" / "encoder"), "k": 20}
+    (tmp_path / "probe").mkdir()
+    probe |= {"train_images": 80, "test_images": 30, "top1": 0.66}
+    (tmp_path / "probe" / "knn.json").write_text(json.dumps(probe))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny_mae() -> BuildMAE:
+    """A factory of masked autoencoders for 16 × 16 pixels, with weights drawn from seed 0."""
+
+    def build(encoder: str = "vit_tiny_patch16_224", **changes: Any) -> MaskedAutoencoder:
+        arguments: dict[str, Any] = {
+            "encoder_args": {"embed_dim": 16, "depth": 1, "num_heads": 2},
+            "image_size": 16,
+            "patch_size": 4,
+            "decoder_dim": 16,
+            "decoder_depth": 1,
+            "decoder_num_heads": 2,
+        }
+        torch.manual_seed(0)
+        return MaskedAutoencoder(encoder, **arguments | changes)
+
+    return build

@@ -1,6 +1,4 @@
-"""Handing on what a run has learned: a folder for timm, transformers or ONNX, with a model card.
-
-    python -m mae_et export --checkpoint RUN --format transformers --out DIR
+"""``python -m mae_et export``: write what a run has learned for timm, transformers or ONNX.
 
 RUN is a pretraining run (its encoder; for transformers the whole masked autoencoder of the last
 checkpoint), a fine-tuning run (its best classifier), or one of their timm folders.
@@ -17,10 +15,10 @@ from ..errors import check
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command ``mae_et export``.
+    """Run the command.
 
     Raises:
-        ValueError: see `export` and `push`.
+        ValueError: See `mae_et.weights.export`.
     """
     parser = LineParser(prog="mae_et export", description=__doc__)
     parser.add_argument("--checkpoint", type=str, required=True, help="RUN, RUN/encoder, RUN/best")

@@ -18,10 +18,10 @@ from ..errors import can_be_written, check
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command ``mae_et plan``.
+    """Run the command.
 
     Raises:
-        ValueError: the configuration, the data or an option is bad.
+        ValueError: The configuration, the data or an option is bad.
     """
     parser = config_parser(PretrainConfig, "mae_et plan", "Say what a run will cost.")
     parser.add_argument(

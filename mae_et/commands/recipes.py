@@ -11,7 +11,7 @@ def main(arguments: Sequence[str]) -> None:
     """Print the name of each recipe, one a line.
 
     Raises:
-        ValueError: there is an option.
+        ValueError: There is an option, which the command has none of.
     """
     LineParser(prog="mae_et recipes", description=__doc__).parse_args(list(arguments))
     print("\n".join(recipe_names("mae_et")))

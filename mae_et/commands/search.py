@@ -1,17 +1,6 @@
 """``python -m mae_et search``: which input sizes the stages of a run should have.
 
-greedy: EfficientTrain (ICCV 2023, https://arxiv.org/abs/2211.09703), Algorithm 1. Stages of equal
-length begin at full size. From the first on, each gets the smallest size with which the run keeps
-the score of the run at full size throughout; later stages are at full size meanwhile.
-
-sequential: EfficientTrain++ (TPAMI 2024, https://arxiv.org/abs/2405.08768). Stages have equal cost,
-so a small size has more steps. From the first on, every size is trained for the stage, from the
-weights of the sizes chosen before, and then for a short phase at full size; the best score wins.
-
-The papers score by supervised accuracy. For MAE, ours is a probe of the frozen encoder on a tenth
-of the labelled training images, so that test images stay unseen. Sizes never fall from a stage to
-the next, the last stage has the full size, and the short phase is the beginning of the next stage,
-with its learning rate: if that stage turns out to have the full size, nothing of it is lost.
+The methods are described in `mae_et.planning.search`.
 """
 
 from __future__ import annotations
@@ -27,12 +16,12 @@ from ..errors import can_be_written, check
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command ``mae_et search``.
+    """Run the command.
 
     Raises:
-        ValueError: the configuration, the data or an option is bad.
-        RunInterruptedError: a signal asked to stop; the same command goes on.
-        RunStoppedError: a run can't go on.
+        ValueError: The configuration, the data or an option is bad.
+        RunInterruptedError: A signal asked to stop; the same command continues.
+        RunStoppedError: A run cannot continue.
     """
     parser = config_parser(PretrainConfig, "mae_et search", "Search the sizes of a run's stages.")
     add = parser.add_argument

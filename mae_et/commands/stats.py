@@ -9,10 +9,10 @@ from ..errors import check
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command ``mae_et stats``.
+    """Run the command.
 
     Raises:
-        ValueError: the data or an option is bad.
+        ValueError: The data or an option is bad.
     """
     parser = LineParser(prog="mae_et stats", description=__doc__)
     parser.add_argument("--data.path", type=str, required=True, help="images, as for pretrain")

@@ -25,14 +25,15 @@ class CurriculumConfig:
     Args:
         name: efficienttrain (the paper's five stages, scaled to the full size), efficienttrain_plus
             (sub-stages of equal cost), constant (full size throughout), or stages (the list below).
-        stages: list of {size: pixels, share: part of all steps}, used with name: stages.
-        sizes: of the sub-stages of efficienttrain_plus: a published list (swin, deit or convnext;
-            null for swin, the general one), scaled to the full size, or your own list of pixels.
-        cost: what a step costs at a size, area (its pixels) or flops (those of this model). The
-            run then costs what optim.epochs cost at full size, so it has more passes; stages share
-            that cost, and the learning rate goes by it. null for area with efficienttrain_plus,
-            and else for stages that share steps.
-        nyquist: see `mae_et.low_frequency_crop`.
+        stages: List of {size: pixels, share: part of all steps}, used with name: stages.
+        sizes: Sizes of the sub-stages of efficienttrain_plus: a published list (swin, deit or
+            convnext; null for swin, the general one), scaled to the full size, or your own list of
+            pixels.
+        cost: What a step costs at a size, area (its pixels) or flops (those of this model). The run
+            then costs what optim.epochs cost at full size, so it has more passes; stages share that
+            cost, and the learning rate follows it. null for area with efficienttrain_plus, and
+            otherwise for stages that share steps.
+        nyquist: See `mae_et.low_frequency_crop`.
     """
 
     name: Literal["efficienttrain", "efficienttrain_plus", "constant", "stages"] = "efficienttrain"

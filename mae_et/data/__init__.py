@@ -1,15 +1,16 @@
-"""The data path, one module a step: source -> images -> samples -> loader -> device.
+"""The data path, one module per step: source -> images -> samples -> loader -> device.
 
-- sources: a data set by name, its splits, and which of them a run uses
-- images/: its images, decoded only as needed; labels: their classes; stats: their means
-- transforms: an image -> a sample
-- clock: which samples a step takes; replay: a step's images, some of them used again
+- sources: opens data sets by name; splits: which rows are trained on and which held out
+- images/: the images of a data set, decoded only as needed
+- labels: their classes; stats: their channels' means and deviations
 - mixture: several data sets as one
-- samples: sample number -> sample, and which numbers a step has
-- streaming/: the same for a data set that is read as a stream
+- transforms: image -> sample
+- clock: which samples a step takes; replay: steps that use some images again
+- samples: sample number -> sample, and the sample numbers of each step
+- streaming/: samples of a data set that is read as a stream
 - loader: samples -> batches on the device
 
-Imports `config`, `errors`, `curriculum` and `workers`.
+Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum` and `workers`.
 """
 
 from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stage_size
@@ -35,7 +36,8 @@ from .samples import (
     seed_generators,
     split_batch,
 )
-from .sources import eval_split_name, load_splits, open_images, take_split, train_and_eval_splits
+from .sources import load_splits, open_images
+from .splits import eval_split_name, take_split, train_and_eval_splits
 from .stats import channel_mean_and_std
 from .streaming import StreamedImages, StreamedSamples
 from .transforms import (

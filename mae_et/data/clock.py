@@ -1,4 +1,4 @@
-"""Which samples a step takes from the data: a pure function of the step."""
+"""Which samples a step takes from the data, as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from ..errors import check
 
 @dataclass(frozen=True, kw_only=True)
 class ReplaySpan:
-    """The steps ``start <= step < stop``, of one input size, that use images again.
+    """The steps ``start <= step < stop``, all of one input size, that use images again.
 
-    The first step takes all of its images from the data, the others 1/ratio of them.
+    The first step takes all of its images from the data, each other step 1/ratio of them.
     """
 
     start: int
+    """The first step of the span."""
     stop: int
+    """The step after the last one."""
     ratio: int
+    """Images of a step for each image that it takes from the data."""
     batches: int
-    """What the buffer holds, in global batches."""
+    """Capacity of the buffer in global batches."""
 
 
 class SampleClock:
-    """The samples of each step, one step's behind the other's.
+    """The sample numbers of each step: consecutive ranges, one after the other.
 
     Args:
-        batch_size: images of a step, over all processes.
-        replay: spans of steps that take fewer samples than that, in order.
+        batch_size: Images of a step, over all processes.
+        replay: Spans of steps that take fewer samples than that, in order.
 
     Raises:
-        ValueError: a ratio does not divide the batch.
+        ValueError: A ratio does not divide the batch.
     """
 
     def __init__(self, batch_size: int, replay: Sequence[ReplaySpan] = ()) -> None:
@@ -46,10 +49,11 @@ class SampleClock:
                 raise ValueError(
                     f"data.replay.ratio must divide optim.batch_size {batch_size}, got {span.ratio}"
                 )
-            self._go_on_at(span.start + 1, batch_size // span.ratio)
-            self._go_on_at(span.stop, batch_size)
+            self._start_part(span.start + 1, batch_size // span.ratio)
+            self._start_part(span.stop, batch_size)
 
-    def _go_on_at(self, step: int, count: int) -> None:
+    def _start_part(self, step: int, count: int) -> None:
+        """Let every step from `step` on take `count` samples."""
         steps, samples = step - self._steps[-1], self._samples[-1]
         self._samples.append(samples + steps * self._counts[-1])
         self._steps.append(step)
@@ -61,26 +65,26 @@ class SampleClock:
         return math.gcd(*self._counts)
 
     def samples(self, step: int) -> range:
-        """The samples that a step takes."""
+        """Return the numbers of the samples that a step takes."""
         part = bisect_right(self._steps, step) - 1
         first = self._samples[part] + (step - self._steps[part]) * self._counts[part]
         return range(first, first + self._counts[part])
 
     def step_of(self, sample: int) -> int:
-        """The step that takes a sample."""
+        """Return the step that takes a sample."""
         part = bisect_right(self._samples, sample) - 1
         return self._steps[part] + (sample - self._samples[part]) // self._counts[part]
 
     def span_at(self, step: int) -> ReplaySpan | None:
-        """The span of replay that a step is in."""
+        """Return the span of replay that a step is in, if any."""
         return next((span for span in self.replay if span.start <= step < span.stop), None)
 
 
 def sample_clock(config: PretrainConfig, curriculum: Curriculum) -> SampleClock:
-    """Which samples a step takes: all of its batch, or fewer at the sizes of `data.replay`.
+    """Create the clock of a run, whose steps take fewer samples at the sizes of `data.replay`.
 
     Raises:
-        ValueError: a size has no stage, or a ratio does not divide the batch.
+        ValueError: A size has no stage, or a ratio does not divide the batch.
     """
     wanted = {as_pair(part.size): part for part in config.data.replay}
     sizes = [stage.size for stage in curriculum.stages]
@@ -92,18 +96,21 @@ def sample_clock(config: PretrainConfig, curriculum: Curriculum) -> SampleClock:
         stages = list(group)
         if pair in wanted:
             start, stop, part = stages[0].start, stages[-1].stop, wanted[pair]
-            batches = min(part.batches, stop - start)  # more will not come
+            batches = min(part.batches, stop - start)  # there are no more to keep
             spans.append(ReplaySpan(start=start, stop=stop, ratio=part.ratio, batches=batches))
     return SampleClock(config.optim.batch_size, spans)
 
 
 def stage_size(curriculum: Curriculum, clock: SampleClock, number: int) -> tuple[int, int]:
-    """(height, width) at which sample `number` is trained."""
+    """Return the (height, width) in pixels at which sample `number` is trained."""
     return as_pair(curriculum.stage_at(clock.step_of(number)).size)
 
 
 def augment_progress(curriculum: Curriculum, clock: SampleClock, number: int) -> float:
-    """How far augmentation has got at sample `number`: 0 in the first stage, 1 in the last."""
+    """Return how far augmentation has got at sample `number`: 0 in the first stage, 1 in the last.
+
+    In a run of one stage it is 1.
+    """
     stages = curriculum.stages
     index = stages.index(curriculum.stage_at(clock.step_of(number)))
     return index / (len(stages) - 1) if len(stages) > 1 else 1.0

@@ -9,19 +9,21 @@ import datasets
 import numpy as np
 
 MAX_CLASSES = 100_000
+"""The bound of labels that are integers; larger ones are not class numbers."""
 
 
 class LabelledImages:
     """A split with its labels as class numbers.
 
     Args:
-        dataset: has a column of labels: class labels, integers from 0, or strings.
-        column: its name; None for the only column of class labels, or "label".
-        class_names: of the training split, for a split to evaluate on; None to find them.
-        field: names the column in messages.
+        dataset: A data set with a column of labels: class labels, integers from 0, or strings.
+        column: The name of that column; None for the only column of class labels, or "label".
+        class_names: The classes of the training split, for a split to evaluate on; None to find
+            the classes.
+        field: The configuration field that messages name.
 
     Raises:
-        ValueError: there is no such column, or it holds other classes.
+        ValueError: There is no such column, labels are missing, or there are other classes.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class LabelledImages:
         if missing:
             raise ValueError(
                 f"{field} must hold a label in every row, got {self.column!r} with {missing} rows "
-                "without"
+                "without one"
             )
         if isinstance(feature, datasets.ClassLabel):
             outside = sorted({value for value in values if not 0 <= value < feature.num_classes})
@@ -55,7 +57,7 @@ class LabelledImages:
         if unknown:
             raise ValueError(
                 f"{field} must have the classes of the training split in the evaluation split too, "
-                f"got {self.column!r} with {', '.join(unknown[:5])}, which the former has not"
+                f"got {self.column!r} with {', '.join(unknown[:5])}, which the former lacks"
             )
         self.dataset = dataset
         self.labels = np.array([number[str(value)] for value in values])
@@ -64,16 +66,24 @@ class LabelledImages:
         return len(self.labels)
 
     def take(self, rows: Any) -> None:
-        """Keep some of the rows."""
+        """Keep only some of the rows, in the order given."""
         self.dataset = self.dataset.select(rows)
         self.labels = self.labels[rows]
 
 
 def find_label_column(dataset: datasets.Dataset, column: str | None, field: str) -> str:
-    """The column of labels: the one asked for, the only one of class labels, or "label".
+    """Find the column of labels of a data set.
+
+    Args:
+        dataset: A data set.
+        column: The name of the column; None for the only column of class labels, or else "label".
+        field: The configuration field that messages name.
+
+    Returns:
+        The name of the column.
 
     Raises:
-        ValueError: there is none, or it holds no labels.
+        ValueError: There is no such column, or it holds no labels.
     """
     classes = [
         name
@@ -110,8 +120,14 @@ def _class_names(feature: Any, values: list[Any], field: str) -> list[str]:
 def check_every_class(labels: Any, class_names: Sequence[str], field: str) -> None:
     """Check that there are at least two classes, and images of each.
 
+    Args:
+        labels: (N,) class numbers.
+        class_names: Names by class number.
+        field: The configuration field that messages name.
+
     Raises:
-        ValueError: there is one class only, or classes without images; the message names them.
+        ValueError: There is only one class, or there are classes without images; the message names
+            them.
     """
     if len(class_names) < 2:
         raise ValueError(f"{field} must have at least 2 classes, got {len(class_names)}")
@@ -132,17 +148,20 @@ def choose_labels(
     fraction: float | None,
     seed: int,
 ) -> Any:
-    """The rows of a balanced part of the labels, in order.
+    """Choose the rows of a balanced part of the labels.
 
     Args:
         labels: (N,) class numbers.
-        class_names: by class number.
-        per_class: rows of each class, or None.
-        fraction: share of each class's rows, or None.
-        seed: chooses the rows.
+        class_names: Names by class number.
+        per_class: Number of rows of each class, or None.
+        fraction: Share of each class's rows, or None. If both are None, all rows are chosen.
+        seed: Seed of the choice.
+
+    Returns:
+        The row numbers in ascending order.
 
     Raises:
-        ValueError: a class has not that many rows, or would get none.
+        ValueError: A class does not have that many rows, or would be left with none.
     """
     if per_class is None and fraction is None:
         return np.arange(len(labels))

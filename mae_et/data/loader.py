@@ -1,4 +1,4 @@
-"""From the samples of a stream to tensors on the device: worker processes, batches, copies."""
+"""From samples to tensors on the device: worker processes, batches, copies."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .streaming.lanes import StreamedSamples
 
 
 class Loader(DataLoader[dict[str, Any]]):
-    """A loader that says in one line that a worker was killed.
+    """A loader that reports in one line that a worker was killed.
 
     Raises:
-        ProcessStoppedError: one was, which is noticed by what doesn't come from it any more.
+        ProcessStoppedError: A worker was killed, which shows when its samples fail to arrive.
     """
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
@@ -32,25 +32,32 @@ class Loader(DataLoader[dict[str, Any]]):
         except (RuntimeError, EOFError, ConnectionError) as error:
             if isinstance(error, RuntimeError):
                 is_killed = str(error).startswith("DataLoader worker (pid")
-            else:  # of a pipe; or a worker's own, which is handed on
+            else:  # an error of a pipe, or one that a worker raised and torch passes on
                 is_killed = not str(error).startswith("Caught")
             if not is_killed:
                 raise
             raise ProcessStoppedError(
                 "a loader's worker was killed, perhaps for want of memory (fewer data.num_workers "
-                "need less); --resume auto goes on from the last checkpoint, if there is one"
+                "need less); --resume auto resumes from the last checkpoint, if there is one"
             ) from error
 
 
 def make_loader(
-    stream: Samples | StreamedSamples,
+    samples: Samples | StreamedSamples,
     batches: Sequence[list[int]] | StepBatches,
     num_workers: int,
     pin_memory: bool,
 ) -> DataLoader[dict[str, Any]]:
-    """A loader of the stream's samples, in the order of the batches."""
+    """Create a loader of samples, in the order of the batches.
+
+    Args:
+        samples: The samples of a run.
+        batches: The sample numbers of each batch.
+        num_workers: Worker processes; 0 to load in this process.
+        pin_memory: Whether to put batches in page-locked memory, for copies to a GPU.
+    """
     return Loader(
-        stream,
+        samples,
         batch_sampler=batches,
         pin_memory=pin_memory,
         collate_fn=collate,
@@ -59,7 +66,7 @@ def make_loader(
 
 
 def worker_options(num_workers: int) -> dict[str, Any]:
-    """Those of a `DataLoader` about its workers."""
+    """Return the arguments of a `DataLoader` that concern its workers."""
     return {
         "num_workers": num_workers,
         "multiprocessing_context": worker_context() if num_workers else None,
@@ -74,7 +81,7 @@ def _init_worker(own_modules: Iterable[str], _worker: int) -> None:
 
 
 def load_steps(
-    stream: Samples | StreamedSamples,
+    samples: Samples | StreamedSamples,
     start: int,
     stop: int,
     *,
@@ -84,22 +91,33 @@ def load_steps(
     num_workers: int,
     pin_memory: bool,
 ) -> Iterable[dict[str, Any]]:
-    """The chunks of the steps start … stop - 1 for one process, `chunk_size` images each."""
-    clock = stream.clock
-    batches = stream.batches(
+    """Load the chunks of the steps start … stop - 1 for one process.
+
+    Args:
+        samples: The samples of the run.
+        start: The first step.
+        stop: The step after the last one.
+        chunk_size: Images of a chunk, those that a replay buffer adds included.
+        rank: The number of the process.
+        world: Number of processes.
+        num_workers: Worker processes of the loader; 0 to load in this process.
+        pin_memory: Whether to put chunks in page-locked memory, for copies to a GPU.
+    """
+    clock = samples.clock
+    batches = samples.batches(
         first_step(clock, start), stop, chunk_size=chunk_size, rank=rank, world=world
     )
-    loader = make_loader(stream, batches, num_workers, pin_memory)
+    loader = make_loader(samples, batches, num_workers, pin_memory)
     if not clock.replay:
         return loader
     share = clock.batch_size // world
     return Replay(
-        loader, clock, start, chunk_size=chunk_size, share=share, seed=stream.seed, rank=rank
+        loader, clock, start, chunk_size=chunk_size, share=share, seed=samples.seed, rank=rank
     )
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack the fields of samples; the names of unreadable images become one list."""
+    """Stack the fields of samples; the lists of unreadable images become one list."""
     return {
         name: [line for sample in samples for line in sample[name]]
         if name == "unreadable"
@@ -109,7 +127,7 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def join(chunks: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, Tensor]:
-    """The tensors of chunks, joined on the device."""
+    """Move the tensors of chunks to the device and join them there."""
     moved = [
         {
             name: value.to(device, non_blocking=True)

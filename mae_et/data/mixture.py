@@ -1,4 +1,4 @@
-"""Several data sets as one: their rows one behind the other, drawn by weight."""
+"""Several data sets as one: their rows one after the other, drawn by weight."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Mixture:
     """The images of several data sets.
 
     Args:
-        tables: the data sets.
-        weights: of the tables' shares of the samples, in any unit; None for one per image, so that
-            an epoch shows every image once.
+        tables: The images of each data set.
+        weights: Each table's share of the samples, in any unit; None to weigh tables by their
+            number of images, so that an epoch shows every image once.
 
     Raises:
-        ValueError: a table would have no sample in an epoch.
+        ValueError: A table would have no sample in an epoch.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Mixture:
             check(min(self.counts) > 0, "data.sources", list(weights), allowed)
 
     def __len__(self) -> int:
-        """Images of all tables, and samples of an epoch."""
+        """The number of images of all tables, which is also that of samples of an epoch."""
         return self.ends[-1]
 
     def __getitem__(self, row: int) -> AnyImage:
@@ -46,7 +46,7 @@ class Mixture:
         return table[index]
 
     def name(self, row: int) -> str:
-        """The file of a row, or its number in its data set."""
+        """Return the file of a row, or the row's number in its data set."""
         table, index = self._find(row)
         return table.name(index)
 
@@ -55,10 +55,14 @@ class Mixture:
         return self.tables[number], row - self.ends[number] + len(self.tables[number])
 
     def rows_of(self, epoch: int, seed: int) -> Any:
-        """(N,) the rows that an epoch shows, table by table.
+        """Return the rows (N,) that an epoch shows, table by table.
 
-        Each table goes through its images in passes of its own: where a weight asks for more or
-        fewer than there are, all its images are shown equally often over the epochs.
+        Each table goes through its images in separate passes: where a weight asks for more or fewer
+        images than there are, all of them are still shown equally often over the epochs.
+
+        Args:
+            epoch: Number of the epoch.
+            seed: Seed of the order.
         """
         rows = []
         for number, (table, count, end) in enumerate(

@@ -1,9 +1,9 @@
 """A replay buffer for hosts whose loader can't keep up with small stages (EfficientTrain++).
 
-A step takes a part of its images fresh from the loader and draws the rest, with replacement, from
-those of the steps before that the process has seen last at this input size, as they came (cropped
-and flipped), with new masks. Nothing of it is saved: a resumed run loads what the buffer held
-once more, since the steps before tell which samples that were.
+A step takes some of its images fresh from the loader. The rest it draws, with replacement, from the
+images that the process has seen last at this input size in earlier steps: the same crops and flips
+with new masks. None of this is saved: a resumed run loads the content of the buffer again, since
+the step tells which samples that was.
 
 Source: EfficientTrain++, https://arxiv.org/abs/2405.08768, Section 5.
 """
@@ -28,7 +28,12 @@ from .samples import Samples
 
 
 class Buffer:
-    """The last `capacity` images, first in, first out: (capacity, C, h, w)."""
+    """The last `capacity` images, (capacity, C, h, w): first in, first out.
+
+    Args:
+        capacity: The most images that the buffer holds.
+        num_added: Images that count as added before.
+    """
 
     def __init__(self, capacity: int, num_added: int = 0) -> None:
         self.capacity = capacity
@@ -36,33 +41,33 @@ class Buffer:
         self.num_added = num_added
 
     def add(self, images: Tensor) -> None:
-        """Add images (n, C, h, w); the oldest make room."""
+        """Add images (n, C, h, w); they replace the oldest ones if the buffer is full."""
         if self.images is None:
             self.images = images.new_empty(self.capacity, *images.shape[1:])
-        if images.is_floating_point():  # an image of 8 bits has the same unit
+        if images.is_floating_point():  # 8-bit images have the same unit
             self.images = self.images.float()
         places = torch.arange(self.num_added, self.num_added + len(images)) % self.capacity
         self.images[places] = images.to(self.images.dtype)
         self.num_added += len(images)
 
     def draw(self, number: int, rng: np.random.Generator) -> Tensor:
-        """(number, C, h, w): images of the buffer, drawn with replacement."""
+        """Draw images (number, C, h, w) with replacement."""
         assert self.images is not None
         rows = rng.integers(min(self.num_added, self.capacity), size=number)
         return self.images[torch.from_numpy(rows)]
 
 
 class Replay:
-    """Chunks filled up with images of the buffer, for one process, from one step to another.
+    """The chunks of one process from a given step on, filled up with images of the buffer.
 
     Args:
-        chunks: of the samples that are taken from the data, from `first_step(clock, start)` on.
-        clock: says which steps use images again.
-        start: the step whose chunks come first.
-        chunk_size: images of a filled chunk.
-        share: images of a step in this process.
-        seed: of the run.
-        rank: of this process.
+        chunks: Chunks of the samples taken from the data, from `first_step(clock, start)` on.
+        clock: Tells which steps use images again.
+        start: The step whose chunks come first.
+        chunk_size: Images of a filled chunk.
+        share: Images of a step in this process.
+        seed: The run's seed.
+        rank: The number of this process.
     """
 
     def __init__(
@@ -99,7 +104,7 @@ class Replay:
                 buffer.add(images)
 
     def _buffer(self, span: ReplaySpan, step: int) -> Buffer:
-        """An empty buffer, as full as that of an uninterrupted run by its count."""
+        """An empty buffer whose count of added images is that of an uninterrupted run."""
         first, now = (self.clock.samples(number).start for number in (span.start, step))
         num_added = (now - first) * self.share // self.clock.batch_size
         return Buffer(span.batches * self.share, num_added)
@@ -122,7 +127,12 @@ class Replay:
 
 
 def first_step(clock: SampleClock, start: int) -> int:
-    """The step from which on samples have to be loaded for the buffer to be full at `start`."""
+    """Return the step from which to load samples so that the buffer is full at `start`.
+
+    Args:
+        clock: Tells which steps use images again.
+        start: The first step to train.
+    """
     span = clock.span_at(start)
     if span is None:
         return start
@@ -136,10 +146,15 @@ def first_step(clock: SampleClock, start: int) -> int:
 def replay_spans(
     config: PretrainConfig, curriculum: Curriculum, chunk_size: int
 ) -> tuple[ReplaySpan, ...]:
-    """The steps that use images again, in chunks of `chunk_size` images at full size.
+    """Return the spans of steps that use images again.
+
+    Args:
+        config: The run.
+        curriculum: Its stages.
+        chunk_size: Images that a process handles at a time at full size.
 
     Raises:
-        ValueError: as `sample_clock`; or a ratio does not divide the chunks.
+        ValueError: A size has no stage, or a ratio does not divide the batch or the chunks.
     """
     spans = sample_clock(config, curriculum).replay
     for span in spans:
@@ -153,23 +168,23 @@ def check_replay(
     curriculum: Curriculum,
     chunk_size: int,
     world: int,
-    images: Samples,
+    samples: Samples,
 ) -> None:
-    """Check that micro-batches can be parted, and that this machine has memory for the buffers.
+    """Check that ratios divide the micro-batches, and that the buffers fit into memory.
 
     Args:
-        config: the run.
-        curriculum: its stages.
-        chunk_size: images that a process handles at a time at full size.
-        world: processes.
-        images: of the run; the first one tells the type of their pixels.
+        config: The run.
+        curriculum: Its stages.
+        chunk_size: Images that a process handles at a time at full size.
+        world: Number of processes.
+        samples: The samples of the run; the first one tells the type of their pixels.
 
     Raises:
-        ValueError: they can't, or it has not.
+        ValueError: A ratio does not divide, or there is not enough memory.
     """
     for span in replay_spans(config, curriculum, chunk_size):
         here = _processes_here(world) / world
-        value_bytes = images[0]["image"].element_size()
+        value_bytes = samples[0]["image"].element_size()
         needed = here * replay_bytes(config, curriculum, span) * value_bytes
         free = psutil.virtual_memory().available
         allowed = (
@@ -180,13 +195,19 @@ def check_replay(
 
 
 def _processes_here(world: int) -> int:
-    """Processes on this machine: as the launcher says; without one (Slurm), one per GPU."""
+    """Processes on this machine: as the launcher says; one per GPU without a launcher (Slurm)."""
     one_per_gpu = min(world, max(1, torch.cuda.device_count()))
     return int(os.environ.get("LOCAL_WORLD_SIZE", one_per_gpu))
 
 
 def replay_bytes(config: PretrainConfig, curriculum: Curriculum, span: ReplaySpan) -> int:
-    """Memory of the buffers of all processes together, for pixels of 8 bits."""
+    """Return the bytes of all processes' buffers together, for 8-bit pixels.
+
+    Args:
+        config: The run.
+        curriculum: Its stages.
+        span: The steps that use the buffers.
+    """
     is_small = config.data.downsample == "loader"
     size = curriculum.stage_at(span.start).size if is_small else curriculum.full_size
     height, width = as_pair(size)

@@ -1,9 +1,9 @@
-"""One sample stream for the whole run.
+"""The samples of a run, numbered from its beginning to its end.
 
-Sample number k of the run (0, 1, 2, …) determines its epoch (k // images), its image (that epoch's
+The number k of a sample (0, 1, 2, …) determines its epoch (k // images), its image (that epoch's
 permutation) and all of its randomness (generators seeded by the run's seed and k). Optimizer step t
 uses the samples t·G … (t+1)·G - 1 for a global batch of G, split over the processes. So what a step
-sees depends on no number of workers, processes or restarts.
+sees does not depend on the number of workers, processes or restarts.
 """
 
 from __future__ import annotations
@@ -23,33 +23,37 @@ from .images.table import AnyImage
 from .mixture import Mixture
 
 MAX_TRIES = 1000
-
+"""Images that are tried for one sample before the run stops."""
 
 Transform = Callable[[AnyImage, int, int], dict[str, Any]]
-"""(image, its row, sample number) -> a sample's fields, drawing from the global generators."""
+"""(image, its row, sample number) -> the fields of a sample.
+
+Random numbers come from the global generators.
+"""
 
 
 class Images(Protocol):
-    """Images of random access."""
+    """Images that can be read in any order."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> AnyImage: ...
     def name(self, index: int) -> str:
-        """The file of an image, or what else it is called."""
+        """Return the file of an image, or another name for it."""
 
 
 class Samples(Dataset[dict[str, Any]]):
     """Sample number -> sample, for the whole run.
 
-    An unreadable image is replaced by another one of the epoch, which seed, sample number and try
-    decide. The sample's "unreadable" field has the (name, reason) of each that was tried.
+    An unreadable image is replaced by another one of the epoch, which depends on the seed, the
+    sample number and the try. The sample's "unreadable" field lists the (name, reason) of every
+    image that could not be read.
 
     Args:
-        images: the images of an epoch.
-        transform: makes the sample of an image.
-        seed: of the order and of the transforms.
-        shuffle: whether each epoch has its own order; else sample k is image k % images.
-        clock: says which samples a step takes; None if they are never used for training.
+        images: The images of an epoch.
+        transform: Makes a sample of an image.
+        seed: Seed of the order and of the transforms.
+        shuffle: Whether each epoch has a different order; otherwise sample k is image k % images.
+        clock: Tells which samples a step takes; None if the samples are not used for training.
     """
 
     def __init__(
@@ -72,11 +76,18 @@ class Samples(Dataset[dict[str, Any]]):
         return len(self.images)
 
     def batches(self, start: int, stop: int, **options: int) -> StepBatches:
-        """The chunks of the steps start … stop - 1; see `StepBatches`."""
+        """Return the sample numbers of the chunks of the steps start … stop - 1.
+
+        Args:
+            start: The first step.
+            stop: The step after the last one.
+            options: Further arguments of `StepBatches`.
+        """
         return StepBatches(start, stop, clock=self.clock, **options)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """
+        """Make a sample by its number.
+
         Raises:
             ProcessStoppedError: MAX_TRIES images could not be read.
         """
@@ -88,7 +99,7 @@ class Samples(Dataset[dict[str, Any]]):
                 sample = self.transform(self.images[index], index, number)
             except UnreadableImageError as error:
                 unreadable[error.name] = error.reason
-                # not the next one, which would be shown as often as a row of bad ones is long
+                # Not the next image, which would be shown for each of a series of bad ones.
                 other = np.random.default_rng([self.seed, 5, number, attempt])
                 first = number - number % len(self)
                 index = self.image_index(first + int(other.integers(len(self))))
@@ -100,7 +111,7 @@ class Samples(Dataset[dict[str, Any]]):
         )
 
     def image_index(self, number: int) -> int:
-        """The data set's row that sample `number` shows."""
+        """Return the row of the data set that sample `number` shows."""
         epoch, position = divmod(number, len(self))
         return int(self._order(epoch)[position]) if self.shuffle else position
 
@@ -114,7 +125,11 @@ class Samples(Dataset[dict[str, Any]]):
 
 
 def seed_generators(*key: int) -> None:
-    """Seed the CPU generators of Python, NumPy and torch, which image transforms draw from."""
+    """Seed the CPU generators of Python, NumPy and torch, from which image transforms draw.
+
+    Args:
+        key: Numbers that determine the seed together.
+    """
     words = np.random.SeedSequence(key).generate_state(4)
     random.seed(int(words[0]))
     np.random.seed(words[1])
@@ -122,10 +137,18 @@ def seed_generators(*key: int) -> None:
 
 
 class StepBatches:
-    """The sample numbers of each chunk, for one process, from one step to another.
+    """The sample numbers of each chunk of one process, for a range of steps.
 
-    Every step has the same number of chunks: the process's share of its samples, cut into chunks
-    of `chunk_size`, or of the part of it that the clock leaves.
+    Every step has the same number of chunks. They hold `chunk_size` samples each, or fewer in steps
+    that take fewer samples from the data.
+
+    Args:
+        start: The first step.
+        stop: The step after the last one.
+        clock: Tells which samples a step takes.
+        chunk_size: Images that a process handles at a time at full size.
+        rank: The number of the process.
+        world: Number of processes.
     """
 
     def __init__(
@@ -158,18 +181,18 @@ class StepBatches:
 def split_batch(
     batch_size: int, micro_batch_size: int | None, world: int, multiple: int = 1
 ) -> int:
-    """The chunk size: images that one process handles at a time at full size.
+    """Choose the chunk size: the images that one process handles at a time at full size.
 
-    The largest number up to `micro_batch_size` that divides a process's share of the batch.
+    It is the largest number up to `micro_batch_size` that divides a process's share of the batch.
 
     Args:
-        batch_size: images of a step, over all processes.
-        micro_batch_size: the most that fit; None for the whole share.
-        world: processes.
-        multiple: the chunk size has to be a multiple of this.
+        batch_size: Images of a step, over all processes.
+        micro_batch_size: The most images that fit; None for the whole share.
+        world: Number of processes.
+        multiple: A number of which the chunk size has to be a multiple.
 
     Raises:
-        ValueError: the processes do not divide the batch, or the chunk size would be none.
+        ValueError: The number of processes does not divide the batch, or no chunk size fits.
     """
     if batch_size % world:
         raise ValueError(
@@ -187,6 +210,16 @@ def split_batch(
 
 
 def process_batches(num_samples: int, batch_size: int, rank: int, world: int) -> list[list[int]]:
-    """Batches of this process's share of the samples 0 … num_samples - 1, each sample once."""
+    """Divide the samples 0 … num_samples - 1 among processes, so that each sample comes up once.
+
+    Args:
+        num_samples: Number of samples.
+        batch_size: The most samples of a batch.
+        rank: The number of this process.
+        world: Number of processes.
+
+    Returns:
+        The sample numbers of each batch of this process: rank, rank + world, …
+    """
     mine = range(rank, num_samples, world)
     return [list(mine[start : start + batch_size]) for start in range(0, len(mine), batch_size)]

@@ -1,36 +1,40 @@
-"""Data sets by name: their splits, and which of them are trained on and held out."""
+"""Data sets by name: their splits, and the images of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 
 from ..config import PATH_KINDS, DataConfig, import_callable
 from ..errors import errors_of, first_line
 from .images.table import ImageTable
 from .mixture import Mixture
 from .samples import Images
+from .splits import eval_split_name, select_held_out, take_split, train_and_eval_splits
 from .streaming.shards import HeldOutImages, StreamedImages
 
 Stream = datasets.IterableDataset
 
 
 STREAMABLE = ("hub", "parquet", "webdataset")
-
+"""Kinds of paths that `data.streaming` can read."""
 
 own_modules: set[str] = set()
-"""Those of `python:` paths, for workers to import as well: one may register an image format."""
+"""The user's modules that `python:` paths name. Workers import them, too, since a module may
+register an image format."""
 
 
 def load_splits(path: str) -> dict[str, datasets.Dataset]:
-    """The splits of a data set of random access, by name.
+    """Open the splits of a data set of random access, by name.
+
+    Args:
+        path: A path as in `data.path`.
 
     Raises:
-        ValueError: the path is of no known kind, does not exist, or holds no images.
+        ValueError: The path is of no known kind, does not exist, holds no images, or is a stream.
     """
     splits = open_splits(path)
     streams = [name for name, split in splits.items() if isinstance(split, Stream)]
@@ -43,10 +47,13 @@ def load_splits(path: str) -> dict[str, datasets.Dataset]:
 
 
 def open_splits(path: str) -> dict[str, Any]:
-    """The splits of a data set, by name; of a function of the user's, some may be streams.
+    """Open the splits of a data set, by name; those from a user's function may be streams.
+
+    Args:
+        path: A path as in `data.path`.
 
     Raises:
-        ValueError: the path is of no known kind, does not exist, or holds no images.
+        ValueError: The path is of no known kind, does not exist, or holds no images.
     """
     kind, location = _parse(path)
     own = None
@@ -60,7 +67,7 @@ def open_splits(path: str) -> dict[str, Any]:
             splits = datasets.load_from_disk(location)
         else:
             splits = datasets.load_dataset(**_arguments(kind, location))
-    except Exception as error:  # the libraries behind these, and users' functions, raise many kinds
+    except Exception as error:  # these libraries, and users' functions, raise many kinds of errors
         problem = "holds no data set of this kind"
         if own is not None:
             problem = f"is a function that raised {type(error).__name__}"
@@ -87,16 +94,22 @@ def open_splits(path: str) -> dict[str, Any]:
 
 
 def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """The splits of a data set as streams, and the files of each as far as they are known.
+    """Open the splits of a data set as streams.
+
+    Args:
+        path: A path as in `data.path`.
+
+    Returns:
+        The streams by split, and the files of each split as far as they are known.
 
     Raises:
-        ValueError: the path is of no kind that can be streamed, or can't be opened.
+        ValueError: The path is of a kind that can't be streamed, or can't be opened.
     """
     kind, location = _parse(path)
     if kind not in STREAMABLE:
         raise ValueError(
             f"data.streaming needs a data.path of hub, parquet or webdataset, got {path!r}, whose "
-            "images are read in place without"
+            "images are read in place without it"
         )
     try:
         builder = datasets.load_dataset_builder(**_arguments(kind, location))
@@ -123,7 +136,7 @@ def _parse(path: str) -> tuple[str, str]:
 
 
 def _arguments(kind: str, location: str) -> dict[str, Any]:
-    """Those of `datasets.load_dataset`."""
+    """The arguments of `datasets.load_dataset` for a path."""
     if kind == "hub":
         name, config, revision = hub_location(location)
         return {"path": name, "name": config, "revision": revision}
@@ -133,70 +146,31 @@ def _arguments(kind: str, location: str) -> dict[str, Any]:
 
 
 def hub_location(location: str) -> tuple[str, str | None, str | None]:
-    """Name, configuration and revision of NAME[:CONFIG][@REVISION]; None for what is not given."""
+    """Split NAME[:CONFIG][@REVISION] into its parts.
+
+    Args:
+        location: What follows `hub:` in a path.
+
+    Returns:
+        The name, and configuration and revision, None for one that is not given.
+    """
     name_and_config, _, revision = location.partition("@")
     name, _, config = name_and_config.partition(":")
     return name, config or None, revision or None
 
 
-def take_split(splits: Mapping[str, Any], name: str, field: str) -> Any:
-    """A split by name.
-
-    Raises:
-        ValueError: there is no such split.
-    """
-    if name not in splits:
-        raise ValueError(f"{field} must be one of {', '.join(splits)}, got {name!r}")
-    return splits[name]
-
-
-def eval_split_name(splits: Iterable[str], split: str, eval_split: str | None) -> str | None:
-    """The split to evaluate on: the one asked for, or validation or test if there is one.
-
-    Raises:
-        ValueError: it is the training split.
-    """
-    if eval_split == split:
-        raise ValueError(f"data.eval_split must not be the training split, got {eval_split!r}")
-    usual = (name for name in ("validation", "val", "test") if name in splits and name != split)
-    return eval_split or next(usual, None)
-
-
-def train_and_eval_splits(
-    splits: Mapping[str, Any], split: str, eval_split: str | None, eval_images: int, seed: int
-) -> tuple[datasets.Dataset, datasets.Dataset]:
-    """The training images, and held-out images to evaluate on; see `DataConfig.eval_split`."""
-    train = take_split(splits, split, "data.split")
-    name = eval_split_name(splits, split, eval_split)
-    if name is not None:
-        held_out = take_split(splits, name, "data.eval_split")
-        return train, select_held_out(held_out, eval_images, seed)
-    if len(train) < 2:
-        raise ValueError(f"data.path must hold at least 2 images to hold one out, got {len(train)}")
-    order = np.random.default_rng([seed, 1]).permutation(len(train))
-    number = min(eval_images, max(1, len(train) // 10))
-    return train.select(np.sort(order[number:])), select_alone(train, order[:number])
-
-
-def select_held_out(rows: datasets.Dataset, number: int, seed: int) -> datasets.Dataset:
-    """Some of the rows, in order."""
-    order = np.random.default_rng([seed, 1]).permutation(len(rows))
-    return select_alone(rows, order[:number])
-
-
-def select_alone(rows: datasets.Dataset, indices: Any) -> datasets.Dataset:
-    """Some of the rows, in order: without the others, if these are in memory, for the workers."""
-    selected = rows.select(np.sort(indices))
-    return selected if rows.cache_files else selected.flatten_indices(keep_in_memory=True)
-
-
 def open_images(
     source: DataConfig, in_chans: int, seed: int
 ) -> tuple[Images | StreamedImages, Images]:
-    """The training images, and held-out images to evaluate on; see `DataConfig.eval_split`.
+    """Open the training images, and held-out images to evaluate on; see `DataConfig.eval_split`.
+
+    Args:
+        source: The data of a run.
+        in_chans: Channels of the model.
+        seed: Seed of the choice of held-out images.
 
     Raises:
-        ValueError: a data set, a split, a column or images are missing.
+        ValueError: A data set, a split, a column or images are missing.
     """
     if source.sources:
         return _open_mixture(source, in_chans, seed)

@@ -1,4 +1,4 @@
-"""Mean and deviation per channel of a data set: what `data.mean` and `data.std` should be."""
+"""Mean and deviation of a data set's channels, the values for `data.mean` and `data.std`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from .images import ImageTable, UnreadableImageError
 
 
 def channel_mean_and_std(images: ImageTable, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """(C,), (C,): over the pixels of whole images, every image weighing the same.
+    """Compute mean and standard deviation of each channel over the pixels of whole images.
 
-    In the unit of `data.mean`: unsigned numbers are divided by the largest of their type.
+    Every image has the same weight, whatever its size. Images that can't be decoded are left out.
 
-    Images that can't be decoded are left out.
+    Args:
+        images: The images of a data set.
+        rows: The rows to use.
+
+    Returns:
+        Means (C,) and deviations (C,) in the unit of `data.mean`: unsigned numbers are divided by
+        the largest of their type.
 
     Raises:
-        ValueError: none can be decoded.
+        ValueError: None of the images can be decoded.
     """
     means, variances, reasons = [], [], list[str]()
     for row in rows:

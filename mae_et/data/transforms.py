@@ -1,9 +1,9 @@
-"""What a sample of pretraining is: an image of the input size, and the noise that masks it.
+"""Transforms from images to samples: in pretraining, an image and the noise that masks it.
 
-An image made at a stage's size is no exact low-frequency crop. On photos of about 500 × 375 (full
-size 224) the RMS difference is 6, 12, 18 and 22 % of the crop's standard deviation at 192, 160, 128
-and 96. Part of it is a shift: the exact crop keeps the place of the first pixel, a resize that of
-the centre, which is 0.29 pixels apart at 96; without it, 4, 8, 13 and 15 % are left.
+An image made at a stage's size is not exactly a low-frequency crop. On photos of about 500 × 375
+(full size 224) the RMS difference is 6, 12, 18 and 22 % of the crop's standard deviation at 192,
+160, 128 and 96. Part of it is a shift: the exact crop keeps the place of the first pixel, a resize
+that of the centre, which are 0.29 pixels apart at 96; without the shift, 4, 8, 13 and 15 % remain.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ from .images.encoded import Box
 from .images.table import AnyImage
 
 ASPECT_RATIOS = [3 / 4, 4 / 3]
+"""The least and the largest ratio of a random crop's width to its height."""
 
 
 class PretrainTransform:
     """A random crop (bicubic) and flip as in MAE, and the noise that masks the sample's patches.
 
-    Augmentation may go from weak to strong, as EfficientTrain's does in supervised training.
+    Augmentation may grow from weak to strong, as EfficientTrain's does in supervised training.
 
-    Gives "image" (C, h, w), and "noise" (L,) for the full grid. A smaller grid of l patches
-    uses the first l values, so masks too depend on the sample number alone.
+    A sample has an "image" (C, h, w), and "noise" (L,) for the full grid. A smaller grid of l
+    patches uses the first l values, so that masks, too, depend on the sample number alone.
 
     Args:
-        size: (h, w) of the images.
-        num_patches: of the full grid.
-        crop_scale: share of the area that a crop covers, [least, most].
-        flip: whether half of the images are mirrored.
-        size_at: sample number -> (h, w) of its image, in place of `size`. What the crop shows and
+        size: (h, w) of the images in pixels.
+        num_patches: L, the number of patches of the full grid.
+        crop_scale: Share of the image's area that a crop covers, [least, most].
+        flip: Whether half of the images are mirrored.
+        size_at: Sample number -> (h, w) of its image, in place of `size`. What a crop shows and
             whether it is mirrored do not depend on it.
         first_crop_scale: `crop_scale` where progress is 0; None for no change.
-        color_jitter: how far brightness, contrast and saturation vary, in [0, 1], and hue a quarter
-            as far; None for not at all.
+        color_jitter: How far brightness, contrast and saturation vary, in [0, 1]; hue varies a
+            quarter as far. None for no variation.
         first_color_jitter: `color_jitter` where progress is 0; None for no change.
-        progress_at: sample number -> how far augmentation has got, in [0, 1]; None for 1.
+        progress_at: Sample number -> how far augmentation has got, in [0, 1]; None for always 1.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class PretrainTransform:
         self.progress_at = progress_at
 
     def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
-        if self.color_jitter and isinstance(image, ArrayImage):  # not only from its first stage on
+        """Make the sample of a number from an image; its row does not matter."""
+        if self.color_jitter and isinstance(image, ArrayImage):  # even in stages without jitter
             image.check_bounded("data.color_jitter")
         noise = torch.rand(self.num_patches)
         progress = 1.0 if self.progress_at is None else self.progress_at(number)
@@ -82,53 +84,71 @@ class PretrainTransform:
         jitter = _between(self.first_color_jitter, self.color_jitter, progress)
         if jitter:
             change = v2.ColorJitter(jitter, jitter, jitter, jitter / 4)
-            is_float = pixels.is_floating_point()  # then white is 1 to torchvision
+            is_float = pixels.is_floating_point()  # torchvision takes 1 for white then
             pixels = change(pixels / 255) * 255 if is_float else change(pixels)
         return {"noise": noise, "image": pixels.flip(-1) if is_flipped else pixels}
 
 
 def _between(first: float, last: float, progress: float) -> float:
-    """The number at a progress in [0, 1]; exactly the last one if nothing changes."""
+    """Interpolate at a progress in [0, 1]; the result is exact if both numbers are equal."""
     return last if first == last else first + (last - first) * progress
 
 
 def random_box(height: int, width: int, scale: tuple[float, float]) -> Box:
-    """The box of torchvision's RandomResizedCrop, drawn from torch's generator, without an image.
+    """Draw the box of torchvision's RandomResizedCrop from torch's generator, without an image.
 
     Args:
-        height: of the image, pixels.
-        width: of the image, pixels.
-        scale: share of the area that the box covers, [least, most].
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        scale: Share of the image's area that the box covers, [least, most].
     """
     image = torch.empty(1, height, width, device="meta")
     return Box(*RandomResizedCrop.get_params(image, list(scale), ASPECT_RATIOS))
 
 
 class EvalTransform:
-    """The centre of the image at full size, (C, H, W), with noise as in training."""
+    """The centre of the image at full size, "image" (C, H, W), with "noise" (L,) as in training.
+
+    Args:
+        size: (H, W) in pixels.
+        num_patches: L, the number of patches of the full grid.
+    """
 
     def __init__(self, size: tuple[int, int], num_patches: int) -> None:
         self.num_patches = num_patches
         self.crop = centre_crop(size)
 
     def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
+        """Make a sample from an image, whatever its row and the sample's number."""
         return {"noise": torch.rand(self.num_patches), "image": self.crop(image.decode())}
 
 
 class LabelledCrop:
-    """The centre of the image as "image" (C, H, W), its "label", and whether it "is_own"."""
+    """The centre of the image, "image" (C, H, W), its "label", and whether it "is_own".
+
+    A sample is not its own if its image stands in for an unreadable one.
+
+    Args:
+        size: (H, W) in pixels.
+        labels: (N,) the class number of each row.
+    """
 
     def __init__(self, size: tuple[int, int], labels: Any) -> None:
         self.crop = centre_crop(size)
         self.labels = labels
 
     def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
+        """Make the sample of a number from the image of a row of the data set."""
         label = int(self.labels[index])
         return {"image": self.crop(image.decode()), "label": label, "is_own": index == number}
 
 
 def centre_crop(size: tuple[int, int]) -> v2.Compose:
-    """The centre of an image as `decode` gives it, (C, height, width) of the same type."""
+    """Create a transform from a decoded image to its centre, (C, height, width) of the same type.
+
+    Args:
+        size: (height, width) in pixels. The image's shorter side is resized to the larger of them.
+    """
     return v2.Compose(
         [
             v2.Resize(max(size), interpolation=v2.InterpolationMode.BICUBIC),
@@ -139,10 +159,21 @@ def centre_crop(size: tuple[int, int]) -> v2.Compose:
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Normalise (…, C, H, W) with values in 0 … 255 by statistics (C, 1, 1) of values in 0 … 1."""
+    """Normalise images by the mean and standard deviation of their channels.
+
+    Args:
+        images: (…, C, H, W) with values in 0 … 255.
+        mean: (C, 1, 1) for values in 0 … 1.
+        std: (C, 1, 1) for values in 0 … 1.
+    """
     return (images - 255 * mean) / (255 * std)
 
 
 def channel_statistics(values: Sequence[float], device: torch.device | str = "cpu") -> Tensor:
-    """(C, 1, 1): a mean or deviation per channel, for `normalize`."""
+    """Turn a mean or deviation per channel into a tensor (C, 1, 1) for `normalize`.
+
+    Args:
+        values: One number per channel.
+        device: The device of the tensor.
+    """
     return torch.tensor(values, device=device).view(-1, 1, 1)

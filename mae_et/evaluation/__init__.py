@@ -1,6 +1,6 @@
 """How good a frozen encoder is: the features of labelled images, and probes of them.
 
-Imports `data`, `config` and the leaves.
+Of the rest of `mae_et`, this package imports `data`, `config`, `curriculum` and `errors`.
 """
 
 from .features import Features, ProbeImages, compute_features, compute_outputs, load_probe_images

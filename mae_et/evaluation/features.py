@@ -1,4 +1,7 @@
-"""What a model makes of all images of a stream, and the labelled images of probes."""
+"""The outputs of a model for all images of a data set, and the labelled images of probes.
+
+Shape legend: N images, n of a chunk, D features.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -20,16 +24,22 @@ from ..errors import RunStoppedError, errors_of
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Features (N, D) float32 and labels (N,) of images, on the CPU."""
+    """The features and labels of images, on the CPU."""
 
     values: Tensor
+    """(N, D) float32."""
     labels: Tensor
+    """(N,) class numbers."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: Tensor) -> Features:
-        """The features of some images."""
+        """Return the features of some of the images.
+
+        Args:
+            rows: Numbers of the images, or a mask (N,) of them.
+        """
         return Features(values=self.values[rows], labels=self.labels[rows])
 
 
@@ -40,17 +50,17 @@ def compute_outputs(
     chunks: Iterator[dict[str, Any]],
     num_images: int,
 ) -> tuple[Tensor, dict[str, Tensor]] | None:
-    """The outputs of a model for all images of a stream, gathered in the main process.
+    """Compute the outputs of a model for all samples and gather them in the main process.
 
     Args:
-        accelerator: of this process.
-        forward: images as the stream gives them, (n, C, H, W) -> (n, D).
-        chunks: of this process's share, as `data.process_batches` divides it.
-        num_images: of the stream.
+        accelerator: The accelerator of this process.
+        forward: Images as samples hold them, (n, C, H, W) -> outputs (n, D).
+        chunks: The chunks of this process's share, as `data.process_batches` divides the samples.
+        num_images: N, over all processes.
 
     Returns:
-        In the main process (N, D) float32, and the other fields of the samples (N,), on the CPU
-        and in the stream's order; elsewhere None.
+        In the main process the outputs (N, D) float32, and the other fields of the samples (N,), on
+        the CPU and in the order of the samples; None in other processes.
     """
     parts = []
     for chunk in chunks:
@@ -76,21 +86,32 @@ def compute_outputs(
 def compute_features(
     accelerator: Accelerator,
     forward: Callable[[Tensor], Tensor],
-    images: data.Samples,
+    samples: data.Samples,
     chunk_size: int,
     num_workers: int,
     max_bad_share: float,
 ) -> Features | None:
-    """The features of all readable images of a stream; see `compute_outputs`.
+    """Compute the features of all readable images and gather them in the main process.
+
+    Args:
+        accelerator: The accelerator of this process.
+        forward: Images as samples hold them, (n, C, H, W) -> features (n, D).
+        samples: Samples with "image", "label" and "is_own"; see `ProbeImages`.
+        chunk_size: Images that a process handles at a time.
+        num_workers: Worker processes of the loader.
+        max_bad_share: Share of the images that may be unreadable.
+
+    Returns:
+        The features in the main process; None in others.
 
     Raises:
-        RunStoppedError: more than `max_bad_share` of the images are unreadable.
+        RunStoppedError: More than `max_bad_share` of the images are unreadable.
     """
-    shard = data.process_batches(
-        len(images), chunk_size, accelerator.process_index, accelerator.num_processes
+    batches = data.process_batches(
+        len(samples), chunk_size, accelerator.process_index, accelerator.num_processes
     )
-    loader = data.make_loader(images, shard, num_workers, accelerator.device.type == "cuda")
-    result = compute_outputs(accelerator, forward, iter(loader), len(images))
+    loader = data.make_loader(samples, batches, num_workers, accelerator.device.type == "cuda")
+    result = compute_outputs(accelerator, forward, iter(loader), len(samples))
     readable = None
     unreadable = [0]
     if result is not None:
@@ -99,10 +120,10 @@ def compute_features(
         readable = features.take(fields["is_own"])
         unreadable = [len(features) - len(readable)]
     broadcast_object_list(unreadable)
-    if unreadable[0] > max_bad_share * len(images):
+    if unreadable[0] > max_bad_share * len(samples):
         raise RunStoppedError(
-            f"{unreadable[0]} of {len(images)} images to probe are unreadable, and data.bad_images "
-            f"and data.max_bad_share allow {max_bad_share:.2%}"
+            f"{unreadable[0]} of {len(samples)} images to probe are unreadable, and "
+            f"data.bad_images and data.max_bad_share allow {max_bad_share:.2%}"
         )
     return readable
 
@@ -112,12 +133,12 @@ class ProbeImages:
     """The labelled images of a probe.
 
     Args:
-        train: stream of the images that are learnt from; its samples have "image", "label", and
-            "is_own": whether the image is the sample's own, not in the place of an unreadable one.
-        test: stream of the images that are classified.
-        chunk_size: images that a process handles at a time.
-        num_workers: loader processes.
-        max_bad_share: share of the images that may be unreadable.
+        train: Samples to learn from, with "image", "label", and "is_own", which is false where the
+            image stands in for an unreadable one.
+        test: Samples to classify, with the same fields.
+        chunk_size: Images that a process handles at a time.
+        num_workers: Worker processes of the loaders.
+        max_bad_share: Share of the images that may be unreadable.
     """
 
     train: data.Samples
@@ -129,25 +150,28 @@ class ProbeImages:
     def features(
         self, accelerator: Accelerator, forward: Callable[[Tensor], Tensor]
     ) -> tuple[Features, Features] | None:
-        """The features of both in the main process; None elsewhere.
+        """Compute the features of the images; every process computes a share of them.
 
         Args:
-            accelerator: of this process; each computes a share of the features.
-            forward: images as the streams give them, (n, C, H, W) -> (n, D).
+            accelerator: The accelerator of this process.
+            forward: Images as samples hold them, (n, C, H, W) -> features (n, D).
+
+        Returns:
+            The features to learn from and to classify in the main process; None in others.
 
         Raises:
-            RunStoppedError: too many images are unreadable.
+            RunStoppedError: Too many images are unreadable.
         """
         train, test = (
             compute_features(
                 accelerator,
                 forward,
-                images,
+                samples,
                 self.chunk_size,
                 self.num_workers,
                 self.max_bad_share,
             )
-            for images in (self.train, self.test)
+            for samples in (self.train, self.test)
         )
         return None if train is None or test is None else (train, test)
 
@@ -161,19 +185,49 @@ def load_probe_images(
     chunk_size: int,
     seed: int,
 ) -> ProbeImages:
-    """What a run's probes learn from and classify, of `options.images` images each at most.
+    """Open the images that a run's probes learn from and classify, at most `options.images` each.
 
     Args:
-        options: where the labels are.
-        source: the run's own data, for labels that are there.
+        options: Where the labels are.
+        source: The run's data, in case the labels are there.
         size: (height, width) in pixels.
-        in_chans: image channels.
-        chunk_size: images that a process handles at a time.
-        seed: chooses the images.
+        in_chans: Image channels.
+        chunk_size: Images that a process handles at a time.
+        seed: Seed of the choice of images.
 
     Raises:
-        ValueError: there are no labels, or one class only.
+        ValueError: There are no labels, or there is only one class.
     """
+    train_rows, test_rows, image_column = _open_rows(options, source, in_chans, seed)
+    field = "eval.label_column"
+    train = LabelledImages(train_rows, options.label_column, field=field)
+    test = LabelledImages(test_rows, options.label_column, train.class_names, field=field)
+    check_every_class(train.labels, train.class_names, field)
+    order = np.random.default_rng([seed, 3]).permutation(len(train))
+    train.take(np.sort(order[: options.images]))
+    check_every_class(train.labels, train.class_names, f"eval.images {options.images}")
+    train_samples, test_samples = (
+        data.Samples(
+            data.ImageTable(part.dataset, image_column, in_chans),
+            data.LabelledCrop(size, part.labels),
+            seed,
+            shuffle=False,
+        )
+        for part in (train, test)
+    )
+    return ProbeImages(
+        train=train_samples,
+        test=test_samples,
+        chunk_size=chunk_size,
+        num_workers=source.num_workers,
+        max_bad_share=source.allowed_bad_share,
+    )
+
+
+def _open_rows(
+    options: EvalConfig, source: DataConfig, in_chans: int, seed: int
+) -> tuple[datasets.Dataset, datasets.Dataset, str | None]:
+    """The rows to learn from and those to classify, and the name of their column of images."""
     path, split, eval_split = source.path, source.split, source.eval_split
     image_column = source.image_column
     if options.path is not None:
@@ -191,27 +245,5 @@ def load_probe_images(
         train_rows, test_rows = data.train_and_eval_splits(
             splits, split, eval_split, options.images, seed
         )
-        data.ImageTable(train_rows, image_column, in_chans)  # its errors
-    field = "eval.label_column"
-    train = LabelledImages(train_rows, options.label_column, field=field)
-    test = LabelledImages(test_rows, options.label_column, train.class_names, field=field)
-    check_every_class(train.labels, train.class_names, field)
-    order = np.random.default_rng([seed, 3]).permutation(len(train))
-    train.take(np.sort(order[: options.images]))
-    check_every_class(train.labels, train.class_names, f"eval.images {options.images}")
-    train_stream, test_stream = (
-        data.Samples(
-            data.ImageTable(part.dataset, image_column, in_chans),
-            data.LabelledCrop(size, part.labels),
-            seed,
-            shuffle=False,
-        )
-        for part in (train, test)
-    )
-    return ProbeImages(
-        train=train_stream,
-        test=test_stream,
-        chunk_size=chunk_size,
-        num_workers=source.num_workers,
-        max_bad_share=source.allowed_bad_share,
-    )
+        data.ImageTable(train_rows, image_column, in_chans)  # raises if there are no images
+    return train_rows, test_rows, image_column

@@ -2,8 +2,11 @@
 
 The k-nearest-neighbour probe follows DINO (https://arxiv.org/abs/2104.14294, Appendix F), the
 linear one MAE (https://arxiv.org/abs/2111.06377, Appendix A.1): features normalised without affine
-parameters, then a linear layer, without weight decay. It differs in two things: SGD in place of
-LARS, which is made for batches of 16,384; and no augmentation, since features are computed once.
+parameters, then a linear layer, without weight decay. It differs from MAE's in two ways: it uses
+SGD instead of LARS, which is made for batches of 16,384, and no augmentation, since features are
+computed once.
+
+Shape legend: N images of the training or the test set, n of a batch, D features, R learning rates.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from ..curriculum import learning_rate
 from .features import Features
 
 MAX_REPEATED = 10_000
-"""Up to this many training images, a tenth is too few to choose a learning rate by."""
+"""Up to this many training images, a single tenth is too small to choose a learning rate by."""
 
 
 def probe_scores(
@@ -33,7 +36,20 @@ def probe_scores(
     seed: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """ "knn_top1" if asked for; "linear_top1" and its "linear_rate" if asked for."""
+    """Run the probes that are asked for.
+
+    Args:
+        train: The features that probes learn from.
+        test: The features that they classify.
+        options: Settings of the probes.
+        knn: Whether to run the k-nearest-neighbour probe.
+        linear: Whether to run the linear probe.
+        seed: Seed of the linear probe.
+        device: The device that computes.
+
+    Returns:
+        "knn_top1" of the first; "linear_top1" and the chosen "linear_rate" of the second.
+    """
     scores: dict[str, float] = {}
     if knn:
         k, temperature = options.k, options.temperature
@@ -49,14 +65,17 @@ def probe_scores(
 def knn_accuracy(
     train: Features, test: Features, *, k: int, temperature: float, device: torch.device
 ) -> float:
-    """Top-1 accuracy of a vote of the k nearest training images, weighted by exp(cosine / T).
+    """Measure the accuracy of a vote of the k nearest training images, weighted by exp(cosine / T).
 
     Args:
-        train: the images that vote.
-        test: the images to classify.
-        k: neighbours; at most all training images vote.
+        train: Features of the images that vote.
+        test: Features of the images to classify.
+        k: Number of neighbours; if there are fewer training images, all of them vote.
         temperature: T, above 0.
-        device: computes the similarities.
+        device: The device that computes the similarities.
+
+    Returns:
+        The top-1 accuracy, in [0, 1].
     """
     num_classes = int(train.labels.max()) + 1
     bank = F.normalize(train.values.to(device), dim=1).T  # (D, N)
@@ -75,17 +94,20 @@ def knn_accuracy(
 def linear_probe(
     train: Features, test: Features, options: ProbeConfig, *, seed: int, device: torch.device
 ) -> tuple[float, float]:
-    """Top-1 accuracy of a linear classifier of the features, and its learning rate.
+    """Measure the accuracy of a linear classifier of the features with the best learning rate.
 
-    The rate is chosen on a tenth of the training images, or on five tenths one after another if
-    there are few; then the classifier learns from all.
+    The rate is chosen on a tenth of the training images, or on five tenths in turn if there are
+    few; then the classifier is trained on all.
 
     Args:
-        train: to learn from.
-        test: to measure.
-        options: rates per 256 images, epochs, batch size, warm-up.
-        seed: of the tenths, the order of the images and the initial weights.
-        device: trains the classifiers.
+        train: Features to learn from.
+        test: Features to classify.
+        options: Learning rates per 256 images, epochs, batch size and warm-up.
+        seed: Seed of the tenths, the order of the images and the initial weights.
+        device: The device that trains the classifiers.
+
+    Returns:
+        The top-1 accuracy, in [0, 1], and the learning rate.
     """
     totals = dict.fromkeys(options.linear_rates, 0.0)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
@@ -103,10 +125,20 @@ def linear_probe(
 def linear_accuracies(
     train: Features, test: Features, options: ProbeConfig, *, seed: int, device: torch.device
 ) -> dict[float, float]:
-    """Top-1 accuracy of linear classifiers of the features, by learning rate.
+    """Measure the accuracy of linear classifiers of the features for each learning rate.
 
     The classifiers of all rates are trained at once, on the same batches: SGD with momentum is
-    linear in the gradient, so a loss multiplied by a rate trains its classifier with that rate.
+    linear in the gradient, so multiplying a classifier's loss by a rate trains it with that rate.
+
+    Args:
+        train: Features to learn from.
+        test: Features to classify.
+        options: Learning rates per 256 images, epochs, batch size and warm-up.
+        seed: Seed of the order of the images and of the initial weights.
+        device: The device that trains the classifiers.
+
+    Returns:
+        The top-1 accuracy, in [0, 1], by learning rate.
     """
     generator = torch.Generator().manual_seed(seed)
     rates, num_features = list(options.linear_rates), train.values.shape[1]

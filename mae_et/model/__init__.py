@@ -1,6 +1,6 @@
 """The networks: the masked autoencoder and its parts, and any backbone at any size.
 
-Imports the leaf `curriculum` (for sizes) and `errors`.
+Of the rest of `mae_et`, this package imports only `curriculum` (for sizes) and `errors`.
 """
 
 from .decoder import SelfDecoder

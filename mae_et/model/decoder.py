@@ -1,14 +1,17 @@
-"""Decoders: what predicts the masked patches from the tokens of the visible ones.
+"""Decoders, which predict the masked patches from the tokens of the visible ones.
 
 - Self-attention over visible and masked patches together, as in MAE
   (https://arxiv.org/abs/2111.06377).
 - Cross-attention, as in CrossMAE (Fu et al. 2024, https://arxiv.org/abs/2401.14391): masked patches
-  ask the visible ones and not each other, so none depends on which others are decoded.
+  attend to the visible ones and not to each other, so that no prediction depends on which other
+  patches are decoded.
 
-Either may decode a part of the masked patches. The rest is not scored at all: PR-MIM (Li et al.
-2024, https://arxiv.org/abs/2411.15746) finds that this costs accuracy the more are left out.
+Either decoder may decode only some of the masked patches. The others are not scored at all; PR-MIM
+(Li et al. 2024, https://arxiv.org/abs/2411.15746) finds that the more are left out, the more
+accuracy this costs.
 
-Shape legend: N images, T prefix tokens, K visible patches, M decoded masked ones, E width.
+Shape legend: N images, T prefix tokens, K visible patches, M decoded masked ones, S tokens of a
+sequence, E width.
 """
 
 from __future__ import annotations
@@ -25,23 +28,35 @@ DecoderKind = Literal["self", "cross"]
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer norm with the epsilon of MAE's decoder (and of timm's encoders)."""
+    """Layer norm with the epsilon of MAE's decoder, which is also that of timm's encoders."""
 
     def __init__(self, dim: int, **kwargs: Any) -> None:
         super().__init__(dim, eps=1e-6, **kwargs)
 
 
 class SelfDecoder(nn.ModuleList):
-    """Blocks of self-attention over all tokens."""
+    """Blocks of self-attention over all tokens.
+
+    Args:
+        dim: E.
+        depth: Number of blocks.
+        num_heads: Attention heads, a divisor of E.
+    """
 
     def __init__(self, dim: int, depth: int, num_heads: int) -> None:
         super().__init__(SelfBlock(dim, num_heads) for _ in range(depth))
         self.num_heads = num_heads
 
     def forward(self, context: Tensor, queries: Tensor, num_outputs: int) -> Tensor:
-        """Tokens (N, T + K, E) and mask tokens (N, M, E) -> the last of them, (N, num_outputs, E).
+        """Decode the mask tokens together with the tokens of the visible patches.
 
-        The last block does not compute the others.
+        Args:
+            context: Prefix tokens and visible patches, (N, T + K, E).
+            queries: Mask tokens, (N, M, E).
+            num_outputs: How many tokens to return; the last block computes no others.
+
+        Returns:
+            The last tokens of the sequence, (N, num_outputs, E).
         """
         tokens = torch.cat([context, queries], dim=1)
         for index, block in enumerate(self, start=1):
@@ -50,7 +65,12 @@ class SelfDecoder(nn.ModuleList):
 
 
 class SelfBlock(nn.Module):
-    """timm's block, but what nobody asks for is left out."""
+    """timm's transformer block, which computes only the tokens that are asked for.
+
+    Args:
+        dim: E.
+        num_heads: Attention heads, a divisor of E.
+    """
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -60,7 +80,7 @@ class SelfBlock(nn.Module):
         self.mlp = Mlp(dim, 4 * dim)
 
     def forward(self, tokens: Tensor, num_outputs: int) -> Tensor:
-        """(N, S, E) -> (N, num_outputs, E): the last tokens, which attend to all."""
+        """Compute the last tokens, which attend to all: (N, S, E) -> (N, num_outputs, E)."""
         query, key, value = (
             rearrange(part, "n s (h d) -> n h s d", h=self.attn.num_heads)
             for part in self.attn.qkv(self.norm1(tokens)).chunk(3, dim=-1)
@@ -73,10 +93,15 @@ class SelfBlock(nn.Module):
 
 
 class CrossDecoder(nn.ModuleList):
-    """Blocks of cross-attention from the mask tokens to the encoder's last layer.
+    """Blocks of cross-attention from the mask tokens to the output of the encoder's last layer.
 
     All blocks see the same tokens, with the decoder's positions added. (CrossMAE projects keys and
-    values from the encoder's own width, and mixes its layers anew for each block.)
+    values from the encoder's width instead, and gives each block a different mix of its layers.)
+
+    Args:
+        dim: E.
+        depth: Number of blocks.
+        num_heads: Attention heads, a divisor of E.
     """
 
     def __init__(self, dim: int, depth: int, num_heads: int) -> None:
@@ -84,14 +109,28 @@ class CrossDecoder(nn.ModuleList):
         self.num_heads = num_heads
 
     def forward(self, context: Tensor, queries: Tensor, num_outputs: int) -> Tensor:
-        """Tokens (N, T + K, E) and mask tokens (N, M, E) -> (N, M, E), and never more."""
+        """Decode the mask tokens, each by itself.
+
+        Args:
+            context: Prefix tokens and visible patches, (N, T + K, E).
+            queries: Mask tokens, (N, M, E).
+            num_outputs: Ignored; `SelfDecoder` needs it.
+
+        Returns:
+            The decoded mask tokens, (N, M, E).
+        """
         for block in self:
             queries = block(queries, context)
         return queries
 
 
 class CrossBlock(nn.Module):
-    """timm's block with cross-attention in the place of self-attention."""
+    """timm's transformer block with cross-attention in place of self-attention.
+
+    Args:
+        dim: E.
+        num_heads: Attention heads, a divisor of E.
+    """
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -101,7 +140,7 @@ class CrossBlock(nn.Module):
         self.mlp = Mlp(dim, 4 * dim)
 
     def forward(self, queries: Tensor, context: Tensor) -> Tensor:
-        """(N, M, E) and (N, T + K, E) -> (N, M, E)."""
+        """Let queries (N, M, E) attend to the context (N, T + K, E); return (N, M, E)."""
         attended, _ = self.attn(self.norm1(queries), context, context, need_weights=False)
         queries = queries + attended
         decoded: Tensor = queries + self.mlp(self.norm2(queries))
@@ -111,16 +150,16 @@ class CrossBlock(nn.Module):
 def create_decoder(
     kind: DecoderKind, *, dim: int, depth: int, num_heads: int
 ) -> SelfDecoder | CrossDecoder:
-    """The blocks of a decoder.
+    """Create the blocks of a decoder.
 
     Args:
         kind: "self" or "cross".
         dim: E.
-        depth: blocks; at least 1 for cross-attention.
-        num_heads: attention heads, a divisor of E.
+        depth: Number of blocks; at least 1 for cross-attention.
+        num_heads: Attention heads, a divisor of E.
 
     Raises:
-        ValueError: a value is out of its range.
+        ValueError: A value is out of its range.
     """
     if num_heads < 1 or dim % num_heads:
         raise ValueError(

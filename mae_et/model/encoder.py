@@ -1,4 +1,4 @@
-"""timm's plain VisionTransformer, by name, or a one-line error that says why not."""
+"""timm's plain VisionTransformer by name, or a one-line error that says why it can't be used."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def create_vit(
     encoder_args: dict[str, Any] | None = None,
     **arguments: Any,
 ) -> VisionTransformer:
-    """A timm VisionTransformer with absolute positions.
+    """Create a timm VisionTransformer with absolute positions and new weights.
 
     Args:
-        name: of the timm model.
-        image_size: pixels or (height, width), multiples of the patch size.
-        patch_size: pixels or (height, width); None for the model's own.
-        in_chans: image channels.
-        encoder_args: the user's further arguments of the timm model.
-        arguments: ours.
+        name: Name of the timm model.
+        image_size: Pixels or (height, width), multiples of the patch size.
+        patch_size: Pixels or (height, width); None for the model's default.
+        in_chans: Image channels.
+        encoder_args: Further arguments of the timm model, given by the user.
+        arguments: Further arguments of the timm model, given by the caller.
 
     Raises:
-        ValueError: timm does not know the name, does not accept the arguments, or the model is no
-            VisionTransformer with absolute positions.
+        ValueError: timm does not know the name or does not accept the arguments, or the model is
+            not a VisionTransformer with absolute positions.
     """
     if not timm.is_model(name):
         names = timm.list_models(["vit_*", "deit_*", "flexivit_*"])
@@ -54,11 +54,22 @@ def create_vit(
         arguments["patch_size"] = as_pair(patch_size)
     try:
         encoder = timm.create_model(name, pretrained=False, **arguments)
-    except Exception as error:  # an unknown layer is a KeyError, a bad number any other
+    except Exception as error:  # an unknown layer raises a KeyError, a bad number anything
         raise ValueError(
             f"model.encoder must be a timm VisionTransformer with absolute positions that accepts "
             f"{arguments}, got {name!r}: {type(error).__name__} {error}"
         ) from error
+    _check_vit(encoder, name, image_size)
+    return encoder
+
+
+def _check_vit(encoder: Any, name: str, image_size: Size) -> None:
+    """Check that a timm model is one that can be pretrained.
+
+    Raises:
+        ValueError: It is not a plain VisionTransformer with absolute positions, or its patches do
+            not divide the images.
+    """
     if type(encoder) is not VisionTransformer or type(encoder.patch_embed) is not PatchEmbed:
         raise ValueError(
             f"model.encoder must be a plain timm VisionTransformer with absolute positions, got "
@@ -73,4 +84,3 @@ def create_vit(
             raise ValueError(
                 f"model.image_size must be a multiple of the patch size {patch}, got {image_size}"
             )
-    return encoder

@@ -1,9 +1,9 @@
-"""What a training step costs in floating-point operations, by torch's counter, without computing.
+"""The cost of a training step in floating-point operations, counted by torch without computing.
 
-The model goes forward and backward on the meta device, so a ViT-H takes seconds and no memory. The
-counter sees matrix products and convolutions (a multiply-add counts as two) in linear layers,
-attention and targets. It does not see norms, softmax, activations and other element-wise work, the
-optimizer, and what is done before the model: decoding, the low-frequency crop.
+The forward and the backward pass run on the meta device, so a ViT-H takes seconds and no memory.
+The counter sees matrix products and convolutions (a multiply-add counts as two) in linear layers,
+attention and targets. It does not see norms, softmax, activations and other element-wise work, nor
+the optimizer, nor what happens before the model: decoding and the low-frequency crop.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from .mae import MaskedAutoencoder
 
 
 def training_flops(model: MaskedAutoencoder, size: Size) -> int:
-    """FLOPs of the forward and the backward pass of one image of a size in pixels.
+    """Count the FLOPs of the forward and the backward pass of one image.
 
-    The model may be on any device and stays as it is.
+    Args:
+        model: On any device; it stays as it is.
+        size: Pixels or (height, width) of the image.
 
     Raises:
-        ValueError: the size does not fit.
+        ValueError: The size does not fit the model.
     """
     size_before = model.input_size
     model.set_input_size(size)
@@ -34,7 +36,7 @@ def training_flops(model: MaskedAutoencoder, size: Size) -> int:
         for name, tensor in chain(model.named_parameters(), model.named_buffers())
     }
     images = torch.empty(1, model.in_chans, *as_pair(size), device="meta")
-    # Fused kernels would be counted with what they compute twice.
+    # Fused kernels compute some products twice, which would be counted.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         functional_call(model, tensors, (images,), {"masked_only": True}).loss.backward()
     model.set_input_size(size_before)

@@ -1,7 +1,7 @@
 """The masked autoencoder: a timm VisionTransformer, a light decoder, and the loss between them.
 
 Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022
-(https://arxiv.org/abs/2111.06377). Encoder, decoder and target live at the current input size,
+(https://arxiv.org/abs/2111.06377). Encoder, decoder and target all work at the current input size,
 which a curriculum changes with `set_input_size`.
 
 Shape legend: N images of H × W, L patches, K of them visible, M masked ones decoded, T prefix
@@ -19,18 +19,18 @@ from typing import Any, Literal, NamedTuple
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from ..curriculum import Size, as_pair, as_size
+from ..curriculum import Size, as_size
 from .decoder import DecoderKind, LayerNorm, create_decoder
 from .encoder import create_vit
-from .masking import PatchMask, mask_patches, num_visible_patches, take_patches
-from .pos_embed import Grid, resample_table, sincos_table
+from .masking import PatchMask, mask_patches, take_patches
+from .pos_embed import sincos_table
+from .resizable import ResizableModel
 from .targets import create_target
 
 
 class MAEOutput(NamedTuple):
-    """What a forward pass gives."""
+    """The result of a forward pass."""
 
     loss: Tensor
     """(): mean squared error over the masked patches that were decoded."""
@@ -39,46 +39,42 @@ class MAEOutput(NamedTuple):
     shuffled: Tensor
     """(N, R, P): predicted targets of R patches, in the order in which they were decoded."""
     order: Tensor
-    """(N, R): the index of each of them."""
+    """(N, R): the index of each of these patches in the grid."""
 
     @property
     def prediction(self) -> Tensor:
-        """(N, L, P): predicted targets in the order of the grid, NaN of patches not decoded."""
+        """(N, L, P): predicted targets in the order of the grid, NaN for patches not decoded."""
         num_values = self.shuffled.shape[-1]
         prediction = self.shuffled.new_full((*self.mask.shape, num_values), math.nan)
         return prediction.scatter(1, self.order[..., None].expand_as(self.shuffled), self.shuffled)
 
 
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(ResizableModel):
     """A masked autoencoder over any timm VisionTransformer with absolute positions.
 
     Args:
-        encoder: timm name. `model.encoder` is that model without a head; its state dict has
-            timm's keys.
-        encoder_args: further arguments of the timm model.
-        image_size: full size, pixels or (height, width).
-        patch_size: pixels or (height, width); None for the encoder's own.
-        in_chans: image channels.
+        encoder: Name of a timm model. The attribute `encoder` is that model without a head, and
+            its state dict has timm's keys.
+        encoder_args: Further arguments of the timm model.
+        image_size: Full size, pixels or (height, width).
+        patch_size: Pixels or (height, width); None for the encoder's default.
+        in_chans: Image channels.
         decoder_dim: E.
-        decoder_depth: blocks of the decoder.
-        decoder_num_heads: attention heads of the decoder.
+        decoder_depth: Number of decoder blocks.
+        decoder_num_heads: Attention heads of the decoder.
         decoder: "self", attention over all tokens as in MAE, or "cross", from the masked patches
             to the visible ones; see `mae_et.model.decoder`.
-        decode_ratio: share of the masked patches, in (0, 1], that training decodes and scores. In
+        decode_ratio: Share of the masked patches, in (0, 1], that training decodes and scores. In
             evaluation mode all of them are, so that losses compare.
-        mask_ratio: share of masked patches, in (0, 1).
+        mask_ratio: Share of masked patches, in (0, 1).
         target: "norm_pixel", "pixel" or "hog".
-        hog: options of `mae_et.model.targets.hog`, for that target.
+        hog: Options of `mae_et.model.targets.hog`, for that target.
         positions: "sincos" (fixed, as in MAE) or "learned", for encoder and decoder. The tables
             of the full grid are the only source; other sizes resample them.
 
     Raises:
-        ValueError: the encoder has no absolute positions, or a size does not fit.
+        ValueError: The encoder has no absolute positions, or a size does not fit.
     """
-
-    encoder_positions: Tensor
-    decoder_positions: Tensor
-    input_size: tuple[int, int]
 
     def __init__(
         self,
@@ -98,12 +94,11 @@ class MaskedAutoencoder(nn.Module):
         hog: Mapping[str, Any] | None = None,
         positions: Literal["sincos", "learned"] = "sincos",
     ) -> None:
-        super().__init__()
         if not 0 < decode_ratio <= 1:
             raise ValueError(f"model.decode_ratio must be in (0, 1], got {decode_ratio}")
         if positions not in ("sincos", "learned"):
             raise ValueError(f"model.positions must be 'sincos' or 'learned', got {positions!r}")
-        self.encoder = create_vit(
+        vit = create_vit(
             encoder,
             image_size=image_size,
             patch_size=patch_size,
@@ -112,37 +107,32 @@ class MaskedAutoencoder(nn.Module):
             num_classes=0,
             fc_norm=False,  # the norm is applied to every token, before any pooling
         )
+        super().__init__(
+            full_size=as_size(*vit.patch_embed.img_size),
+            patch_size=vit.patch_embed.patch_size,
+            mask_ratio=mask_ratio,
+            learned_positions=positions == "learned",
+        )
+        self.encoder = vit
         self.encoder_args = dict(encoder_args or {})
-        patch_embed = self.encoder.patch_embed
-        self.full_size: Size = as_size(*patch_embed.img_size)
-        self.patch_size: tuple[int, int] = patch_embed.patch_size
-        self.full_grid: Grid = patch_embed.grid_size
         self.in_chans = in_chans
-        self.num_prefix_tokens: int = self.encoder.num_prefix_tokens
-        self.mask_ratio, self.decode_ratio = mask_ratio, decode_ratio
+        self.num_prefix_tokens: int = vit.num_prefix_tokens
+        self.decode_ratio = decode_ratio
         self.target_name = target
         self.target = create_target(
             target, patch_size=self.patch_size, in_chans=in_chans, **(hog or {})
         )
-        self.learned_positions = positions == "learned"
 
-        num_tokens = self.num_prefix_tokens + patch_embed.num_patches
-        self.decoder_embed = nn.Linear(self.encoder.embed_dim, decoder_dim)
+        self.decoder_embed = nn.Linear(vit.embed_dim, decoder_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_dim))
+        num_tokens = self.num_prefix_tokens + vit.patch_embed.num_patches
         self.decoder_pos_embed = nn.Parameter(torch.zeros(1, num_tokens, decoder_dim))
         self.decoder_blocks = create_decoder(
             decoder, dim=decoder_dim, depth=decoder_depth, num_heads=decoder_num_heads
         )
         self.decoder_norm = LayerNorm(decoder_dim)
         self.decoder_pred = nn.Linear(decoder_dim, self.target.num_values)
-
         self._init_weights()
-        self.register_buffer("encoder_positions", torch.empty(0), persistent=False)
-        self.register_buffer("decoder_positions", torch.empty(0), persistent=False)
-        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
-            _update_positions_after_loading
-        )
-        self.input_size = (0, 0)
         self.set_input_size(self.full_size)
 
     def _init_weights(self) -> None:
@@ -162,78 +152,15 @@ class MaskedAutoencoder(nn.Module):
             table.requires_grad_(self.learned_positions)
 
     def _tables(self) -> tuple[tuple[Tensor, int], tuple[Tensor, int]]:
-        """The full-grid position tables of encoder and decoder, with their prefix rows."""
         encoder_prefix = 0 if self.encoder.no_embed_class else self.num_prefix_tokens
         return (
-            (_whole(self.encoder.pos_embed), encoder_prefix),
-            (_whole(self.decoder_pos_embed), self.num_prefix_tokens),
+            (self.encoder.pos_embed, encoder_prefix),
+            (self.decoder_pos_embed, self.num_prefix_tokens),
         )
-
-    def set_input_size(self, size: Size) -> None:
-        """Accept images of another size from now on; parameters stay as they are.
-
-        Args:
-            size: pixels or (height, width): multiples of the patch size, at most the full size,
-                with at least one visible patch.
-
-        Raises:
-            ValueError: the size does not fit.
-        """
-        if as_pair(size) != self.input_size:
-            self.grid = self.check_input_size(size)
-            self.input_size = as_pair(size)
-            self._update_positions()
-
-    def check_input_size(self, size: Size) -> Grid:
-        """The grid (rows, columns) of an input size.
-
-        Raises:
-            ValueError: the size does not fit; see `set_input_size`.
-        """
-        sides = zip(as_pair(size), as_pair(self.full_size), self.patch_size, strict=True)
-        for pixels, limit, patch in sides:
-            if pixels % patch or not patch <= pixels <= limit:
-                raise ValueError(
-                    f"input size must be a multiple of the patch size {as_size(*self.patch_size)} "
-                    f"and at most the full size {self.full_size}, got {size}"
-                )
-        height, width = as_pair(size)
-        grid = (height // self.patch_size[0], width // self.patch_size[1])
-        if grid[0] * grid[1] < 2:
-            raise ValueError(f"input size must be at least 2 patches, got {size}")
-        num_visible_patches(grid[0] * grid[1], self.mask_ratio)
-        return grid
-
-    def _update_positions(self) -> None:
-        if not self.learned_positions:  # learned tables change with every step
-            encoder, decoder = self._resampled_tables()
-            self.encoder_positions, self.decoder_positions = encoder.detach(), decoder.detach()
-
-    def _resampled_tables(self) -> tuple[Tensor, Tensor]:
-        encoder, decoder = (
-            resample_table(table, self.full_grid, self.grid, num_prefix_tokens)
-            for table, num_prefix_tokens in self._tables()
-        )
-        return encoder, decoder
-
-    def _positions(self) -> tuple[Tensor, Tensor]:
-        if self.learned_positions:
-            return self._resampled_tables()
-        return self.encoder_positions, self.decoder_positions
-
-    @property
-    def num_patches(self) -> int:
-        """L at the current input size."""
-        return self.grid[0] * self.grid[1]
-
-    @property
-    def num_visible(self) -> int:
-        """K at the current input size."""
-        return num_visible_patches(self.num_patches, self.mask_ratio)
 
     @property
     def num_decoded(self) -> int:
-        """M at the current input size, and in the current mode."""
+        """M at the current input size and in the current mode (training or evaluation)."""
         num_masked = self.num_patches - self.num_visible
         return max(1, round(num_masked * self.decode_ratio)) if self.training else num_masked
 
@@ -244,13 +171,13 @@ class MaskedAutoencoder(nn.Module):
 
         Args:
             images: (N, C, H, W), normalised, of the current input size.
-            noise: (N, L); the patches with the smallest noise stay visible, and of the masked ones
-                those with the smallest are decoded. Drawn if None.
-            masked_only: leave out predictions of visible patches, which are never scored. The loss
-                is the same and costs less.
+            noise: (N, L). The patches with the smallest noise stay visible, and of the masked ones
+                those with the smallest noise are decoded. None to draw it.
+            masked_only: Whether to leave out the predictions of visible patches, which are never
+                scored. The loss is the same and costs less.
 
         Raises:
-            ValueError: the images are not of the current input size.
+            ValueError: The images are not of the current input size.
         """
         if images.shape[1:] != (self.in_chans, *self.input_size):
             raise ValueError(
@@ -278,10 +205,19 @@ class MaskedAutoencoder(nn.Module):
         return MAEOutput(loss, patch_mask.mask, shuffled, order)
 
     def encode(self, visible: Tensor, patch_mask: PatchMask, positions: Tensor) -> Tensor:
-        """Visible patches (N, K, P) -> tokens (N, T + K, D)."""
+        """Encode the visible patches of each image.
+
+        Args:
+            visible: (N, K, P).
+            patch_mask: The indices of these patches.
+            positions: (1, T + L, D), or (1, L, D) if prefix tokens have none.
+
+        Returns:
+            Tokens (N, T + K, D), prefix tokens first.
+        """
         encoder = self.encoder
         kernel = encoder.patch_embed.proj.weight
-        if self.in_chans > 1:  # (one channel needs no new order, whose gradient DDP would warn of)
+        if self.in_chans > 1:  # one channel needs no reordering, of whose strides DDP would warn
             kernel = rearrange(kernel, "d c h w -> d h w c")
         kernel = kernel.flatten(1)
         tokens = nn.functional.linear(visible, kernel, encoder.patch_embed.proj.bias)
@@ -311,17 +247,17 @@ class MaskedAutoencoder(nn.Module):
         positions: Tensor,
         num_outputs: int,
     ) -> Tensor:
-        """Predict the targets of masked patches, and by self-attention of visible ones.
+        """Predict the targets of masked patches and, with self-attention, those of visible ones.
 
         Args:
-            latent: (N, T + K, D).
-            visible: (N, K) indices.
-            decoded: (N, M) indices of masked patches.
+            latent: The encoder's tokens (N, T + K, D).
+            visible: (N, K) indices of the visible patches.
+            decoded: (N, M) indices of the masked patches to decode.
             positions: (1, T + L, E).
-            num_outputs: M, or K + M for visible patches as well, which then come first.
+            num_outputs: M, or K + M to predict visible patches too, which then come first.
 
         Returns:
-            (N, num_outputs, P); by cross-attention (N, M, P).
+            Predictions (N, num_outputs, P); with cross-attention always (N, M, P).
         """
         num_images, num_prefix = len(latent), self.num_prefix_tokens
         positions = positions.expand(num_images, -1, -1)
@@ -333,37 +269,3 @@ class MaskedAutoencoder(nn.Module):
         tokens = self.decoder_blocks(context, queries, num_outputs)
         predictions: Tensor = self.decoder_pred(self.decoder_norm(tokens))
         return predictions
-
-    def patchify(self, images: Tensor) -> Tensor:
-        """(N, F, h, w) -> (N, L, P), each patch in the order (row, column, feature).
-
-        Args:
-            images: or maps of features, of the current grid's h × w.
-        """
-        rows, columns = self.grid
-        return rearrange(images, "n c (r h) (s w) -> n (r s) (h w c)", r=rows, s=columns)
-
-    def unpatchify(self, patches: Tensor, patch_size: tuple[int, int] | None = None) -> Tensor:
-        """(N, L, P) -> (N, F, h, w), the inverse of `patchify` at the current input size.
-
-        Args:
-            patch_size: (height, width) of a patch in the map; that of the images if None.
-        """
-        height, width = patch_size or self.patch_size
-        return rearrange(
-            patches,
-            "n (r s) (h w c) -> n c (r h) (s w)",
-            r=self.grid[0],
-            h=height,
-            w=width,
-        )
-
-
-def _whole(table: Tensor) -> Tensor:
-    """All of a table of which this process may keep a part; see `mae_et.training.fsdp`."""
-    return table.full_tensor() if isinstance(table, DTensor) else table
-
-
-def _update_positions_after_loading(model: MaskedAutoencoder, _: object) -> None:
-    """A hook; no method, since a method's copies would go on to update the original."""
-    model._update_positions()

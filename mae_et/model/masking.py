@@ -16,18 +16,22 @@ class PatchMask(NamedTuple):
     """Which patches of each image are visible and which are masked."""
 
     visible: Tensor
-    """(N, K) indices."""
+    """(N, K): the indices of the visible patches."""
     masked: Tensor
-    """(N, L - K) indices."""
+    """(N, L - K): the indices of the masked patches, in ascending order of their noise."""
     mask: Tensor
     """(N, L) bool, True where masked."""
 
 
 def num_visible_patches(num_patches: int, mask_ratio: float) -> int:
-    """Patches that stay visible: the whole part of L · (1 - mask ratio).
+    """Return K, the number of patches that stay visible: the whole part of L · (1 - mask ratio).
+
+    Args:
+        num_patches: L.
+        mask_ratio: Share of masked patches, in (0, 1).
 
     Raises:
-        ValueError: the mask ratio is outside (0, 1), or no patch would be visible.
+        ValueError: The mask ratio is outside (0, 1), or no patch would be visible.
     """
     if not 0 < mask_ratio < 1:
         raise ValueError(f"model.mask_ratio must be in (0, 1), got {mask_ratio}")
@@ -41,7 +45,7 @@ def num_visible_patches(num_patches: int, mask_ratio: float) -> int:
 
 
 def mask_patches(noise: Tensor, num_visible: int) -> PatchMask:
-    """Keep the `num_visible` patches with the smallest noise visible.
+    """Mask all patches of each image but the `num_visible` ones with the smallest noise.
 
     Args:
         noise: (N, L).
@@ -54,5 +58,5 @@ def mask_patches(noise: Tensor, num_visible: int) -> PatchMask:
 
 
 def take_patches(patches: Tensor, indices: Tensor) -> Tensor:
-    """(N, L, D), (N, K) -> (N, K, D): the indexed patches of each image."""
+    """Select patches of each image by their indices: (N, L, D), (N, K) -> (N, K, D)."""
     return patches.gather(1, indices[..., None].expand(-1, -1, patches.shape[-1]))

@@ -1,4 +1,4 @@
-"""Position tables: the fixed sin-cos table of MAE, and its resampling to another grid.
+"""Position tables: the fixed sin-cos table of MAE, and resampling to another grid.
 
 A grid is (rows, columns) in patches. A table is (1, P + rows · columns, D): P prefix rows (class
 and register tokens) followed by the patches, row by row.
@@ -14,7 +14,7 @@ Grid = tuple[int, int]
 
 
 def sincos_table(grid: Grid, dim: int, num_prefix_tokens: int = 0) -> Tensor:
-    """The fixed table of MAE: D/4 each of sin and cos of the column, then sin and cos of the row.
+    """Compute MAE's fixed table: D/4 channels each of sin and cos of the column, then of the row.
 
     The order of the channels is that of the reference implementation (columns first), which
     official checkpoints need. Prefix rows are zero.
@@ -28,7 +28,7 @@ def sincos_table(grid: Grid, dim: int, num_prefix_tokens: int = 0) -> Tensor:
         (1, P + rows · columns, D) float32.
 
     Raises:
-        ValueError: `dim` is no multiple of 4.
+        ValueError: `dim` is not a multiple of 4.
     """
     if dim % 4:
         raise ValueError(
@@ -52,10 +52,20 @@ def sincos_table(grid: Grid, dim: int, num_prefix_tokens: int = 0) -> Tensor:
 
 
 def resample_table(table: Tensor, old: Grid, new: Grid, num_prefix_tokens: int) -> Tensor:
-    """Resample a table bicubically to another grid, on its device; prefix rows are kept.
+    """Resample a table bicubically to another grid, on the table's device.
 
-    Not antialiased: a table is a smooth function of position sampled at the patches, and the
-    stage's patches sample the same function elsewhere. (Averaging would shorten the short waves.)
+    There is no antialiasing: a table is a smooth function of position sampled at the patches, and
+    the patches of another size sample the same function at other places. (Averaging would dampen
+    the short waves.)
+
+    Args:
+        table: (1, P + rows · columns of the old grid, D).
+        old: The table's grid.
+        new: The grid of the result.
+        num_prefix_tokens: P, rows that are kept as they are.
+
+    Returns:
+        (1, P + rows · columns of the new grid, D).
     """
     resampled: Tensor = resample_abs_pos_embed(
         table, list(new), list(old), num_prefix_tokens=num_prefix_tokens, antialias=False

@@ -1,15 +1,15 @@
 """Any backbone at the input sizes of a curriculum, always with the parameters of the full size.
 
-Some backbones fit one input size: position tables, relative position biases, windows and masks
+Some backbones fit one input size only: position tables, relative position biases, windows and masks
 follow the grid. timm resizes them by *replacing* parameters, which an optimizer does not notice.
 Here a stage runs a *twin*, the same network built at the stage's size, on the parameters and
 buffers of the full-size model. Tables that follow the size are resampled in every forward pass, so
-gradients reach the table of the full size, and parameters and optimizer never change.
+that gradients reach the full-size table, and parameters and optimizer never change.
 
 Source: EfficientTrain trains DeiT, Swin, CSWin and convolutional networks at several sizes
 (https://arxiv.org/abs/2211.09703, Section 5).
 
-Shape legend: N images of C × H × W; tables of R rows (a grid, maybe further rows) and D channels.
+Shape legend: N images of C × H × W; tables of R rows (a grid and possibly others) and D channels.
 """
 
 from __future__ import annotations
@@ -31,30 +31,31 @@ from .tables import Table, find, match_tables, named_tensors
 
 
 class SizedModel(nn.Module):
-    """A model that takes images of the current input size; parameters stay those of the full size.
+    """A model that takes images of any input size with the parameters of its full size.
 
-    `model` is the full-size model and all that `parameters()`, the state dict, an optimizer or
-    DDP see. At another size, its twin comes from `set_input_size(img_size=(height, width))` of a
-    copy if the model has that method (as timm's do; Swin's windows follow the grid), else from
-    `build`. Models with neither take any size and are called themselves. A twin borrows
+    `model` is the full-size model, and all that `parameters()`, the state dict, an optimizer or DDP
+    see. At another size its twin runs, which is made by `set_input_size(img_size=(height, width))`
+    of a copy if the model has that method (timm's models do; Swin's windows follow the grid), or
+    else by `build`. Without either, the model itself is called at every size. A twin borrows
 
-    - parameters and buffers of the same shape as they are (so batch-norm statistics move in the
-      full-size model);
+    - parameters and buffers of equal shape as they are (so that batch-norm statistics are updated
+      in the full-size model);
     - `pos_embed` (1, R, D) and `relative_position_bias_table` (R, heads), resampled;
 
-    and owns the buffers that follow the size: indices and masks. Module hooks are those of the
-    time when the twin was built. Activation checkpointing, which runs blocks again in the backward
-    pass, fails in a twin: its weights are borrowed for the forward pass only.
+    and owns the buffers that follow the size: indices and masks. A twin has the module hooks that
+    the model had when the twin was built. Activation checkpointing, which runs blocks again in the
+    backward pass, fails in a twin, whose weights are borrowed for the forward pass only.
 
     Args:
-        model: at its full size.
-        full_size: pixels or (height, width).
+        model: The model at its full size.
+        full_size: Pixels or (height, width).
         in_chans: C.
-        num_classes: of the output (N, classes).
-        build: constructs the model at a size; the weights do not matter.
+        num_classes: Number of classes, the width of the output (N, classes).
+        build: Constructs the model at a given size; its weights do not matter.
     """
 
     input_size: tuple[int, int]
+    """(height, width) in pixels."""
 
     def __init__(
         self,
@@ -79,21 +80,24 @@ class SizedModel(nn.Module):
         """Accept images of another size from now on; parameters stay as they are.
 
         Args:
-            size: pixels or (height, width), at most the full size.
+            size: Pixels or (height, width), at most the full size.
 
         Raises:
-            ValueError: the model can't take the size.
+            ValueError: The model can't take the size.
         """
         self.check_input_size(size)
         self.input_size = as_pair(size)
 
     def check_input_size(self, size: Size) -> None:
-        """Build the model's twin and run it on two black images, unless that was done before.
+        """Build the model's twin and run it on two black images, unless that has been done.
 
         Neither batch-norm statistics nor random number generators change.
 
+        Args:
+            size: Pixels or (height, width).
+
         Raises:
-            ValueError: the model can't take the size.
+            ValueError: The model can't take the size.
         """
         pair = as_pair(size)
         if pair in self._twins:
@@ -104,7 +108,7 @@ class SizedModel(nn.Module):
             raise ValueError(f"input size must be in 1 … {self.full_size}, got {size}")
         patch_embed: Any = getattr(self.model, "patch_embed", None)
         if type(patch_embed) is PatchEmbed and not patch_embed.dynamic_img_pad:
-            patch_size = patch_embed.patch_size  # the rest of a side would be cut off unnoticed
+            patch_size = patch_embed.patch_size  # the rest of a side would be cut off silently
             if any(side % patch for side, patch in zip(pair, patch_size, strict=True)):
                 raise ValueError(
                     f"input size must be a multiple of the patch size {as_size(*patch_size)} of "
@@ -115,7 +119,7 @@ class SizedModel(nn.Module):
             with _in_eval_mode(self.model), torch.no_grad():
                 twin = self._make_twin(pair)
                 logits = self._run(twin, images)
-        except Exception as error:  # networks raise what they like where a size does not suit them
+        except Exception as error:  # networks raise anything when a size does not suit them
             raise ValueError(
                 f"{name} does not fit input size {size}: {first_line(error)}"
             ) from error
@@ -129,10 +133,10 @@ class SizedModel(nn.Module):
         self._follow_mode()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of images (N, C, H, W) of the current input size.
+        """Compute the logits (N, classes) of images (N, C, H, W) of the current input size.
 
         Raises:
-            ValueError: the images are of another size.
+            ValueError: The images are of another size.
         """
         if tuple(images.shape[-2:]) != self.input_size:
             raise ValueError(
@@ -155,7 +159,7 @@ class SizedModel(nn.Module):
         return next((parameter.device for parameter in self.model.parameters()), None)
 
     def _make_twin(self, size: tuple[int, int]) -> _Twin | None:
-        """The model's twin at a size; None if the model itself takes it."""
+        """Build the model's twin at a size; None if the model itself takes that size."""
         if size == as_pair(self.full_size):
             return None
         if callable(getattr(self.model, "set_input_size", None)):
@@ -165,12 +169,12 @@ class SizedModel(nn.Module):
                 module.set_input_size(img_size=size)  # type: ignore[operator]
         elif self._build is not None:
             device = self._device()
-            with torch.random.fork_rng(devices=[]):  # new weights draw numbers and are not used
+            with torch.random.fork_rng(devices=[]):  # for the new weights, which are not used
                 module = self._build(as_size(*size)).to(device)
         else:
             return None
         tables = match_tables(self.model, module, as_pair(self.full_size), size)
-        for name in tables:  # the twin's own are never used: hold no memory for them
+        for name in tables:  # the twin's own tensors are never used, so they get no memory
             owner, leaf = find(module, name)
             tensor = getattr(owner, leaf)
             if leaf in owner._parameters:
@@ -181,7 +185,13 @@ class SizedModel(nn.Module):
         return _Twin(module, tables)
 
     def train(self, mode: bool = True) -> SizedModel:
-        """As in any module; the twins follow. (Set the mode of parts of `model` before it.)"""
+        """Set training or evaluation mode, as in any module; the twins follow.
+
+        Twins learn the modes of parts of `model` here: set these before calling this method.
+
+        Args:
+            mode: Whether to train.
+        """
         super().train(mode)
         self._follow_mode()
         return self
@@ -191,7 +201,7 @@ class SizedModel(nn.Module):
             _copy_mode(self.model, twin.module)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SizedModel:
-        """Moves between devices reach the buffers that the twins own."""
+        """Apply moves between devices to the buffers that the twins own, too."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for twin in filter(None, self._twins.values()):
             for module in twin.module.modules():
@@ -205,19 +215,20 @@ class _Twin(NamedTuple):
     """The model at another size."""
 
     module: nn.Module
+    """The network, whose borrowed tensors are on the meta device."""
     tables: dict[str, Table | None]
-    """What is borrowed from the full-size model, by name; None for as it is."""
+    """The tensors borrowed from the full-size model, by name; None to take one as it is."""
 
 
 def _copy_mode(model: nn.Module, twin: nn.Module) -> None:
-    """Training or evaluation, module by module."""
+    """Copy the mode, training or evaluation, of every module to its counterpart."""
     for module, other in zip(model.modules(), twin.modules(), strict=True):
         other.training = module.training
 
 
 @contextmanager
 def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while, then the mode of each module as it was."""
+    """Put a model in evaluation mode, and each of its modules back in its own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

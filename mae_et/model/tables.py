@@ -1,6 +1,6 @@
-"""What of a network follows its input size: position tables and relative position biases.
+"""Parameters that follow a network's input size: position tables and relative position biases.
 
-Shape legend: tables of R rows (a grid, maybe further rows) and D channels.
+Shape legend: tables of R rows (a grid and possibly others) and D channels.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from .pos_embed import Grid, resample_table
 
 
 class Table(NamedTuple):
-    """How a table over a grid is resampled; rows before and after the grid (of tokens) are kept."""
+    """How to resample a table over a grid; rows of tokens before and after the grid are kept."""
 
     full_grid: Grid
+    """The grid at the full size."""
     grid: Grid
+    """The grid at the size to resample to."""
     num_prefix: int
+    """Rows before the grid."""
 
     def resample(self, table: Tensor) -> Tensor:
-        """(1, R, D) or (R, D) of the full grid -> the same of this grid."""
+        """Resample a table, (1, R, D) or (R, D), from the full grid to this one."""
         rows = table if table.ndim == 3 else table[None]
         end = self.num_prefix + math.prod(self.full_grid)
         resampled = resample_table(rows[:, :end], self.full_grid, self.grid, self.num_prefix)
@@ -34,12 +37,20 @@ class Table(NamedTuple):
 def match_tables(
     model: nn.Module, twin: nn.Module, full_size: tuple[int, int], size: tuple[int, int]
 ) -> dict[str, Table | None]:
-    """How each tensor that a model saves serves its twin, the same network at another size.
+    """Match the tensors of a model to those of its twin, the same network at another size.
 
-    By name; None for a tensor that has the same shape at both sizes, and is used as it is.
+    Args:
+        model: The model at its full size.
+        twin: The network at the other size.
+        full_size: (height, width) in pixels.
+        size: (height, width) in pixels of the twin's images.
+
+    Returns:
+        For each tensor that the model saves, by name, how to resample it for the twin; None for a
+        tensor that has the same shape at both sizes and is used as it is.
 
     Raises:
-        ValueError: a parameter follows the size and is no table known here.
+        ValueError: A parameter follows the size but is not a table known here.
     """
     if [name for name, _ in model.named_modules()] != [name for name, _ in twin.named_modules()]:
         raise ValueError("other modules than at the full size")
@@ -56,7 +67,7 @@ def match_tables(
                 raise ValueError(
                     f"can't resample parameter {name}, {' -> '.join(map(str, shapes))}"
                 )
-        # A buffer of another shape is an index or a mask, the twin's own.
+        # A buffer of another shape is an index or a mask: the twin keeps its own.
     return tables
 
 
@@ -67,7 +78,7 @@ def _table(
     full_size: tuple[int, int],
     size: tuple[int, int],
 ) -> Table | None:
-    """How a parameter follows from that of the full size; None if that is unknown."""
+    """How a parameter follows from its full-size counterpart; None if that is unknown."""
     (full_owner, leaf), (owner, _) = find(model, name), find(twin, name)
     full, new = getattr(full_owner, leaf), getattr(owner, leaf, None)
     if new is None or full.ndim != new.ndim or full.shape[-1] != new.shape[-1]:
@@ -92,7 +103,8 @@ def _patch_grids(
 ) -> tuple[Grid, Grid]:
     """The grids of patches at both sizes.
 
-    They are timm's, or those of square patches of the size that explains how many fewer there are.
+    They are those that timm records, or else those of square patches whose size explains how many
+    fewer patches the smaller image has.
     """
     try:
         return full_owner.patch_embed.grid_size, owner.patch_embed.grid_size
@@ -105,7 +117,7 @@ def _patch_grids(
 
 
 def _offsets(attention: nn.Module, rows: int) -> Grid:
-    """The grid (2h - 1, 2w - 1) of the offsets in an h × w window; square if it does not say."""
+    """The grid (2h - 1, 2w - 1) of offsets in an h × w window; a square one if none is recorded."""
     window_size = getattr(attention, "window_size", None)
     if window_size is None:
         return math.isqrt(rows), math.isqrt(rows)
@@ -114,7 +126,7 @@ def _offsets(attention: nn.Module, rows: int) -> Grid:
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers, tied ones under each of their names."""
+    """Return all parameters and buffers by name, tied ones under each of their names."""
     return {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
@@ -122,6 +134,11 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def find(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that holds a tensor, and the tensor's name there."""
+    """Return the module that holds a tensor, and the tensor's name there.
+
+    Args:
+        module: The module in which to look.
+        name: The tensor's dotted name in it.
+    """
     path, _, leaf = name.rpartition(".")
     return module.get_submodule(path), leaf

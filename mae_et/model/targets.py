@@ -1,4 +1,4 @@
-"""Reconstruction targets: what the decoder predicts for a masked patch.
+"""Reconstruction targets, which the decoder predicts for masked patches.
 
 A target is a map of features of the image, cut into patches, each of which may be normalised.
 
@@ -21,33 +21,30 @@ from torch.nn import functional as F
 EPSILON = 1e-6
 """Added to a patch's variance, as in the reference implementation of MAE."""
 
-
 ROUNDING = 1e-4
-"""Differences of normalised pixels below this are none: what rounding leaves of equal ones is 1e-5,
-and one grey level is 0.02. Else even areas would get histograms of length one and random direction,
-and vertical edges, whose angle parts two bins, would fall to either: in photos of 224 pixels, 14 %
-of the cells were wrong."""
-
+"""Differences of normalised pixels below this count as zero: between equal pixels, rounding leaves
+1e-5, and one grey level is 0.02. Otherwise uniform areas would get histograms of length one in a
+random direction, and vertical edges, whose angle is the boundary of two bins, would fall into
+either: in photos of 224 pixels, 14 % of the cells were wrong."""
 
 HOG_EPSILON = 1e-5
-"""Joins the norm of a histogram, as in scikit-image."""
-
+"""Added to the norm of a histogram (as its square, under the root), as in scikit-image."""
 
 Gradient = Literal["sobel", "central"]
 
 
 def pixel(patches: Tensor) -> Tensor:
-    """The pixels themselves."""
+    """Return the pixels themselves."""
     return patches
 
 
 def norm_pixel(patches: Tensor) -> Tensor:
-    """(N, L, P) -> (N, L, P): pixels normalised by their patch's mean and (unbiased) variance.
+    """Normalise pixels (N, L, P) by their patch's mean and (unbiased) variance.
 
     Source: MAE, https://arxiv.org/abs/2111.06377, Section 3, "Reconstruction target".
     """
     num_values = patches.shape[-1]
-    unbiased = (num_values - 1) / num_values  # layer norm, one pass, divides by the biased variance
+    unbiased = (num_values - 1) / num_values  # layer norm (one pass) uses the biased variance
     normalized = F.layer_norm(patches, (num_values,), eps=EPSILON * unbiased)
     return normalized * math.sqrt(unbiased)
 
@@ -55,7 +52,11 @@ def norm_pixel(patches: Tensor) -> Tensor:
 def unnormalize(prediction: Tensor, patches: Tensor) -> Tensor:
     """Undo `norm_pixel` on a prediction with the statistics of the true patches.
 
-    A visual aid only: it uses statistics that the model never saw.
+    This is a visual aid only, since the model never saw these statistics.
+
+    Args:
+        prediction: Predicted normalised pixels, (N, L, P).
+        patches: The true patches, (N, L, P).
     """
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return prediction * (variance + EPSILON).sqrt() + mean
@@ -68,30 +69,30 @@ def hog(
     cell: int = 8,
     gradient: Gradient = "sobel",
 ) -> Tensor:
-    """Histograms of oriented gradients: (N, C, H, W) -> (N, C · bins, H / cell, W / cell).
+    """Compute histograms of oriented gradients: (N, C, H, W) -> (N, C · bins, H / cell, W / cell).
 
-    Each pixel of a channel votes with the length of its gradient for the orientation of it, without
-    sign: bin k has the angles [k, k + 1) · 180° / bins from the column axis to the row axis. A
-    cell's histogram is the mean over its pixels, divided by its L2 norm, sqrt(sum of squares +
-    epsilon²).
+    Each pixel of a channel votes for the orientation of its gradient, regardless of sign, with the
+    gradient's length: bin k has the angles [k, k + 1) · 180° / bins from the column axis to the row
+    axis. A cell's histogram is the mean over its pixels, divided by its L2 norm, sqrt(sum of
+    squares + epsilon²).
 
     Source: MaskFeat (CVPR 2022, https://arxiv.org/abs/2112.09133), Section 3.1, and its released
-    code, which FastMIM (https://arxiv.org/abs/2212.06593) took over: 9 bins, cells of 8 pixels,
-    Sobel gradients with mirrored borders, no smooth votes, no blocks of cells, and normalised
+    code, which FastMIM (https://arxiv.org/abs/2212.06593) adopted: 9 bins, cells of 8 pixels, Sobel
+    gradients with mirrored borders, no interpolation of votes, no blocks of cells, and normalised
     images as they enter the network. (There, bins are counted from the row axis, the epsilon is
-    1e-12, and rounding counts.) With central differences it is `skimage.feature.hog` of one
-    channel, with blocks of one cell and block_norm "L2".
+    1e-12, and differences due to rounding count.) With central differences the result is that of
+    `skimage.feature.hog` for one channel, with blocks of one cell and block_norm "L2".
 
     Args:
-        images: float.
-        bins: orientations in 180°.
-        cell: pixels; divides H and W.
-        gradient: sobel (3 × 3) or central differences, both as the change over two pixels.
+        images: Normalised images, floating point.
+        bins: Number of orientations in 180°.
+        cell: Side of a cell in pixels; divides H and W.
+        gradient: "sobel" (3 × 3) or "central" differences, both as the change over two pixels.
     """
     padded = F.pad(images.float(), (1, 1, 1, 1), mode="reflect")
     dx = padded[..., 2:] - padded[..., :-2]
     dy = padded[..., 2:, :] - padded[..., :-2, :]
-    if gradient == "sobel":  # slices, since autocast would round a convolution
+    if gradient == "sobel":  # by slices, since autocast would round a convolution
         dx = (dx[..., :-2, :] + 2 * dx[..., 1:-1, :] + dx[..., 2:, :]) / 4
         dy = (dy[..., :-2] + 2 * dy[..., 1:-1] + dy[..., 2:]) / 4
     else:
@@ -110,24 +111,25 @@ def hog(
 
 
 class Target(NamedTuple):
-    """What is predicted of an image."""
+    """A reconstruction target: how to compute it from images, and its shape."""
 
     features: Callable[[Tensor], Tensor]
-    """(N, C, H, W) -> (N, F, h, w), whose patches have P values."""
+    """Images (N, C, H, W) -> a map (N, F, h, w), whose patches have P values."""
     normalize: Callable[[Tensor], Tensor]
-    """(N, L, P) -> (N, L, P), each patch by itself."""
+    """Patches (N, L, P) -> (N, L, P), each by itself."""
     patch_size: tuple[int, int]
-    """(height, width) of a patch in that map."""
+    """(height, width) of a patch in the map of features."""
     num_features: int
-    """F."""
+    """F, the number of features of the map."""
 
     @property
     def num_values(self) -> int:
-        """P."""
+        """P, the number of values of a patch."""
         return self.patch_size[0] * self.patch_size[1] * self.num_features
 
 
 TARGETS = ("norm_pixel", "pixel", "hog")
+"""The names that `create_target` knows."""
 
 
 def create_target(
@@ -139,18 +141,18 @@ def create_target(
     cell: int = 8,
     gradient: Gradient = "sobel",
 ) -> Target:
-    """The target of that name.
+    """Create a target by name.
 
     Args:
-        name: norm_pixel, pixel or hog.
-        patch_size: pixels (height, width).
+        name: "norm_pixel", "pixel" or "hog".
+        patch_size: (height, width) in pixels.
         in_chans: C.
-        bins: see `hog`, like the following.
-        cell: pixels.
-        gradient: sobel or central.
+        bins: Number of orientations of "hog"; see `hog`.
+        cell: Side of a cell of "hog" in pixels; divides the patch size.
+        gradient: Gradients of "hog": "sobel" or "central".
 
     Raises:
-        ValueError: there is no such target, or histograms do not fit the patches.
+        ValueError: There is no such target, or histograms do not fit the patches.
     """
     height, width = patch_size
     if name not in TARGETS:

@@ -17,12 +17,13 @@ from ..training import chunks_per_micro_batch
 from .measure import StepTime
 
 MAE_EPOCHS = 1600
-"""Of the MAE that runs are compared with: decoder 512 × 8, mask ratio 0.75, normalised pixels."""
+"""Epochs of the MAE that runs are compared with: decoder 512 × 8, mask ratio 0.75, normalised
+pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """Consecutive stages of one size. What takes time is None as long as nothing is known of it."""
+    """Consecutive stages of one size; times are None until steps have been measured."""
 
     size: Size
     grid: tuple[int, int]
@@ -37,7 +38,7 @@ class StagePlan:
     accumulation: int
     """Forward passes of a process in an optimizer step."""
     gflops: float
-    """Of an image, forward and backward."""
+    """GFLOPs of an image, forward and backward."""
     cost: float
     """Share of the run's FLOPs."""
     fresh: float = 1.0
@@ -46,7 +47,7 @@ class StagePlan:
     time: float | None = None
     """Share of the run's hours."""
     images_per_s: float | None = None
-    """What the loader has to give to all processes together so that none of them waits."""
+    """What the loader has to deliver to all processes together so that none waits."""
     waiting: float | None = None
     """Share of the time that goes into waiting for images."""
     limit: str | None = None
@@ -69,13 +70,13 @@ class Plan:
     budget: float
     """`optim.epochs`: passes at full size, that the run is compared with."""
     speedup: float
-    """FLOPs of the budget at full size, by those of the run."""
+    """FLOPs of the budget at full size, divided by those of the run."""
     mae_size: Size
     mae_speedup: float
-    """FLOPs of 1600 epochs of MAE at `mae_size` with the same encoder, by those of the run."""
+    """FLOPs of 1600 epochs of MAE at `mae_size` with the same encoder, divided by the run's."""
     hours: float | None = None
     time_speedup: float | None = None
-    """Hours of the budget at full size, by those of the run."""
+    """Hours of the budget at full size, divided by those of the run."""
     price: float | None = None
 
 

@@ -20,12 +20,12 @@ class Trial:
 
     purpose: str
     sizes: tuple[Size, ...]
-    """Of all stages, also those after the run's end."""
+    """The sizes of all stages, also of those after the run's end."""
     steps: int
     is_whole: bool
     """Whether the run goes to the end of its schedule."""
     cost: float
-    """FLOPs, by those of a whole run at full size."""
+    """FLOPs, relative to those of a whole run at full size."""
     scores: tuple[float, ...]
     """Top-1 accuracy by seed, in [0, 1]."""
 

@@ -1,4 +1,4 @@
-"""``python -m mae_et search``: which input sizes the stages of a run should have.
+"""A search for the input sizes that the stages of a run should have.
 
 greedy: EfficientTrain (ICCV 2023, https://arxiv.org/abs/2211.09703), Algorithm 1. Stages of equal
 length begin at full size. From the first on, each gets the smallest size with which the run keeps

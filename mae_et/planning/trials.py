@@ -7,7 +7,7 @@
 A run is a schedule up to a step. Its samples and masks are functions of the step, its stage and
 learning rate of its place in the schedule; all schedules of a search have as many stages, and a
 stage begins and ends, in steps and in learning rate, where it does whatever follows. So schedules
-that agree up to a step share the state there, and a run goes on from a copy of the longest run that
+that agree up to a step share the state there, and a run continues a copy of the longest run that
 its schedule begins with, as any run does from its checkpoint.
 """
 

@@ -41,9 +41,12 @@ class Run:
 
         None if the path belongs to no run.
         """
-        checkpoint = Checkpoint.at(path)
-        candidates = [cls(checkpoint.run_folder)] if checkpoint else [cls(path), cls(path.parent)]
-        return next((run for run in candidates if run.exists), None)
+        checkpoint, run = Checkpoint.at(path), cls(path)
+        if checkpoint is not None:
+            run = cls(checkpoint.run_folder)
+        elif path in cls(path.parent).results:
+            run = cls(path.parent)
+        return run if run.exists else None
 
     @property
     def exists(self) -> bool:
@@ -94,8 +97,12 @@ class Run:
     @property
     def result(self) -> Path | None:
         """The encoder of the run, or its best (or else last) classifier; None as yet."""
-        folders = (self.encoder, self.best, self.last)
-        return next((folder for folder in folders if folder.is_dir()), None)
+        return next((folder for folder in self.results if folder.is_dir()), None)
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """The folders that a run may write what it has learned to, the preferred one first."""
+        return self.encoder, self.best, self.last
 
     def checkpoint(self, step: int) -> Checkpoint:
         """Return the checkpoint of a step, which need not exist."""

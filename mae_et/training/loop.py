@@ -140,7 +140,7 @@ class Loop:
         """Save a checkpoint if one is due after `done` steps, or if the run is asked to stop.
 
         Raises:
-            RunInterruptedError: It is asked to stop, and the schedule goes on.
+            RunInterruptedError: It is asked to stop before the end of its schedule.
         """
         is_last = self.is_over or done == self.num_steps
         is_interrupted = self.interrupt.is_agreed() and not is_last

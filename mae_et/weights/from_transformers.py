@@ -64,7 +64,7 @@ VIT_MAE_DEFAULTS: Mapping[str, Any] = {
 
 
 def from_vit_mae(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of ViTMAEForPreTraining or ViTMAEModel by the names of `MaskedAutoencoder`."""
+    """Rename weights of ViTMAEForPreTraining or ViTMAEModel for `MaskedAutoencoder`."""
     renamed = {rename(name, FROM_VIT_MAE): value for name, value in weights.items()}
     joined = {}
     for name, value in renamed.items():
@@ -80,20 +80,20 @@ def from_vit_mae(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rename(name: str, renaming: Renaming) -> str:
-    """A name after all replacements of (pattern, replacement), in order."""
+    """Apply all replacements of (pattern, replacement) to a name, in order."""
     for pattern, replacement in renaming:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def vit_mae_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `MaskedAutoencoder` for a configuration of ViTMAE.
+    """Return the arguments of `MaskedAutoencoder` for a configuration of ViTMAE.
 
     An epsilon below 1e-6 becomes 1e-6: the official weights were trained with that, though their
     configurations on the Hub say 1e-12. (It moved the predictions of a random ViT-B by 1e-4.)
 
     Raises:
-        ValueError: ours has no such model; the message says why.
+        ValueError: There is no such model here; the message says why.
     """
     values = {**VIT_MAE_DEFAULTS, **config}
     allowed = {

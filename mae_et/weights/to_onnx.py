@@ -23,10 +23,10 @@ def save_onnx(model: nn.Module, input_size: Sequence[int], folder: Path) -> None
     Args:
         model: timm's, in evaluation mode.
         input_size: (C, H, W).
-        folder: exists.
+        folder: The folder, which exists.
 
     Raises:
-        ValueError: onnx is not installed, or torch can't export the model.
+        ValueError: onnx is not installed, or torch cannot export the model.
     """
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:

@@ -62,10 +62,10 @@ class Converted(NamedTuple):
 
 
 def to_vit_mae(model: MaskedAutoencoder) -> Converted:
-    """A masked autoencoder as ViTMAEForPreTraining.
+    """Convert a masked autoencoder to ViTMAEForPreTraining.
 
     Raises:
-        ValueError: transformers can't express the model; the message says what.
+        ValueError: The model cannot be expressed in transformers; the message says what.
     """
     if model.target_name not in ("pixel", "norm_pixel"):
         raise ValueError(
@@ -101,10 +101,10 @@ def to_vit_mae(model: MaskedAutoencoder) -> Converted:
 
 
 def to_classifier(vit: VisionTransformer, class_names: Sequence[str]) -> Converted:
-    """A classifier as ViTForImageClassification or BeitForImageClassification.
+    """Convert a classifier to ViTForImageClassification or BeitForImageClassification.
 
     Raises:
-        ValueError: transformers can't express the model; the message says what.
+        ValueError: The model cannot be expressed in transformers; the message says what.
     """
     _check_plain(vit)
     norm, architecture = {
@@ -150,7 +150,7 @@ def to_classifier(vit: VisionTransformer, class_names: Sequence[str]) -> Convert
 
 
 def _vit_config(vit: VisionTransformer, modules: Iterable[nn.Module]) -> dict[str, Any]:
-    """The fields that all configurations have in common."""
+    """Return the fields that all configurations have in common."""
     epsilons = {module.eps for module in modules if isinstance(module, nn.LayerNorm)}
     if len(epsilons) > 1:
         raise ValueError(
@@ -206,7 +206,7 @@ def _check_plain(vit: VisionTransformer) -> None:
 
 
 def _to_hub(weights: Mapping[str, Tensor], renaming: Renaming) -> dict[str, Tensor]:
-    """The Hub's names, with query, key and value apart."""
+    """Rename weights as on the Hub, and split query, key and value."""
     renamed = {}
     for name, value in weights.items():
         new_name = rename(name, renaming)
@@ -222,17 +222,17 @@ def _to_hub(weights: Mapping[str, Tensor], renaming: Renaming) -> dict[str, Tens
 def image_processor(
     *, size: int, mean: Sequence[float], std: Sequence[float], crop_pct: float
 ) -> dict[str, Any]:
-    """The fields of a BitImageProcessor that does what timm's evaluation transform does.
+    """Return the fields of a BitImageProcessor that does what timm's evaluation transform does.
 
     The same pixels with PIL; transformers' default, torchvision's resize of tensors, is up to 2 of
     255 grey levels off. Where half a pixel is left over, timm crops at the nearest even pixel and
     transformers at the one below: one pixel apart for every other such size.
 
     Args:
-        size: of the model's images, pixels.
-        mean: per channel, of values in [0, 1].
-        std: likewise.
-        crop_pct: share of the resized image's shorter side that is kept.
+        size: Size of the model's images in pixels.
+        mean: Mean per channel, of values in [0, 1].
+        std: Standard deviation per channel, likewise.
+        crop_pct: Share of the resized image's shorter side that is kept.
     """
     return {
         "size": {"shortest_edge": math.floor(size / crop_pct)},
@@ -248,12 +248,12 @@ def save_transformers(converted: Converted, processor: Mapping[str, Any], folder
     """Write a folder that transformers' `from_pretrained` opens, its image processor included.
 
     Args:
-        converted: the model.
-        processor: fields of its BitImageProcessor.
-        folder: exists.
+        converted: The model.
+        processor: Fields of its BitImageProcessor.
+        folder: The folder, which exists.
 
     Raises:
-        ValueError: transformers is not installed.
+        ValueError: The package transformers is not installed.
     """
     try:
         import transformers

@@ -1,6 +1,6 @@
 """Images as a data set stores them: encoded files, arrays, and the column that holds them.
 
-Imports nothing of the project.
+This package imports nothing else of `mae_et`.
 """
 
 from .arrays import ArrayImage

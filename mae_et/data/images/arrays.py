@@ -1,10 +1,10 @@
-"""Images that are no pictures: any number of channels, of any type of number.
+"""Images that are not pictures: any number of channels, of any numeric type.
 
 They come as arrays (`datasets.Array3D`, nested lists, .npy files) or as TIFF files, which tifffile
 reads where Pillow can't (optional: `pip install 'mae-et[tiff]'`).
 
-One unit for all images: unsigned numbers are divided by the largest of their type (255, 65535),
-all others are taken as they are, and that, times 255, is what a sample holds. So 8-bit images stay
+All images have one unit: unsigned numbers are divided by the largest of their type (255, 65535),
+all others are taken as they are, and a sample holds the result times 255. So 8-bit images stay
 uint8, and chunks of several types can be joined.
 """
 
@@ -35,20 +35,21 @@ except ImportError:
 
 
 NPY_MAGIC = b"\x93NUMPY"
+"""The first bytes of a .npy file."""
 
 
 class ArrayImage:
-    """An image with as many channels as the model has.
+    """An array as an image with as many channels as the model has.
 
     Args:
-        array: (C, H, W), (H, W, C), or (H, W) for one channel. If both of its ends could be the
-            channels, the first is.
+        array: (C, H, W), (H, W, C), or (H, W) for one channel. If either end could be the
+            channels, the first one is.
         in_chans: C.
-        name: for messages.
+        name: Name of the image for messages.
 
     Raises:
-        UnreadableImageError: the array has other channels, no pixels, or values that are not
-            finite numbers.
+        UnreadableImageError: The array has another number of channels, no pixels, or values that
+            are not finite numbers.
     """
 
     def __init__(self, array: Any, in_chans: int, name: str) -> None:
@@ -73,9 +74,13 @@ class ArrayImage:
         return height, width
 
     def check_bounded(self, field: str) -> None:
-        """
+        """Check that the pixels have a largest value, white.
+
+        Args:
+            field: The configuration field that needs one, for messages.
+
         Raises:
-            UnreadableImageError: the numbers have no largest value, which `field` needs.
+            UnreadableImageError: They are signed or floating point and have none.
         """
         if self.pixels.dtype.kind != "u":
             raise UnreadableImageError(
@@ -83,11 +88,19 @@ class ArrayImage:
             )
 
     def decode(self) -> Tensor:
-        """(C, H, W): the whole image, uint8 or float32."""
+        """Return the whole image, (C, H, W) uint8 or float32."""
         return _in_units(self.pixels)
 
     def crop(self, box: Box, size: tuple[int, int]) -> Tensor:
-        """(C, h, w) uint8 or float32: a box, resized (bicubic, antialiased) to `size`."""
+        """Cut out a box and resize it (bicubic, antialiased).
+
+        Args:
+            box: The rectangle of pixels to cut out.
+            size: (h, w) in pixels.
+
+        Returns:
+            (C, h, w), uint8 or float32.
+        """
         top, left, height, width = box
         pixels = _in_units(self.pixels[:, top : top + height, left : left + width])
         if pixels.shape[-2:] != size:
@@ -104,24 +117,33 @@ def _in_units(pixels: Any) -> Tensor:
 
 
 def read_npy(encoded: bytes, name: str) -> Any:
-    """The array of a .npy file.
+    """Read the array of a .npy file.
+
+    Args:
+        encoded: The bytes of the file.
+        name: Name of the image for messages.
 
     Raises:
-        UnreadableImageError: it is damaged, or holds Python objects.
+        UnreadableImageError: The file is damaged or holds Python objects.
     """
     with reading(name):
         return np.load(io.BytesIO(encoded), allow_pickle=False)
 
 
 def read_deep(encoded: bytes, in_chans: int, name: str) -> Any | None:
-    """The array of a file of which Pillow would lose something; None if it would not.
+    """Read a file of which Pillow would lose something as an array; None if Pillow would not.
 
-    That is 16-bit grey PNG, and TIFF of more than 8 bits, of bands that are no colours, or of a
-    page per channel. 16-bit pictures that have to be converted between grey, RGB and RGBA are left
-    to Pillow, in 8 bits.
+    Such files are 16-bit grey PNG, and TIFF with more than 8 bits, with bands that are not colours,
+    or with one page per channel. 16-bit pictures that have to be converted between grey, RGB and
+    RGBA are left to Pillow, in 8 bits.
+
+    Args:
+        encoded: The bytes of the file.
+        in_chans: Channels of the model.
+        name: Name of the image for messages.
 
     Raises:
-        UnreadableImageError: only tifffile reads it, and that can't or is not installed.
+        UnreadableImageError: Only tifffile could read the file, and it fails or is not installed.
     """
     if encoded[:8] == b"\x89PNG\r\n\x1a\n" and encoded[24:26] == b"\x10\x00" and in_chans == 1:
         with reading(name), Image.open(io.BytesIO(encoded)) as image:
@@ -144,7 +166,7 @@ def read_deep(encoded: bytes, in_chans: int, name: str) -> Any | None:
 def _tiff_layout(encoded: bytes, max_pages: int) -> tuple[int, int, int, bool]:
     """A TIFF file's bits, bands, pages (up to max_pages + 1), and whether the bands are colours.
 
-    By Pillow's reader of tags, since it logs an error when it opens an image of many bands.
+    This uses Pillow's reader of tags alone: opening an image of many bands would log an error.
     """
     file = io.BytesIO(encoded)
     directory = ImageFileDirectory_v2(file.read(16 if encoded[2] == 43 else 8))
@@ -162,7 +184,7 @@ def _tiff_layout(encoded: bytes, max_pages: int) -> tuple[int, int, int, bool]:
 
 
 def _read_tiff(encoded: bytes, name: str) -> Any:
-    """(C, H, W): the bands or pages of a TIFF file's first series of pages."""
+    """The bands or pages, (C, H, W), of a TIFF file's first series of pages."""
     if tifffile is None:
         raise UnreadableImageError(name, "Pillow can't read it; pip install 'mae-et[tiff]' may")
     with reading(name), tifffile.TiffFile(io.BytesIO(encoded)) as file:

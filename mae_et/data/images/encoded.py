@@ -1,14 +1,14 @@
-"""Images as they are stored: a header that tells the size, and pixels decoded only as needed.
+"""Encoded images: the header gives the size, and pixels are decoded only as needed.
 
 A random crop is drawn from the size alone. Of a JPEG, libjpeg then decodes 1/2, 1/4 or 1/8 of the
-resolution directly (its DCT scaling) where that still has as many pixels as the crop needs.
+resolution directly (by its DCT scaling) where that still has as many pixels as the crop needs.
 simplejpeg, if it is installed, does so in about two thirds of Pillow's time; both call
 libjpeg-turbo and give the same pixels.
 
-Against the whole image at full resolution (photos of about 500 × 375, boxes of 20 to 100 %, mean
-absolute difference in grey levels of 255): nothing changes at 224, where no such box allows less;
-at 96, where nearly all are decoded at 1/2, 1.2 for the same box, and 4.4 in all, since rounding
-moves and scales the box by up to half a pixel.
+Compared with decoding the whole image at full resolution (photos of about 500 × 375, boxes of 20 to
+100 %, mean absolute difference in grey levels of 255): nothing changes at 224, where no such box
+allows a lower resolution; at 96, where nearly all are decoded at 1/2, the difference is 1.2 for the
+same box, and 4.4 in all, since rounding moves and scales the box by up to half a pixel.
 """
 
 from __future__ import annotations
@@ -31,19 +31,25 @@ except ImportError:
 
 
 JPEG_FACTORS = (8, 4, 2)
-"""The other scales of libjpeg (7/8, 3/4, …) have no SIMD code and take longer than full size."""
+"""Factors by which libjpeg may shrink an image, largest first.
 
+Its other scales (7/8, 3/4, …) have no SIMD code and take longer than full size.
+"""
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Channels -> the Pillow mode that every picture is converted to."""
-
 
 COLOR_SPACES = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGBA"}
 """Pillow's modes -> libjpeg-turbo's names."""
 
 
 class UnreadableImageError(ValueError):
-    """An image that can't be decoded: its name, and the reason in one line."""
+    """An image that can't be decoded: its name, and the reason in one line.
+
+    Args:
+        name: The image's file or row.
+        reason: Why it can't be decoded; line breaks are replaced.
+    """
 
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.reason = name, " ".join(reason.split())
@@ -54,7 +60,7 @@ class UnreadableImageError(ValueError):
 
 
 class Box(NamedTuple):
-    """A rectangle of pixels."""
+    """A rectangle of pixels: its upper left corner and its size."""
 
     top: int
     left: int
@@ -63,14 +69,23 @@ class Box(NamedTuple):
 
 
 class Orientation(NamedTuple):
-    """How stored pixels become upright: flips of rows and of columns, then a transposition."""
+    """How stored pixels become upright: by flips of rows and columns, then a transposition."""
 
     flip_rows: bool
+    """Whether the order of the rows is reversed."""
     flip_columns: bool
+    """Whether the order of the columns is reversed."""
     transpose: bool
+    """Whether rows and columns are exchanged."""
 
     def stored(self, box: Box, height: int, width: int) -> Box:
-        """Where a box of the upright image lies in the stored one, which is height × width."""
+        """Return where a box of the upright image lies in the stored image.
+
+        Args:
+            box: A box of the upright image.
+            height: Height of the stored image in pixels.
+            width: Width of the stored image in pixels.
+        """
         top, left, rows, columns = box
         if self.transpose:
             top, left, rows, columns = left, top, columns, rows
@@ -81,7 +96,7 @@ class Orientation(NamedTuple):
         return Box(top, left, rows, columns)
 
     def upright(self, pixels: Tensor) -> Tensor:
-        """(C, h, w) as stored -> upright."""
+        """Turn stored pixels (C, h, w) upright."""
         flipped = [axis for axis, flip in ((-2, self.flip_rows), (-1, self.flip_columns)) if flip]
         pixels = pixels.flip(flipped) if flipped else pixels
         return pixels.mT if self.transpose else pixels
@@ -96,23 +111,23 @@ ORIENTATIONS = {
     7: Orientation(True, True, True),
     8: Orientation(False, True, True),
 }
-"""By the value of the EXIF tag; any other value is upright."""
-
+"""Value of the EXIF tag -> orientation; images with any other value are upright."""
 
 UPRIGHT = Orientation(False, False, False)
+"""The orientation of images that are stored upright."""
 
 
 class EncodedImage:
     """An image of which only the header has been read.
 
     Args:
-        encoded: the bytes of the file.
-        mode: the Pillow mode to convert to: L, RGB or RGBA.
-        name: for messages.
+        encoded: The bytes of the file.
+        mode: The Pillow mode to convert to: L, RGB or RGBA.
+        name: Name of the image for messages.
 
     Raises:
-        UnreadableImageError: the bytes are no image, or one of more than twice Pillow's limit of
-            89 million pixels (a decompression bomb; up to there Pillow only warns).
+        UnreadableImageError: The bytes are not an image, or are one of more than twice Pillow's
+            limit of 89 million pixels (a decompression bomb; below that, Pillow only warns).
     """
 
     def __init__(self, encoded: bytes, mode: str, name: str) -> None:
@@ -120,7 +135,7 @@ class EncodedImage:
         with reading(self.name):
             header = Image.open(io.BytesIO(encoded))
             exif = header.getexif().get(int(ExifTags.Base.Orientation), 1)
-        # For the first decoding; of a PNG, looking for EXIF has decoded it all.
+        # Kept for the first decoding: in a PNG, looking for EXIF has decoded all of it.
         self._opened: Image.Image | None = header
         self._stored_mode, self._is_jpeg = header.mode, header.format in ("JPEG", "MPO")
         self._stored_width, self._stored_height = header.size
@@ -133,22 +148,29 @@ class EncodedImage:
         return (width, height) if self._orientation.transpose else (height, width)
 
     def decode(self) -> Image.Image:
-        """The whole image, upright and converted.
+        """Decode the whole image, upright and converted.
 
         Raises:
-            UnreadableImageError: it can't be decoded.
+            UnreadableImageError: The image can't be decoded.
         """
         with reading(self.name):
             return _convert(ImageOps.exif_transpose(self._open()), self.mode)
 
     def crop(self, box: Box, size: tuple[int, int]) -> Tensor:
-        """(C, h, w) uint8: a box of the upright image, resized (bicubic, antialiased) to `size`.
+        """Decode a box of the upright image and resize it (bicubic, antialiased).
 
         Where a JPEG is decoded at 1/2, 1/4 or 1/8, the box is rounded to whole pixels of that
-        scale: by half a pixel at most, of at least as many as `size` has.
+        scale: by at most half a pixel, and to at least as many pixels as `size` has.
+
+        Args:
+            box: The rectangle of pixels to cut out.
+            size: (h, w) in pixels.
+
+        Returns:
+            (C, h, w) uint8.
 
         Raises:
-            UnreadableImageError: it can't be decoded.
+            UnreadableImageError: The image can't be decoded.
         """
         stored = self._orientation.stored(box, self._stored_height, self._stored_width)
         target = size[::-1] if self._orientation.transpose else size
@@ -167,7 +189,7 @@ class EncodedImage:
         return next(fitting, 1) if self._is_jpeg else 1
 
     def _decode_region(self, box: Box, factor: int) -> Any:
-        """(h, w, C) uint8: a box of the stored image, at 1/factor of its resolution."""
+        """A box of the stored image at 1/factor of its resolution, (h, w, C) uint8."""
         height, width = -(-self._stored_height // factor), -(-self._stored_width // factor)
         rows = _scaled(box.top, box.height, factor, height)
         columns = _scaled(box.left, box.width, factor, width)
@@ -177,7 +199,7 @@ class EncodedImage:
                     self.encoded, COLOR_SPACES[self.mode], min_height=height, min_width=width
                 )
             except ValueError:
-                pass  # it is stricter than Pillow, which has the last word on what is readable
+                pass  # simplejpeg is stricter than Pillow, which decides what is readable
             else:
                 return pixels[rows, columns]
         image = self._open()
@@ -195,9 +217,13 @@ class EncodedImage:
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """
+    """Report any error in reading an image as one of that image.
+
+    Args:
+        name: Name of the image for messages.
+
     Raises:
-        UnreadableImageError: for any error of reading the image of that name.
+        UnreadableImageError: The image can't be read.
     """
     try:
         yield
@@ -209,14 +235,14 @@ def reading(name: str) -> Iterator[None]:
 
 
 def _scaled(start: int, length: int, factor: int, limit: int) -> slice:
-    """The whole pixels nearest to a range, at 1/factor of the resolution."""
+    """The whole pixels nearest to a range, at 1/factor of the resolution, below a limit."""
     scaled_length = round(length / factor)
     scaled_start = min(round(start / factor), limit - scaled_length)
     return slice(scaled_start, scaled_start + scaled_length)
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
-    """An image of any mode in L, RGB or RGBA."""
+    """Convert an image of any mode to L, RGB or RGBA."""
     if image.mode.startswith("I;16"):  # Pillow would clip 16 bits instead of scaling them
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert(mode)

@@ -23,13 +23,13 @@ class ImageTable:
     """The images of a data set, read one by one.
 
     Args:
-        dataset: has a column of images; see `image_column`.
-        column: its name; None to find it.
-        in_chans: channels. Pictures of any mode are converted to 1, 3 or 4; an array, and a TIFF
-            file that Pillow can't read, must have as many.
+        dataset: A data set with a column of images; see `image_column`.
+        column: The name of that column; None to find it.
+        in_chans: Channels of the model. Pictures of any mode are converted to 1, 3 or 4 channels;
+            arrays, and TIFF files that Pillow can't read, must have as many already.
 
     Raises:
-        ValueError: there is no such column.
+        ValueError: There is no such column.
     """
 
     def __init__(self, dataset: datasets.Dataset, column: str | None, in_chans: int) -> None:
@@ -44,19 +44,19 @@ class ImageTable:
         """The image of a row.
 
         Raises:
-            UnreadableImageError: it is none; the message names it.
+            UnreadableImageError: The row holds no readable image; the message names it.
         """
         cell = self.rows[index][self.column]
         return open_image(cell, self.in_chans, self._name(cell, index))
 
     def blank(self) -> Image.Image | Tensor:
-        """An image in the place of one that can't be decoded."""
+        """Return a black image to stand in for one that can't be decoded."""
         if self.in_chans not in MODES:
             return torch.zeros(self.in_chans, 32, 32)
         return Image.new(MODES[self.in_chans], (32, 32))
 
     def name(self, index: int) -> str:
-        """The file of a row, or its number if it has none."""
+        """Return the file of a row, or the row's number if it has no file."""
         return self._name(self.rows[index][self.column], index)
 
     def _name(self, cell: Any, index: int) -> str:
@@ -64,13 +64,20 @@ class ImageTable:
 
 
 def image_column(dataset: Any, column: str | None) -> str:
-    """The name of the column of images of a data set or stream.
+    """Find the column of images of a data set or stream.
 
-    It is of `datasets.Image`; or, if there is none or it is asked for, of arrays
+    That is a column of `datasets.Image`; or, if there is none or it is named, one of arrays
     (`datasets.Array2D`, `Array3D`, nested lists of numbers) or of files as bytes.
 
+    Args:
+        dataset: A data set or stream.
+        column: The name of the column; None for the only one of its kind.
+
+    Returns:
+        The name of the column.
+
     Raises:
-        ValueError: there is no such column, or none is asked for and there are several.
+        ValueError: There is no such column, or none is named and there are several.
     """
     features = dataset.features or {}
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
@@ -87,29 +94,34 @@ def image_column(dataset: Any, column: str | None) -> str:
 
 
 def undecoded(dataset: Any, column: str) -> Any:
-    """The column of images of a data set or stream alone, its cells as `open_image` takes them."""
+    """Select the column of images of a data set or stream, its cells as `open_image` takes them."""
     only = dataset.select_columns([column])
     if isinstance(only.features[column], datasets.Image):
         return only.cast_column(column, datasets.Image(decode=False))
-    return only.with_format("arrow")  # arrays as Python lists would take a hundred times as long
+    return only.with_format("arrow")  # reading arrays as lists takes a hundred times as long
 
 
 def name_of(cell: Any, otherwise: str) -> str:
-    """The file of a cell, or what else it is called."""
+    """Return the file of a cell, or another name if it has none.
+
+    Args:
+        cell: A cell of a column of images.
+        otherwise: The other name.
+    """
     return (isinstance(cell, dict) and cell["path"]) or otherwise
 
 
 def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
-    """The image of a cell.
+    """Open the image in a cell.
 
     Args:
-        cell: bytes or path as `datasets.Image(decode=False)` gives them; one row of an Arrow column
-            of arrays or bytes; or an array, or an image of Pillow, which user code may give.
-        in_chans: see `ImageTable`.
-        name: for messages.
+        cell: Bytes or path as `datasets.Image(decode=False)` returns them; one row of an Arrow
+            column of arrays or bytes; or an array or a Pillow image, which user code may return.
+        in_chans: Channels of the model; see `ImageTable`.
+        name: Name of the image for messages.
 
     Raises:
-        UnreadableImageError: it is none.
+        UnreadableImageError: The cell holds no readable image.
     """
     if isinstance(cell, pa.ChunkedArray):
         row = cell.chunk(0)
@@ -143,7 +155,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _is_array(kind: Any) -> bool:
-    """Whether a feature is of arrays, or of bytes."""
+    """Whether a feature holds arrays or bytes."""
     if isinstance(kind, datasets.Array2D | datasets.Array3D):
         return True
     depth = 0
@@ -156,10 +168,10 @@ def _is_array(kind: Any) -> bool:
 
 
 def _to_numpy(row: pa.Array, name: str) -> Any:
-    """One row of nested lists as an array of its type; None for null.
+    """One row of nested lists as an array of its numeric type; None for null.
 
     Raises:
-        UnreadableImageError: the lists are not a rectangle.
+        UnreadableImageError: The lists do not form a rectangle, or values are missing.
     """
     values = row.storage if isinstance(row, pa.ExtensionArray) else row
     if values.null_count:

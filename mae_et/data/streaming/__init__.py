@@ -1,6 +1,6 @@
 """Data sets that are read as a stream: their shards, the order of their rows, and their samples.
 
-Imports `errors` and its neighbours in `data`.
+Of the rest of `mae_et`, this package imports `errors` and modules of `data`.
 """
 
 from .lanes import StreamedSamples

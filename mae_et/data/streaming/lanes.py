@@ -1,8 +1,8 @@
-"""The samples of a stream: lanes are read ahead in threads, their images decoded by the workers.
+"""The samples of a stream: threads read lanes ahead, and the workers decode the images.
 
-Sample k is of lane k % L of L lanes. A process takes its share of a step's samples lane by lane,
-and so reads only some of them. A lane is read in blocks, which are shuffled. What a step sees
-depends on the step alone, whatever the number of workers and processes, and after a restart.
+Sample k comes from lane k % L of L lanes. A process takes its share of a step's samples lane by
+lane, and so reads only some of the lanes. A lane is read in blocks, which are shuffled. What a step
+sees depends on the step alone, not on the number of workers, processes or restarts.
 """
 
 from __future__ import annotations
@@ -24,25 +24,28 @@ from .order import ShardPlan, Span
 from .shards import Cell, StreamedImages
 
 MIN_CELLS = 16
-"""Images that a chunk has at least, spare ones included, so that some of them can be read."""
+"""The fewest images of a chunk, spare ones included, so that some of them can be read."""
 
 
 class Item(NamedTuple):
-    """A sample that is still to be made; a spare image for others if it has no number."""
+    """An image of which a sample is to be made, or a spare one to replace an unreadable one."""
 
     number: int | None
+    """The sample's number; None for a spare image."""
     cell: Cell
+    """The image."""
 
 
 class Lane:
-    """One lane's images, to be taken in ascending order of their numbers 0, 1, … in the lane.
+    """The images of one lane, to be taken in ascending order of their numbers 0, 1, … in the lane.
 
     Args:
-        plan: of all lanes.
-        read: gives the images of a span.
-        lane: which of the plan's lanes this is.
-        block_size: images that are read, shuffled and held in memory at a time, twice.
-        pool: its threads read the next block while one is used up.
+        plan: The plan of all lanes.
+        read: Reads the images of a span.
+        lane: The number of this lane in the plan.
+        block_size: Images of a block, which are shuffled among each other; two blocks are held in
+            memory.
+        pool: Threads that read the next block while one is in use.
     """
 
     def __init__(
@@ -60,9 +63,10 @@ class Lane:
         self.next_block: Future[list[Cell]] | None = None
 
     def __getitem__(self, number: int) -> Cell:
-        """
+        """The lane's image of a number.
+
         Raises:
-            ProcessStoppedError: the lane can't be read, or has no images.
+            ProcessStoppedError: The lane can't be read, or has no images.
         """
         if self.next_block is None:
             self._seek(number)
@@ -84,7 +88,7 @@ class Lane:
         self.next_block = self.pool.submit(next, self._blocks)
 
     def _read_blocks(self, epoch: int, offset: int) -> Iterator[list[Cell]]:
-        """Shuffled blocks without end, from an offset in an epoch on."""
+        """Yield shuffled blocks for ever, beginning at an offset in an epoch."""
         for current in count(epoch):
             cells = self._read_epoch(current, offset)
             for first in count(offset, self.block_size):
@@ -106,19 +110,25 @@ class Lane:
             for cell in self.read(span):
                 rows += 1
                 yield cell
-            if span.number is None:  # read to its end: its length is known now
+            if span.number is None:  # the shard has been read to its end: its length is known now
                 self.plan.lengths[span.shard] = rows
 
 
 class LaneBatches(StepBatches):
-    """The items of each chunk, for one process, from one step to another."""
+    """The items of each chunk of one process, for a range of steps.
+
+    Args:
+        steps: The first step, and the step after the last one.
+        samples: The samples of the stream.
+        batches: Further arguments of `StepBatches`.
+    """
 
     def __init__(self, *steps: int, samples: StreamedSamples, **batches: Any) -> None:
         super().__init__(*steps, clock=samples.clock, **batches)
         self.samples = samples
 
     def __iter__(self) -> Iterator[list[Any]]:
-        """Reads ahead in threads for as long as it lasts."""
+        """Yield chunk by chunk, while threads read ahead."""
         plan = self.samples.plan
         block_size = max(MIN_CELLS, self.samples.shuffle_buffer // (2 * plan.num_lanes))
         pool = ThreadPoolExecutor(max_workers=min(16, plan.num_lanes))
@@ -141,17 +151,17 @@ class LaneBatches(StepBatches):
 
 
 class StreamedSamples(Dataset[dict[str, Any]]):
-    """The samples of a stream, made of the items that `LaneBatches` hands over.
+    """The samples of a stream, made of the items that `LaneBatches` yields.
 
-    An unreadable image is replaced by the next readable one that came with it, and named in the
-    sample's "unreadable" field.
+    An unreadable image is replaced by the next readable one of its chunk, and listed with its
+    (name, reason) in the sample's "unreadable" field.
 
     Args:
-        images: of the stream.
-        transform: makes the sample of an image.
-        seed: of the order and of the transforms.
-        clock: says which samples a step takes.
-        shuffle_buffer: images that are shuffled among each other, over all processes.
+        images: The images of the stream.
+        transform: Makes a sample of an image.
+        seed: Seed of the order and of the transforms.
+        clock: Tells which samples a step takes.
+        shuffle_buffer: Images that are shuffled among each other, over all processes.
     """
 
     def __init__(
@@ -169,29 +179,39 @@ class StreamedSamples(Dataset[dict[str, Any]]):
         self.plan = images.plan(clock.divisor, seed)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a worker needs, which reads nothing: the stream may not be picklable."""
+        """What a worker needs: it does not read the stream, which may not be picklable."""
         return {name: getattr(self, name) for name in ("in_chans", "transform", "seed")}
 
     def __len__(self) -> int:
-        """Images of an epoch."""
+        """The number of images of an epoch."""
         return len(self.images)
 
     def state_dict(self) -> dict[str, int]:
-        """The rows of the shards, as far as they are known: the rest follows from the step."""
+        """Return the number of rows of each shard that is known; all else follows from the step."""
         known = enumerate(self.plan.lengths)
         return {str(shard): rows for shard, rows in known if rows is not None}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Know the rows of shards that an interrupted run has read to their end."""
+        """Restore the number of rows of shards that an interrupted run has read to their end.
+
+        Args:
+            state: A `state_dict`.
+        """
         for shard, rows in state.items():
             self.plan.lengths[int(shard)] = rows
 
     def batches(self, start: int, stop: int, **options: int) -> LaneBatches:
-        """The chunks of the steps start … stop - 1; see `StepBatches`."""
+        """Return the items of the chunks of the steps start … stop - 1.
+
+        Args:
+            start: The first step.
+            stop: The step after the last one.
+            options: Further arguments of `StepBatches`.
+        """
         return LaneBatches(start, stop, samples=self, **options)
 
     def __getitems__(self, items: Sequence[Item]) -> list[dict[str, Any]]:
-        """The samples of a chunk."""
+        """Make the samples of a chunk."""
         return [
             self._sample((*items[place:], *items[:place]), item.number)
             for place, item in enumerate(items)
@@ -199,7 +219,7 @@ class StreamedSamples(Dataset[dict[str, Any]]):
         ]
 
     def _sample(self, items: Sequence[Item], number: int) -> dict[str, Any]:
-        """A sample of the first of the items that can be read."""
+        """Make a sample of the first item that can be read."""
         unreadable: list[tuple[str, str]] = []
         for item in items:
             seed_generators(self.seed, number)
@@ -212,5 +232,5 @@ class StreamedSamples(Dataset[dict[str, Any]]):
                 return {**sample, "unreadable": unreadable}
         first = ": ".join(unreadable[0])
         raise ProcessStoppedError(
-            f"data.path must hold images, got a chunk without; first: {first}"
+            f"data.path must hold images, got a chunk without any; first: {first}"
         )

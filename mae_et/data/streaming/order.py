@@ -1,13 +1,13 @@
 """Which rows of a stream belong to which sample: a pure function, as far as lengths are known.
 
-A stream is read in *lanes* that go on side by side, each of its own share of the shards (files),
-so that processes need not all read everything. Every step takes equally many samples of each lane.
+A stream is read in parallel *lanes*, each of a different share of the shards (files), so that not
+every process has to read everything. Every step takes equally many samples from each lane.
 
-If the number of rows of every shard is known, an epoch's shards are put in a random order, one
-behind the other, and cut into equal lanes, also within a shard: the samples e·N … (e+1)·N - 1 are
-the N rows of the data set, each once. If not, an epoch deals whole shards out to the lanes, each
-lane goes through its own and then begins its next epoch, and the rows of every shard that has been
-read to its end are remembered.
+If the number of rows of every shard is known, the shards of an epoch are put in a random order, one
+after the other, and cut into equal lanes, if need be within a shard: the samples e·N … (e+1)·N - 1
+are the N rows of the data set, each once. Otherwise, an epoch deals whole shards out to the lanes;
+each lane reads its shards to the end and then starts its next epoch, and the number of rows of
+every shard that has been read to its end is remembered.
 """
 
 from __future__ import annotations
@@ -21,21 +21,24 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """Rows of a shard that follow each other; all from the first one on if there is no number."""
+    """Consecutive rows of a shard."""
 
     shard: int
+    """The shard's number."""
     first: int
+    """The first row."""
     number: int | None
+    """How many rows; None for all from the first one on."""
 
 
 class ShardPlan:
     """The spans of each lane in each epoch.
 
     Args:
-        lengths: rows of each shard, without those left out; None for unknown.
-        left_out: rows at the beginning of each shard that are not part of the stream.
-        num_lanes: at most the number of shards.
-        seed: of the order of the shards.
+        lengths: Rows of each shard, without those left out; None if unknown.
+        left_out: Rows at the beginning of each shard that are not part of the stream.
+        num_lanes: Number of lanes, at most the number of shards.
+        seed: Seed of the order of the shards.
     """
 
     def __init__(
@@ -46,7 +49,15 @@ class ShardPlan:
         self.num_lanes, self.seed = num_lanes, seed
 
     def locate(self, lane: int, number: int) -> tuple[int, int]:
-        """The epoch of a lane's sample `number` (0, 1, …), and the lane's samples of it before."""
+        """Find the epoch of a lane's sample.
+
+        Args:
+            lane: The lane.
+            number: The sample's number in the lane (0, 1, …).
+
+        Returns:
+            The epoch, and how many samples the lane has in that epoch before this one.
+        """
         if self.is_counted:
             epoch = (number * self.num_lanes + lane) // self._num_rows
             return epoch, number - self._start(lane, epoch)
@@ -57,7 +68,7 @@ class ShardPlan:
         return epoch, number
 
     def spans(self, lane: int, epoch: int, offset: int) -> Iterator[Span]:
-        """What a lane reads in an epoch, but for the first `offset` rows."""
+        """Return the spans that a lane reads in an epoch, without the first `offset` rows."""
         for span in self._spans(lane, epoch):
             rows = self.lengths[span.shard] if span.number is None else span.number
             passed = offset if rows is None else min(offset, rows)
@@ -82,7 +93,7 @@ class ShardPlan:
             behind += rows
 
     def _start(self, lane: int, epoch: int) -> int:
-        """The lane's first sample of an epoch: sample n of the lane is number n·lanes + lane."""
+        """The lane's first sample of an epoch; its sample n is number n·lanes + lane of the run."""
         return -((lane - epoch * self._num_rows) // self.num_lanes)
 
     @property

@@ -1,8 +1,7 @@
-"""How many rows the files of a stream have, as far as that can be told without reading them."""
+"""The images of a stream: the shards (files) that hold them, and how many rows each shard has."""
 
 from __future__ import annotations
 
-import logging
 import pickle
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -23,64 +22,34 @@ from ...errors import ProcessStoppedError, first_line
 from ..images.table import AnyImage, image_column, name_of, open_image, undecoded
 from .order import ShardPlan, Span
 
-
-def count_rows(files: Sequence[str]) -> list[int | None]:
-    """Rows of each file; None for those of other kinds than Parquet and local tar files."""
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        return list(pool.map(_count, files))
-
-
-def _count(file: str) -> int | None:
-    if file.endswith(".parquet"):
-        with fsspec.open(file, "rb") as opened:  # of a remote file only the end is read
-            rows: int = pyarrow.parquet.ParquetFile(opened).metadata.num_rows
-            return rows
-    if file.endswith(".tar") and "://" not in file:
-        return _count_tar(file)
-    return None
-
-
-def _count_tar(file: str) -> int:
-    """Samples of a WebDataset shard as `datasets` reads it: members in a row with the same stem."""
-    rows, last = 0, None
-    with tarfile.open(file) as archive:
-        for member in archive:
-            archive.members = []  # type: ignore[attr-defined]  # it would grow
-            hidden = PurePosixPath(member.name).name.startswith((".", "__"))
-            stem, _ = base_plus_ext(member.name)
-            if member.isreg() and not hidden and stem is not None and stem != last:
-                rows, last = rows + 1, stem
-    return rows
-
-
-log = logging.getLogger(__name__)
-
-
 MAX_LANES = 64
-
+"""The most lanes in which a stream is read."""
 
 MAX_HELD_OUT_SHARDS = 16
+"""The most shards from which images are held out."""
 
 
 class Cell(NamedTuple):
-    """An image as its shard holds it, and its name for messages."""
+    """An image that has been read but not decoded."""
 
     value: Any
+    """The image as its shard holds it."""
     name: str
+    """Its name for messages."""
 
 
 class StreamedImages:
     """The images of a stream.
 
     Args:
-        stream: has a column of images.
-        column: its name; None if it is the only one.
-        in_chans: channels that every image is converted to.
-        files: those of the shards, if known.
-        num_images: of an epoch, for shards whose rows can't be counted; None to count them.
+        stream: A stream with a column of images.
+        column: The name of that column; None if it is the only one.
+        in_chans: Channels of the model, to which every image is converted.
+        files: The files of the shards, if known.
+        num_images: Images of an epoch, for shards whose rows can't be counted; None to count them.
 
     Raises:
-        ValueError: there is no such column of images, or no number of images.
+        ValueError: There is no such column of images, or the number of images is unknown.
     """
 
     def __init__(
@@ -106,8 +75,8 @@ class StreamedImages:
             num_images = splits[stream.split].num_examples
         if num_images is None:
             raise ValueError(
-                "data.num_images must be given for a stream whose images can't be counted before "
-                "(other than Parquet files and local tar files), got null"
+                "data.num_images must be given for a stream whose images can't be counted in "
+                "advance (other than Parquet files and local tar files), got null"
             )
         self.num_images = num_images
 
@@ -123,10 +92,10 @@ class StreamedImages:
         return self.num_images
 
     def read(self, span: Span) -> Iterator[Cell]:
-        """The images of a span.
+        """Read the images of a span.
 
         Raises:
-            ProcessStoppedError: they can't be read, or are fewer than were counted.
+            ProcessStoppedError: They can't be read, or there are fewer than were counted.
         """
         shard = self.rows.shard(self.num_shards, span.shard).skip(span.first)
         number = 0
@@ -134,13 +103,13 @@ class StreamedImages:
             for row in islice(shard, span.number):
                 cell = row[self.column]
                 if isinstance(cell, pa.ChunkedArray):
-                    cell = cell.take([0])  # alone: a slice is held and sent with its whole batch
+                    cell = cell.take([0])  # a copy: a slice would keep, and send, its whole batch
                 yield Cell(cell, name_of(cell, f"shard {span.shard} row {span.first + number}"))
                 number += 1
-        except Exception as error:  # of any file system, format or function of the user's
+        except Exception as error:  # from any file system, file format or user's function
             raise ProcessStoppedError(
                 f"shard {span.shard} of data.path can't be read after row {span.first + number} "
-                f"({first_line(error)}); --resume auto goes on from the last checkpoint"
+                f"({first_line(error)}); --resume auto resumes from the last checkpoint"
             ) from error
         if span.number is not None and number < span.number:
             raise ProcessStoppedError(
@@ -149,10 +118,14 @@ class StreamedImages:
             )
 
     def hold_out(self, number: int, seed: int) -> list[Cell]:
-        """Take the first rows of some shards, `number` in all, out of the stream.
+        """Take the first rows of some shards out of the stream.
+
+        Args:
+            number: How many rows to take in all.
+            seed: Seed of the choice of shards.
 
         Raises:
-            ValueError: there are none.
+            ValueError: These shards are empty.
         """
         order = np.random.default_rng([seed, 1]).permutation(self.num_shards)
         shards = order[:MAX_HELD_OUT_SHARDS].tolist()
@@ -170,14 +143,24 @@ class StreamedImages:
         return cells
 
     def plan(self, divisor: int, seed: int) -> ShardPlan:
-        """How rows are dealt out to lanes, whose number divides that of every step's samples."""
+        """Plan how rows are dealt out to lanes.
+
+        Args:
+            divisor: A number that divides the samples of every step; the lanes divide it in turn.
+            seed: Seed of the order of the shards.
+        """
         most = min(divisor, self.num_shards, MAX_LANES)
         lanes = max(n for n in range(1, most + 1) if divisor % n == 0)
         return ShardPlan(self.lengths, self.left_out, lanes, seed)
 
 
 class HeldOutImages:
-    """Images of a stream that are kept in memory, pickled in one tensor, which workers share."""
+    """Images of a stream that are kept in memory, pickled into one tensor, which workers share.
+
+    Args:
+        cells: The images.
+        in_chans: Channels of the model.
+    """
 
     def __init__(self, cells: Sequence[Cell], in_chans: int) -> None:
         self.in_chans = in_chans
@@ -193,10 +176,39 @@ class HeldOutImages:
         return open_image(cell.value, self.in_chans, cell.name)
 
     def name(self, index: int) -> str:
-        """The file of an image, or its row."""
+        """Return the file of an image, or its shard and row."""
         return self._cell(index).name
 
     def _cell(self, index: int) -> Cell:
         start, stop = self.bounds[index : index + 2]
         cell: Cell = pickle.loads(self.bytes[start:stop].numpy().tobytes())
         return cell
+
+
+def count_rows(files: Sequence[str]) -> list[int | None]:
+    """Count the rows of each file; None for a file that is neither Parquet nor a local tar file."""
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return list(pool.map(_count, files))
+
+
+def _count(file: str) -> int | None:
+    if file.endswith(".parquet"):
+        with fsspec.open(file, "rb") as opened:  # only the end of a remote file is read
+            rows: int = pyarrow.parquet.ParquetFile(opened).metadata.num_rows
+            return rows
+    if file.endswith(".tar") and "://" not in file:
+        return _count_tar(file)
+    return None
+
+
+def _count_tar(file: str) -> int:
+    """Rows of a WebDataset shard as `datasets` reads it: series of members with the same stem."""
+    rows, last = 0, None
+    with tarfile.open(file) as archive:
+        for member in archive:
+            archive.members = []  # type: ignore[attr-defined]  # which would grow
+            hidden = PurePosixPath(member.name).name.startswith((".", "__"))
+            stem, _ = base_plus_ext(member.name)
+            if member.isreg() and not hidden and stem is not None and stem != last:
+                rows, last = rows + 1, stem
+    return rows

@@ -1,0 +1,175 @@
+"""The input size of a masked autoencoder, and what follows it: the patch grid and the positions.
+
+The position tables of the full grid are the only source of positions; other sizes resample them.
+Fixed tables are resampled once per change of size and kept in buffers outside the state dict.
+Learned tables are resampled in every forward pass, so that gradients reach the full grid.
+
+Shape legend: N images, L patches, T prefix tokens (class, registers), D encoder width, E decoder
+width, F features of a map of h × w, P values of a patch.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from ..curriculum import Size, as_pair, as_size
+from .masking import num_visible_patches
+from .pos_embed import Grid, resample_table
+
+
+class ResizableModel(nn.Module):
+    """A base class: a model of image patches whose input size may change at any step.
+
+    A subclass provides the position tables (`_tables`) and, once they are filled, calls
+    `set_input_size` with the full size.
+
+    Args:
+        full_size: Pixels or (height, width), multiples of the patch size.
+        patch_size: (height, width) in pixels.
+        mask_ratio: Share of masked patches, in (0, 1).
+        learned_positions: Whether the position tables are trained.
+    """
+
+    input_size: tuple[int, int]
+    """(height, width) in pixels."""
+    grid: Grid
+    """(rows, columns) of patches at the current input size."""
+    encoder_positions: Tensor
+    """The encoder's fixed positions at the current input size: (1, T + L, D), or (1, L, D) if its
+    prefix tokens have none. Empty if positions are learned."""
+    decoder_positions: Tensor
+    """(1, T + L, E): those of the decoder."""
+
+    def __init__(
+        self,
+        *,
+        full_size: Size,
+        patch_size: tuple[int, int],
+        mask_ratio: float,
+        learned_positions: bool,
+    ) -> None:
+        super().__init__()
+        height, width = as_pair(full_size)
+        self.full_size = full_size
+        self.patch_size = patch_size
+        self.full_grid: Grid = (height // patch_size[0], width // patch_size[1])
+        self.mask_ratio = mask_ratio
+        self.learned_positions = learned_positions
+        self.register_buffer("encoder_positions", torch.empty(0), persistent=False)
+        self.register_buffer("decoder_positions", torch.empty(0), persistent=False)
+        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
+            _update_positions_after_loading
+        )
+        self.input_size = (0, 0)
+
+    def _tables(self) -> tuple[tuple[Tensor, int], tuple[Tensor, int]]:
+        """The full-grid position tables of encoder and decoder, with their prefix rows."""
+        raise NotImplementedError
+
+    def set_input_size(self, size: Size) -> None:
+        """Accept images of another size from now on; parameters stay as they are.
+
+        Args:
+            size: Pixels or (height, width): multiples of the patch size, at most the full size,
+                with at least one visible patch.
+
+        Raises:
+            ValueError: The size does not fit.
+        """
+        if as_pair(size) != self.input_size:
+            self.grid = self.check_input_size(size)
+            self.input_size = as_pair(size)
+            self._update_positions()
+
+    def check_input_size(self, size: Size) -> Grid:
+        """Return the grid (rows, columns) of an input size.
+
+        Args:
+            size: Pixels or (height, width).
+
+        Raises:
+            ValueError: The size does not fit; see `set_input_size`.
+        """
+        sides = zip(as_pair(size), as_pair(self.full_size), self.patch_size, strict=True)
+        for pixels, limit, patch in sides:
+            if pixels % patch or not patch <= pixels <= limit:
+                raise ValueError(
+                    f"input size must be a multiple of the patch size {as_size(*self.patch_size)} "
+                    f"and at most the full size {self.full_size}, got {size}"
+                )
+        height, width = as_pair(size)
+        grid = (height // self.patch_size[0], width // self.patch_size[1])
+        if grid[0] * grid[1] < 2:
+            raise ValueError(f"input size must be at least 2 patches, got {size}")
+        num_visible_patches(grid[0] * grid[1], self.mask_ratio)
+        return grid
+
+    @property
+    def num_patches(self) -> int:
+        """L at the current input size."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def num_visible(self) -> int:
+        """The number of visible patches at the current input size."""
+        return num_visible_patches(self.num_patches, self.mask_ratio)
+
+    def _update_positions(self) -> None:
+        """Resample fixed tables to the current grid."""
+        if not self.learned_positions:  # learned tables change with every step
+            encoder, decoder = self._resampled_tables()
+            self.encoder_positions, self.decoder_positions = encoder.detach(), decoder.detach()
+
+    def _resampled_tables(self) -> tuple[Tensor, Tensor]:
+        encoder, decoder = (
+            resample_table(_whole(table), self.full_grid, self.grid, num_prefix_tokens)
+            for table, num_prefix_tokens in self._tables()
+        )
+        return encoder, decoder
+
+    def _positions(self) -> tuple[Tensor, Tensor]:
+        """The positions of encoder and decoder at the current input size."""
+        if self.learned_positions:
+            return self._resampled_tables()
+        return self.encoder_positions, self.decoder_positions
+
+    def patchify(self, images: Tensor) -> Tensor:
+        """Cut images into patches: (N, F, h, w) -> (N, L, P).
+
+        Args:
+            images: Images of the current input size, or maps of features of as many patches.
+
+        Returns:
+            The patches in the order of the grid, their values in the order (row, column, feature).
+        """
+        rows, columns = self.grid
+        return rearrange(images, "n c (r h) (s w) -> n (r s) (h w c)", r=rows, s=columns)
+
+    def unpatchify(self, patches: Tensor, patch_size: tuple[int, int] | None = None) -> Tensor:
+        """Undo `patchify` at the current input size: (N, L, P) -> (N, F, h, w).
+
+        Args:
+            patches: All patches of each image, in the order of the grid.
+            patch_size: (height, width) of a patch in the map; None for that of the images.
+        """
+        height, width = patch_size or self.patch_size
+        return rearrange(
+            patches,
+            "n (r s) (h w c) -> n c (r h) (s w)",
+            r=self.grid[0],
+            h=height,
+            w=width,
+        )
+
+
+def _whole(table: Tensor) -> Tensor:
+    """All of a table, of which FSDP may have left this process a part (`mae_et.training.fsdp`)."""
+    return table.full_tensor() if isinstance(table, DTensor) else table
+
+
+def _update_positions_after_loading(model: ResizableModel, _: object) -> None:
+    """A hook. A bound method in its place would update the original when a copy is loaded."""
+    model._update_positions()

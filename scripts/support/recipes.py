@@ -1,0 +1,19 @@
+"""The pretraining recipes as plans for ImageNet-1K: FLOPs alone, without images or a device."""
+
+from __future__ import annotations
+
+from mae_et.build import build_curriculum, build_model_on_meta
+from mae_et.config import PretrainConfig
+from mae_et.config.parser import config_parser, parse
+from mae_et.model import MaskedAutoencoder
+from mae_et.planning.forecast import Plan, make_plan
+from mae_et.planning.plan import IMAGENET_IMAGES
+
+
+def plan_recipe(name: str) -> tuple[Plan, MaskedAutoencoder]:
+    """The plan of a recipe, and its model without memory."""
+    parser = config_parser(PretrainConfig, "plan_recipe", "")
+    config, _ = parse(parser, PretrainConfig, ["--config", name], "mae_et")
+    model = build_model_on_meta(config)
+    curriculum = build_curriculum(config, model, IMAGENET_IMAGES)
+    return make_plan(config, model, curriculum, IMAGENET_IMAGES, mae_size=224), model

@@ -1,0 +1,166 @@
+"""Runs of the studies: each in a process of its own, resumed where it was stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from finetune.config import FinetuneConfig
+from mae_et.config import PretrainConfig, changed_fields, to_dict
+from mae_et.config.parser import config_parser, parse
+from mae_et.runs import Run
+
+ROOT = Path(__file__).parents[2]
+"""The root of the repository, in which runs start."""
+
+CONFIGS: dict[str, type[Any]] = {"mae_et": PretrainConfig, "finetune": FinetuneConfig}
+"""Module -> the type of its configuration."""
+
+
+def run(module: str, folder: Path, *arguments: str, **fields: object) -> None:
+    """Run a command with its output folder; its output is shown if it fails.
+
+    Args:
+        module: Package to run: mae_et or finetune.
+        folder: The run's `run.output_dir`; a run that was begun there is resumed.
+        arguments: Arguments before the fields.
+        fields: Options, with two underscores in place of a dot.
+    """
+    options = [*_options(fields), f"--run.output_dir={folder}", "--run.progress=false"]
+    if Run(folder).exists:
+        options.append("--resume")
+        with (folder / ".lock").open("a") as lock:
+            # A killed study may have left a run behind, which holds the lock until it ends.
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+    execute([module, *arguments, *options])
+
+
+def execute(command: Sequence[str]) -> None:
+    """Run a module with its arguments.
+
+    If this process is interrupted (Ctrl-C), so is the run, which then saves a checkpoint.
+    """
+    print(" ".join(command), flush=True)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "scripts")}
+    with tempfile.TemporaryFile("w+") as output:  # a pipe would break if this process were killed
+        with subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # else the terminal signals it too
+        ) as process:
+            try:
+                process.wait()
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+        if process.returncode:
+            output.seek(0)
+            sys.exit(output.read())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """The result of one run: read from its folder once, and from its record after that.
+
+    Args:
+        record: JSON file of the result and the configuration that it belongs to.
+        module: Package to run: mae_et or finetune.
+        folder: Folder of the run.
+        arguments: Arguments before the fields.
+        fields: Options, with two underscores in place of a dot.
+        inputs: What else the result depends on.
+        read: Returns the result, given the folder of a complete run.
+    """
+
+    record: Path
+    module: str
+    folder: Path
+    arguments: tuple[str, ...] = ()
+    fields: Mapping[str, object]
+    inputs: Mapping[str, object] = field(default_factory=dict)
+    read: Callable[[Path], Any]
+
+    def saved(self) -> Any | None:
+        """The recorded result; None if there is none.
+
+        Raises:
+            ValueError: The result is of another configuration.
+        """
+        if not self.record.exists():
+            return None
+        saved = json.loads(self.record.read_text())
+        changed = changed_fields(saved["config"], self._config(), CONFIGS[self.module])
+        if changed:
+            raise ValueError(
+                f"{self.record} must hold the result of the run that is wanted; changed: "
+                f"{', '.join(changed)}. Remove it and {self.folder}, or choose another --out"
+            )
+        return saved["result"]
+
+    def result(self) -> Any:
+        """The result, which takes a run unless it is recorded.
+
+        Raises:
+            ValueError: The recorded result is of another configuration.
+        """
+        saved = self.saved()
+        if saved is not None:
+            return saved
+        run(self.module, self.folder, *self.arguments, "--config=demo", **self.fields)
+        result = self.read(self.folder)
+        write_json(self.record, {"config": self._config(), "result": result})
+        return result
+
+    def _config(self) -> dict[str, Any]:
+        """The whole configuration: the fields, the recipe's and the defaults."""
+        config_type = CONFIGS[self.module]
+        options = ["--config=demo", *_options(self.fields)]
+        parser = config_parser(config_type, self.module, "")
+        config, _ = parse(parser, config_type, options, self.module)
+        return to_dict(config) | {"inputs": dict(self.inputs)}
+
+
+def dotted(fields: Mapping[str, object]) -> dict[str, object]:
+    """Fields by the names of their options: a dot in place of two underscores."""
+    return {name.replace("__", "."): value for name, value in fields.items()}
+
+
+def _options(fields: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in dotted(fields).items()]
+
+
+def write_json(file: Path, content: object) -> None:
+    """Write a file, in a new folder if need be, that is never seen half written."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(f".{os.getpid()}.tmp")  # not that of another process
+    unfinished.write_text(json.dumps(content, indent=2) + "\n")
+    unfinished.replace(file)
+
+
+def facts() -> dict[str, Any]:
+    """Date, command, versions and machine, for a results file."""
+    return {
+        "date": date.today().isoformat(),
+        "command": shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "versions": {"torch": torch.__version__, "timm": timm.__version__},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

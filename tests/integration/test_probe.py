@@ -1,0 +1,137 @@
+"""Probes: against plain loops, in a pretraining run, and from the command line of `finetune`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from finetune.__main__ import main as finetune_main
+from mae_et.__main__ import main
+from mae_et.evaluation.features import ProbeImages
+from mae_et.runs import Run
+from tests.support.arguments import tiny, tiny_finetune
+from tests.support.images import damaged_folder
+from tests.support.launch import launch_two
+
+
+def test_probes_of_a_run_do_not_change_it(clothes: str, tmp_path: Path) -> None:
+    probes = {"eval__knn_every": 5, "eval__linear_every": 10, "probe__linear_epochs": 5}
+    probes |= {"probe__linear_warmup_epochs": 1, "probe__k": 5}
+    assert main(["pretrain", *tiny(clothes, tmp_path / "plain")]) == 0
+    assert main(["pretrain", *tiny(clothes, tmp_path / "probed", **probes)]) == 0
+    plain, probed = (
+        load_file(tmp_path / name / "encoder" / "model.safetensors") for name in ("plain", "probed")
+    )
+    for name in plain:
+        assert torch.equal(plain[name], probed[name]), name
+
+    lines = Run(tmp_path / "probed").read_metrics()
+    knn = {line["step"]: line["knn_top1"] for line in lines if "knn_top1" in line}
+    linear = {line["step"]: line["linear_top1"] for line in lines if "linear_top1" in line}
+    assert list(knn) == [5, 10, 15, 20]
+    assert list(linear) == [10, 20]
+    assert all(0.1 < score < 1 for score in knn.values())  # ten classes of clothes
+    assert [line["step"] for line in lines if "eval_loss" in line] == [10, 20]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 21))
+
+
+@pytest.mark.slow
+def test_probes_in_two_processes(clothes: str, tmp_path: Path) -> None:
+    probe = {"eval__knn_every": 5, "probe__k": 5, "optim__epochs": 2, "eval__images": 37}
+    assert main(["pretrain", *tiny(clothes, tmp_path / "one", **probe)]) == 0
+    result = launch_two(["mae_et", "pretrain", *tiny(clothes, tmp_path / "two", **probe)])
+    assert result.returncode == 0, result.stderr
+    one, two = (
+        [line["knn_top1"] for line in Run(tmp_path / name).read_metrics() if "knn_top1" in line]
+        for name in ("one", "two")
+    )
+    assert len(one) == 2
+    assert one == two
+
+
+@pytest.fixture(scope="module")
+def encoder(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("pretrained") / "run"
+    assert main(["pretrain", *tiny(clothes, run, run__eval_every="null")]) == 0
+    return run / "encoder"
+
+
+def test_probes_from_the_command_line(
+    encoder: Path,
+    clothes: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probe: dict[str, object] = {"probe__linear_epochs": 10, "probe__linear_warmup_epochs": 1}
+    probe |= {"probe__k": 5, "checkpoint": encoder}
+    assert finetune_main(tiny_finetune(clothes, tmp_path / "out", mode="knn", **probe)) == 0
+    knn = json.loads((tmp_path / "out" / "knn.json").read_text())
+    assert knn["train_images"] == 80
+    assert knn["test_images"] == 30
+    assert f"{knn['top1']:.2%}" in capsys.readouterr().out
+
+    computed = []
+    features = ProbeImages.features
+    monkeypatch.setattr(ProbeImages, "features", lambda *a: computed.append(1) or features(*a))
+
+    def linear(**changes: object) -> dict[str, float]:
+        options = {**probe, **changes, "mode": "linear"}
+        assert finetune_main(tiny_finetune(clothes, tmp_path / "out", **options)) == 0
+        score: dict[str, float] = json.loads((tmp_path / "out" / "linear.json").read_text())
+        return score
+
+    assert linear()["rate"] in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    assert not computed  # cached by the first probe
+    assert linear(data__labels_per_class=4)["train_images"] == 40
+    assert len(computed) == 1  # other images: computed again
+
+    def no_space(*_: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("finetune.probe.save_file", no_space)
+    assert linear(data__labels_per_class=3)["train_images"] == 30  # the score is what matters
+
+
+def test_unreadable_images_are_no_part_of_a_probe(
+    encoder: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        damaged_folder(image_folder, tmp_path / "data" / split, 4)
+    options: dict[str, object] = {"checkpoint": encoder, "mode": "knn", "probe.k": 5}
+    arguments = tiny_finetune(f"imagefolder:{tmp_path / 'data'}", tmp_path / "out", **options)
+    assert finetune_main(arguments) == 3
+    assert "4 of 80 images to probe are unreadable" in capsys.readouterr().err
+    assert finetune_main([*arguments, "--data.max_bad_share=0.1"]) == 0
+    scores = json.loads((tmp_path / "out" / "knn.json").read_text())
+    assert (scores["train_images"], scores["test_images"]) == (76, 76)
+    assert scores["top1"] > 0.3  # each test image is a training image too, one of five voters
+
+
+def test_features_are_the_frozen_encoders(encoder: Path, clothes: str, tmp_path: Path) -> None:
+    """The features of a probe are timm's own for the same images."""
+    import timm
+
+    from mae_et.data.sources import load_splits
+
+    arguments = tiny_finetune(
+        clothes, tmp_path / "out", mode="knn", checkpoint=encoder, data__eval_crop=1.0
+    )
+    assert finetune_main(arguments) == 0
+    saved = load_file(tmp_path / "out" / "features.safetensors")
+    model = timm.create_model(f"local-dir:{encoder}", pretrained=True).eval()
+    transform = timm.data.create_transform(
+        (1, 16, 16), interpolation="bicubic", mean=(0.3,), std=(0.35,), crop_pct=1.0
+    )
+    rows = load_splits(clothes)["test"]
+    images: Tensor = torch.stack([transform(row["image"]) for row in rows])
+    with torch.no_grad():
+        expected = model.forward_features(images)[:, 1:].mean(dim=1)
+    torch.testing.assert_close(saved["test.values"], expected)
+    assert saved["test.labels"].tolist() == rows["label"][:]

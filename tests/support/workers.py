@@ -1,0 +1,50 @@
+"""What a loader reads in its workers, which import it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from mae_et import data
+from mae_et.workers import STOP_SIGNALS
+
+
+class Surroundings:
+    """A transform that tells of the process it runs in."""
+
+    def __call__(self, image: data.AnyImage, index: int, number: int) -> dict[str, Any]:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        return {
+            "parent": os.getppid(),
+            "blocked": blocked >= set(STOP_SIGNALS),
+            "has_plugin": "OWN" in Image.MIME,
+        }
+
+
+class Numbered:
+    """A transform that reads the number out of the pixels."""
+
+    def __call__(self, image: data.AnyImage, index: int, number: int) -> dict[str, Any]:
+        pixels: Any = image.decode()
+        red, green, _ = pixels.getpixel((0, 0))
+        return {"image": red * 256 + green, "number": number, "noise": torch.rand(())}
+
+
+class LoadedModules(Dataset[list[bool]]):
+    """One item: whether the process that reads it has imported each of some modules."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> list[bool]:
+        return [name in sys.modules for name in self.names]

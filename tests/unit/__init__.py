@@ -1,0 +1,1 @@
+"""One module each, in the folders of the packages: the fast tier."""

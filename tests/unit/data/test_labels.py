@@ -1,0 +1,65 @@
+"""Labels: of which classes, which of them are used, and what is refused."""
+
+from __future__ import annotations
+
+import datasets
+import numpy as np
+import pytest
+
+from mae_et import data
+from mae_et.data.labels import LabelledImages, choose_labels
+
+
+def test_balanced_choice_of_labels() -> None:
+    labels = np.repeat(np.arange(4), [10, 20, 30, 40])
+    chosen = choose_labels(labels, list("abcd"), per_class=5, fraction=None, seed=0)
+    assert np.bincount(labels[chosen]).tolist() == [5, 5, 5, 5]
+    assert (chosen == choose_labels(labels, list("abcd"), per_class=5, fraction=None, seed=0)).all()
+    assert (chosen != choose_labels(labels, list("abcd"), per_class=5, fraction=None, seed=1)).any()
+    chosen = choose_labels(labels, list("abcd"), per_class=None, fraction=0.1, seed=0)
+    assert np.bincount(labels[chosen]).tolist() == [1, 2, 3, 4]
+    assert len(choose_labels(labels, list("abcd"), per_class=None, fraction=None, seed=0)) == 100
+
+
+def test_eval_split_has_the_classes_of_the_training_split(clothes: str) -> None:
+    """Class numbers come from the names, whatever a split's own order or part of the classes."""
+    rows = data.load_splits(clothes)["test"].select(range(3)).remove_columns("label")
+    held_out = LabelledImages(rows.add_column("kind", ["c", "b", "c"]), "kind", ["a", "b", "c"])
+    assert held_out.labels.tolist() == [2, 1, 2]
+    with pytest.raises(ValueError, match=r"must have the classes .* with d, which"):
+        LabelledImages(rows.add_column("kind", ["c", "d", "c"]), "kind", ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0, None, 1], "1 rows without"),
+        ([0.5, 1.0, 1.5], "float64"),
+        ([0, -2, 1], "from 0, got -2"),
+    ],
+)
+def test_labels_that_are_none(clothes: str, values: list[float], message: str) -> None:
+    rows = data.load_splits(clothes)["test"].select(range(3))
+    with pytest.raises(ValueError, match=message):
+        LabelledImages(rows.add_column("kind", values), "kind")
+
+
+def test_labels_of_strings_and_integers(clothes: str) -> None:
+    train = data.load_splits(clothes)["train"]
+    labelled = LabelledImages(train, None)
+    names = [labelled.class_names[label] for label in labelled.labels]
+    as_strings = LabelledImages(train.add_column("kind", names), "kind")
+    assert [as_strings.class_names[label] for label in as_strings.labels] == names
+    as_numbers = LabelledImages(train.add_column("number", labelled.labels.tolist()), "number")
+    assert as_numbers.labels.tolist() == labelled.labels.tolist()
+    assert as_numbers.class_names == [str(label) for label in range(10)]
+
+
+def test_a_label_outside_the_classes(clothes: str) -> None:
+    from mae_et.data.labels import LabelledImages
+
+    rows = datasets.load_dataset("parquet", data_dir=clothes.partition(":")[2], split="test")
+    table = rows.data.table.set_column(1, "label", [[7, 12] + [1] * (len(rows) - 2)])
+    broken = datasets.Dataset(table, info=rows.info)
+    with pytest.raises(ValueError, match=r"numbers of its 10 classes, got 'label' with 12"):
+        LabelledImages(broken, None)
