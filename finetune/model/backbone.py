@@ -36,7 +36,7 @@ def create_model(
             returns a module which turns images (N, C, H, W) into logits (N, classes). It is called
             with num_classes=, and with img_size=, in_chans= and drop_path_rate= as far as it takes
             them. One that depends on the size has to take img_size=, and to choose windows that
-            fit it; see `mae_et.model.sized` for the parameters that may follow the size.
+            fit it; see `mae_et.model.any_size` for the parameters that may follow the size.
         image_size: Full size, pixels or (height, width).
         in_chans: Image channels.
         num_classes: Classes of the output.

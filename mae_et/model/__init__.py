@@ -3,13 +3,13 @@
 Of the rest of `mae_et`, this package imports only `curriculum` (for sizes) and `errors`.
 """
 
+from .any_size import SizedModel
 from .decoder import SelfDecoder
 from .encoder import create_vit
 from .flops import training_flops
 from .mae import MaskedAutoencoder
 from .masking import num_visible_patches
 from .pos_embed import Grid, resample_table
-from .sized import SizedModel
 from .targets import unnormalize
 
 __all__ = [

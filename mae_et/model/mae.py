@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from ..curriculum import Size, as_size
 from .decoder import DecoderKind, LayerNorm, create_decoder
 from .encoder import create_vit
+from .mae_input_size import ResizableModel
 from .masking import PatchMask, mask_patches, take_patches
 from .pos_embed import sincos_table
-from .resizable import ResizableModel
 from .targets import create_target
 
 

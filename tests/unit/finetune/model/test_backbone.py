@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finetune.model.backbone import create_model
-from mae_et.model.sized import SizedModel
+from mae_et.model.any_size import SizedModel
 
 VIT = {"patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 

@@ -27,7 +27,7 @@ from torch.func import functional_call
 
 from ..curriculum import Size, as_pair, as_size
 from ..errors import first_line
-from .tables import Table, find, match_tables, named_tensors
+from .any_size_tables import Table, find, match_tables, named_tensors
 
 
 class SizedModel(nn.Module):

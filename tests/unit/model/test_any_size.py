@@ -1,4 +1,4 @@
-"""mae_et.model.sized and finetune.model.backbone: sizes change, parameters stay."""
+"""mae_et.model.any_size and finetune.model.backbone: sizes change, parameters stay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from finetune.model.backbone import create_model
 from mae_et.curriculum import Size, as_pair
-from mae_et.model.sized import SizedModel
+from mae_et.model.any_size import SizedModel
 
 
 class Family(NamedTuple):
