@@ -44,7 +44,7 @@ class Window(NamedTuple):
     loss: float
 
 
-class Stage(NamedTuple):
+class TrainedStage(NamedTuple):
     """Consecutive windows of one input size."""
 
     size: str
@@ -109,7 +109,7 @@ class RunHistory:
         return windows
 
     @property
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[TrainedStage]:
         """The stages in order of training."""
         stages = []
         for size, group in groupby(self.windows, key=lambda window: window.size):
@@ -118,7 +118,7 @@ class RunHistory:
             seconds = sum(window.seconds for window in windows)
             images = steps * self.config["optim"]["batch_size"]
             waited = sum(window.waited for window in windows)
-            stages.append(Stage(size, steps, seconds, images / seconds, waited / seconds))
+            stages.append(TrainedStage(size, steps, seconds, images / seconds, waited / seconds))
         return stages
 
     @property

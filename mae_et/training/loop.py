@@ -144,11 +144,8 @@ class Loop:
         """
         is_last = self.is_over or done == self.num_steps
         is_interrupted = self.interrupt.is_agreed() and not is_last
-        if (
-            not is_last
-            and not is_interrupted
-            and not is_due(done, self.config.run.checkpoint_every)
-        ):
+        is_periodic = is_due(done, self.config.run.checkpoint_every)
+        if not (is_last or is_interrupted or is_periodic):
             return
         with self.meter.excluded():
             self.bad_images.check()
