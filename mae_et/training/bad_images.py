@@ -1,4 +1,4 @@
-"""The images of a run that could not be decoded: listed, and counted against what is allowed."""
+"""List the images of a run that could not be decoded, and hold their number to a limit."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .run_folder import RunFolder
 class BadImages:
     """Lists the images that could not be decoded, and stops the run if there are too many.
 
-    A resumed run continues the list that it has. Repaired images are taken off it by hand.
+    A resumed run continues its existing list. Repaired images are taken off it by hand.
 
     Args:
         num_images: Number of images of the data set.
-        source: Says how many of them may be unreadable.
-        run: The folder that has the list.
+        source: The data configuration, which says how many of them may be unreadable.
+        run: The run folder, which holds the list.
     """
 
     def __init__(self, num_images: int, source: ImagesConfig, run: RunFolder) -> None:
@@ -41,7 +41,7 @@ class BadImages:
             yield chunk
 
     def check(self) -> int:
-        """List what all processes have noted, each image once; every process has to call it.
+        """List what all processes have noted, each image once; every process must call this.
 
         Returns:
             The number of images on the list.

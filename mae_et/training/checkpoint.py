@@ -1,7 +1,7 @@
 """Writing checkpoints atomically, and restoring a run from one.
 
 What a checkpoint holds, and how damage is found, is in `mae_et.runs.checkpoints`; accelerate writes
-the files, and the hooks here see to it that they are whole and safe to read.
+the files, and the hooks here ensure that they are complete and safe to read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .fsdp import load_whole, whole
 log = logging.getLogger(__name__)
 
 WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
-"""What a full disk raises: in Python, in safetensors and in torch.save."""
+"""The errors a full disk raises: in Python, in safetensors and in torch.save."""
 
 
 def save_checkpoint(accelerator: Accelerator, run: Run, step: int, keep: int) -> bool:
@@ -35,7 +35,7 @@ def save_checkpoint(accelerator: Accelerator, run: Run, step: int, keep: int) ->
     A full disk costs this checkpoint, not the run: older ones stay.
 
     Returns:
-        Whether it was saved, the same in every process. If not, a warning has said why.
+        Whether it was saved, the same in every process. If not, a warning says why.
     """
     checkpoint = run.checkpoint(step)
     final, unfinished = checkpoint.folder, checkpoint.unfinished
@@ -61,7 +61,7 @@ def save_checkpoint(accelerator: Accelerator, run: Run, step: int, keep: int) ->
 
 
 def _write(accelerator: Accelerator, work: Callable[[], object]) -> str:
-    """Do some work in every process; return the first error of any, the same in each, or none."""
+    """Do some work in every process; return the first error, the same in each; empty if none."""
     errors = []
     try:
         work()
@@ -74,11 +74,11 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Checkpoint) -> int:
     """Restore a sound checkpoint into the prepared model and optimizer; return the next step.
 
     Raises:
-        ValueError: It does not fit.
+        ValueError: The checkpoint does not fit.
     """
     try:
         accelerator.load_state(str(checkpoint.folder))
-    except Exception as error:  # of any library that has a state in it
+    except Exception as error:  # from any library that keeps a state in it
         raise ValueError(
             f"checkpoint {checkpoint.folder} can't be restored ({type(error).__name__} {error})"
         ) from error
@@ -98,7 +98,7 @@ def save_unwrapped(accelerator: Accelerator) -> None:
     def before_load(models: list[nn.Module], folder: str) -> None:
         for model in models:
             load_whole(unwrap(model), load_file(Checkpoint(Path(folder)).weights))
-        models.clear()  # accelerate loads what is left
+        models.clear()  # accelerate loads whatever is left in the list
 
     accelerator.register_save_state_pre_hook(before_save)
     accelerator.register_load_state_pre_hook(before_load)
@@ -125,11 +125,11 @@ def save_beside(accelerator: Accelerator, module: nn.Module, name: str) -> None:
 
 
 def save_state_beside(accelerator: Accelerator, part: Resumable, name: str) -> None:
-    """Have checkpoints hold the state of a further part of the run, of all processes, as JSON.
+    """Have checkpoints hold the state of a further part of the run, from all processes, as JSON.
 
     Args:
         accelerator: The accelerator of this process.
-        part: What has the state.
+        part: The part that has the state.
         name: The name of its file.
     """
 

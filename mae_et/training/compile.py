@@ -1,6 +1,6 @@
-"""Compilation of a model by torch.compile: one graph per input size, and how many there are.
+"""Compile a model with torch.compile, one graph per input size, and count the graphs.
 
-Shapes are static, so a stage of the curriculum has a graph of its own, made in its first step.
+Shapes are static, so each stage of the curriculum has its own graph, made in its first step.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import nn
 def compile_in_place(model: nn.Module) -> None:
     """Have a model compile itself in its first pass at each size; its state keeps its keys."""
     torch._dynamo.config.recompile_limit = 64  # a graph per input size and batch shape
-    # Einops notes each type of tensor that it meets. Where it first met one inside a graph, the
-    # note would outdate that graph, and the second step would compile it again.
+    # Einops records each type of tensor that it meets. If it first met one inside a graph, the
+    # record would invalidate that graph, and the second step would compile it again.
     for tensor in (torch.empty(1), nn.Parameter(torch.empty(1))):
         rearrange(tensor, "n -> n 1")
     model.compile(dynamic=False)
 
 
 def uncompiled() -> AbstractContextManager[None]:
-    """Run a compiled model without its graphs, where it runs too rarely to be worth compiling."""
+    """Run a compiled model without its graphs, where it runs too rarely to justify compiling."""
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance
 

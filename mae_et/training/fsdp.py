@@ -1,11 +1,11 @@
-"""FSDP: every process keeps a part of the weights, of their gradients and of the optimizer's state.
+"""FSDP: every process keeps a part of the weights, their gradients and the optimizer's state.
 
-FSDP 2 (https://arxiv.org/abs/2304.11277), by torch's `fully_shard`, where the launch asks
-accelerate for it. Accelerate's own way is not used: it needs a GPU, makes bfloat16 of the images
-before targets are made of them, and writes checkpoints of another layout. Here, what is saved is
-whole, as if there were one process, so checkpoints fit any way of distributing a run.
+FSDP 2 (https://arxiv.org/abs/2304.11277) is applied with torch's `fully_shard` when the launch asks
+accelerate for it. Accelerate's own way is not used: it needs a GPU, casts the images to bfloat16
+before targets are made from them, and writes checkpoints in a different layout. Here, what is saved
+is whole, as if there were one process, so checkpoints fit any way of distributing a run.
 `torch.distributed.checkpoint.state_dict` is not used either: it gives the whole state to one
-process only, and names the optimizer's state in another way than runs of one process do.
+process only, and names the optimizer's state differently from single-process runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ State = TypeVar("State")
 
 
 LAUNCH_FLAG = "ACCELERATE_USE_FSDP"
-"""The environment variable by which accelerate's launcher asks for FSDP."""
+"""The environment variable with which accelerate's launcher asks for FSDP."""
 
 
 def fsdp_requested() -> bool:
@@ -37,7 +37,7 @@ def fsdp_requested() -> bool:
 
 
 def launch_settings() -> FullyShardedDataParallelPlugin:
-    """Return what the launch configuration says of FSDP.
+    """Return what the launch configuration says about FSDP.
 
     Raises:
         ValueError: It asks for something that is not supported here.
@@ -64,14 +64,14 @@ def prepare(
         accelerator: The accelerator of this process.
         model: The model, with the same weights in every process.
         optimizer: The optimizer of its parameters, which has no state yet.
-        blocks: Modules whose weights are gathered one after the other, instead of all at once.
+        blocks: Modules whose weights are gathered one after another, instead of all at once.
     """
     if not fsdp_requested() or accelerator.num_processes == 1:
-        with warnings.catch_warnings():  # newer names of torch, which accelerate cannot pass on yet
+        with warnings.catch_warnings():  # torch's newer names, which accelerate cannot pass on yet
             warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
             prepared: tuple[nn.Module, AcceleratedOptimizer] = accelerator.prepare(model, optimizer)
         return prepared
-    model = accelerator.prepare_model(model, evaluation_mode=True)  # device and precision alone
+    model = accelerator.prepare_model(model, evaluation_mode=True)  # device and precision only
     names = {parameter: name for name, parameter in model.named_parameters()}
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     for block in blocks:
@@ -85,9 +85,9 @@ def prepare(
 
 
 def _save_whole(accelerator: Accelerator, optimizer: Optimizer) -> None:
-    """Have checkpoints hold the whole state of an optimizer of parts of the parameters.
+    """Have checkpoints hold the whole state of an optimizer that sees parts of the parameters.
 
-    It is gathered before anything is written: a process that fails to write is no longer in step.
+    It is gathered before anything is written: a process that fails to write falls out of step.
     """
     gathered: list[dict[str, Any]] = []
 
@@ -106,13 +106,13 @@ def is_fsdp(model: nn.Module) -> bool:
 
 
 def whole(state: State) -> State:
-    """Return a state dict of whole tensors, on the CPU; every process has to call it."""
+    """Return a state dict of whole tensors, on the CPU; every process must call this."""
     gathered: State = tree_map_only(DTensor, lambda part: part.full_tensor().cpu(), state)
     return gathered
 
 
 def load_whole(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load a whole state dict into a model, of which this process may keep a part."""
+    """Load a whole state dict into a model of which this process may keep only a part."""
     own = model.state_dict()
     model.load_state_dict({n: _part_like(own.get(n), value) for n, value in weights.items()})
 
@@ -128,7 +128,7 @@ def _part_of_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any
 
 
 def _part_like(target: Tensor | None, value: Tensor) -> Tensor:
-    """Return this process's part of a tensor of the target's shape; all of it for other targets."""
+    """Return this process's part of a tensor of the target's shape; all of it if they differ."""
     if not isinstance(target, DTensor) or value.shape != target.shape:
         return value
     moved = value.to(target.device)

@@ -12,7 +12,7 @@ from .. import data
 from ..config import TrainingConfig
 
 Chunks = Iterator[dict[str, Any]]
-"""Batches of samples as the loader gives them, each a chunk of a step's batch."""
+"""Batches of samples as the loader yields them, each a chunk of a step's batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class RunImages:
     chunk_size: int
 
     def num_chunks(self, config: TrainingConfig, accelerator: Accelerator) -> int:
-        """Return the chunks of a process in an optimizer step."""
+        """Return the number of chunks that a process handles in an optimizer step."""
         world: int = accelerator.num_processes
         return config.optim.batch_size // world // self.chunk_size
 

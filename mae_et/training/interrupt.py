@@ -1,6 +1,6 @@
 """Signals that ask a run to stop: it finishes the step, and all processes stop after the same one.
 
-A scheduler may signal one process of many, so processes have to agree.
+A scheduler may signal only one of many processes, so they have to agree.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SAME_SIGNAL_SECONDS = 1.0
 class Interrupt:
     """Notes signals while it is open, instead of letting them end the process.
 
-    A second Ctrl-C ends the process. An open one may be entered again, as a search does for each of
-    its runs: what it has noted stays noted until it is closed.
+    A second Ctrl-C ends the process. An open interrupt may be entered again, as a search does for
+    each of its runs: what it has noted stays noted until it is closed.
 
     Args:
         accelerator: The accelerator of this process.
@@ -58,17 +58,17 @@ class Interrupt:
             self._noted_at.append(now)
             hint = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
             line = f"\n{signal.Signals(number).name}: finishing the step, then saving{hint}\n"
-            os.write(2, line.encode())  # print must not be entered twice
+            os.write(2, line.encode())  # print is not reentrant
         elif number == signal.SIGINT and now - self._noted_at[0] > SAME_SIGNAL_SECONDS:
             raise KeyboardInterrupt
 
     def is_agreed(self) -> bool:
-        """Return whether to stop now, the same in every process; to be called after each step.
+        """Return whether to stop now, the same in every process; call this after each step.
 
         With several processes, each step ends in a reduction of one number, whose result is read
-        one step later: by then it has long arrived, so a GPU is never waited for while it has
-        nothing to do. Reading it at log steps only would cost even less, but a spot machine gives
-        30 seconds, and 50 steps take longer.
+        one step later: by then it has long arrived, so nothing waits for a GPU that has nothing
+        left to do. Reading it at log steps only would cost even less, but a spot machine gives 30
+        seconds, and 50 steps take longer.
         """
         noted = bool(self._noted_at)
         if self.accelerator.num_processes == 1:

@@ -1,4 +1,4 @@
-"""Accelerate as the engine: device, precision, processes and trackers of a run."""
+"""Set up accelerate as the engine: the device, precision, processes and trackers of a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator:
-    """Make the accelerator of this process, which on a CPU keeps freed memory from now on.
+    """Make the accelerator of this process; on a CPU, the process keeps freed memory from now on.
 
     Args:
         run: The section `run` of the configuration.
@@ -43,7 +43,7 @@ def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator
     if fsdp_requested():
         if not allow_fsdp:
             raise ValueError("the launch configuration must not ask for FSDP but in pretraining")
-        launch_settings()  # its errors
+        launch_settings()  # raises its errors
     with patch_environment(**{LAUNCH_FLAG: "false"}):  # see `mae_et.training.fsdp`
         accelerator = Accelerator(
             mixed_precision=run.mixed_precision,
@@ -53,7 +53,7 @@ def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator
                 DistributedDataParallelKwargs(
                     broadcast_buffers=False, gradient_as_bucket_view=True
                 ),
-                # The first process may read a large data set for long while the others wait.
+                # The first process may spend long reading a large data set while the others wait.
                 InitProcessGroupKwargs(timeout=timedelta(hours=2)),
             ],
         )
@@ -72,10 +72,10 @@ def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator
 
 
 def _tracker(name: str) -> str | None:
-    """Return accelerate's name of a tracker; None for none.
+    """Return accelerate's name for a tracker, or None for no tracker.
 
     Raises:
-        ValueError: It is not installed.
+        ValueError: The tracker is not installed.
     """
     if name == "none":
         return None
@@ -122,7 +122,7 @@ def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> li
     Args:
         accelerator: The accelerator of this process.
         config: The run.
-        folder: The folder of the run, whose name some trackers show.
+        folder: The run folder, whose name some trackers show.
     """
     fields = {
         name: value if isinstance(value, int | float | str) else str(value)
@@ -134,7 +134,7 @@ def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> li
 
 @contextmanager
 def leaving() -> Iterator[None]:
-    """Leave the group of processes where all of them do: at the end, or after an interruption.
+    """Leave the process group where all processes do: at the end, or after an interruption.
 
     Otherwise the exit code would be a matter of luck, since threads that still wait for other
     processes may abort this one.
@@ -155,7 +155,7 @@ def keep_freed_memory() -> None:
     """Have glibc keep freed memory for the next step; where there is no glibc, nothing changes.
 
     By default it returns large blocks to the system and gets them back page by page, zeroed, in
-    every step. In exchange, the process keeps its peak and what fragments.
+    every step. In exchange, the process keeps its peak memory and whatever fragments.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

@@ -1,4 +1,4 @@
-"""The training loop of pretraining and fine-tuning: steps, logs, evaluations, checkpoints.
+"""The training loop of pretraining and fine-tuning: steps, logs, evaluations and checkpoints.
 
 Read `Loop.train` first; the methods follow in the order in which it calls them.
 """
@@ -27,10 +27,10 @@ class Loop:
     """A run's way through its schedule, from its checkpoint or from the start.
 
     Args:
-        trainer: Does the steps.
+        trainer: The trainer, which takes the steps.
         images: The images of the run.
-        run: The folder of the run, open.
-        interrupt: Notes the signals that ask the run to stop; None for one of the run's own.
+        run: The open run folder.
+        interrupt: Notes the signals that ask the run to stop; None to make one for this run.
         stop: The step before which to end, without writing what was learned; None for the end of
             the schedule.
 
@@ -73,8 +73,8 @@ class Loop:
         """Train to the end of the schedule, and write what was learned.
 
         Raises:
-            RunStoppedError: Too many steps are not finite, or too many images unreadable.
-            RunInterruptedError: A signal asked to stop, and a checkpoint has been saved.
+            RunStoppedError: Too many steps are not finite, or too many images are unreadable.
+            RunInterruptedError: A signal asked the run to stop, and a checkpoint was saved.
         """
         self.progress.on_start(
             self.run.files.folder,
@@ -140,7 +140,7 @@ class Loop:
         """Save a checkpoint if one is due after `done` steps, or if the run is asked to stop.
 
         Raises:
-            RunInterruptedError: It is asked to stop before the end of its schedule.
+            RunInterruptedError: The run is asked to stop before the end of its schedule.
         """
         is_last = self.is_over or done == self.num_steps
         is_interrupted = self.interrupt.is_agreed() and not is_last

@@ -1,4 +1,4 @@
-"""What a run measures of itself between two log steps, without synchronising inside a step."""
+"""What a run measures about itself between two log steps, without synchronising inside a step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import RunStoppedError
 
 
 class Meter:
-    """Sums over a window of steps: losses, skipped steps, images, seconds, seconds of waiting.
+    """Sums over a window of steps: losses, skipped steps, images, seconds and seconds of waiting.
 
     Args:
         accelerator: The accelerator of this process.
@@ -41,9 +41,9 @@ class Meter:
 
     @contextmanager
     def excluded(self) -> Iterator[None]:
-        """Leave the seconds of work that is not training out of the window."""
+        """Exclude the time of work that is not training from the window."""
         if self.accelerator.device.type == "cuda":
-            torch.cuda.synchronize()  # what is still running was training
+            torch.cuda.synchronize()  # what is still running counts as training
         start = time.perf_counter()
         yield
         self._excluded += time.perf_counter() - start

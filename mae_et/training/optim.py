@@ -1,4 +1,4 @@
-"""The optimizer, the micro-batches of a step, and a step that skips what is not finite."""
+"""The optimizer, the micro-batches of a step, and a step that is skipped if it is not finite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..curriculum import Size, as_pair
 
 
 def adamw(groups: Iterable[dict[str, Any]], betas: tuple[float, float]) -> torch.optim.AdamW:
-    """Make an AdamW that works on the device alone; learning rates are set at each step."""
+    """Make an AdamW that works on the device only; learning rates are set at each step."""
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True)
 
 
@@ -34,14 +34,14 @@ def accumulate_gradients(
 ) -> Tensor:
     """Add up the gradients of a step's micro-batches; processes exchange them once, with the last.
 
-    With FSDP they are exchanged with every micro-batch: waiting would take memory for whole
+    With FSDP they are exchanged with every micro-batch: waiting would need memory for the whole
     gradients.
 
     Args:
         accelerator: The accelerator of this process.
         model: The prepared model.
-        num_micro_batches: At least one, all of equal size.
-        next_loss: The forward pass of the next micro-batch, which gives its mean loss ().
+        num_micro_batches: The number of micro-batches, at least one, all of equal size.
+        next_loss: The forward pass of the next micro-batch, which returns its mean loss ().
 
     Returns:
         (): This process's mean loss.
@@ -65,7 +65,7 @@ def step_if_finite(
     """Take an optimizer step, which is skipped on the device if a gradient is not finite.
 
     No value reaches the host: the fused optimizer reads `found_inf`, as it does for gradient
-    scalers. Gradients are the same in every process, so every process decides alike.
+    scalers. Gradients are the same in every process, so every process decides the same.
 
     Returns:
         (): The norm of the gradients before clipping; not finite if the step was skipped.
@@ -73,7 +73,7 @@ def step_if_finite(
     accelerator.unscale_gradients(optimizer)
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if isinstance(norm, DTensor):  # of parts, see `fsdp`
+    if isinstance(norm, DTensor):  # the norm of the parts; see `fsdp`
         norm = norm.full_tensor()
     if clip_grad is not None:
         nn.utils.clip_grads_with_norm_(parameters, clip_grad, norm)
@@ -87,12 +87,12 @@ def chunks_per_micro_batch(size: Size, full_size: Size, num_chunks: int) -> int:
     """Return how many full-size chunks one forward pass of a smaller size takes in the same memory.
 
     It is the largest number that divides the step's chunks and has at most 5 % more pixels than a
-    full-size chunk. (160 is to 224 as 1 to 1.96: two chunks.)
+    full-size chunk. (An image of 224 has 1.96 times the pixels of one of 160: two chunks.)
 
     Args:
         size: The input size of the step, in pixels.
         full_size: The full size, in pixels.
-        num_chunks: Chunks of a process in the step.
+        num_chunks: Number of chunks of a process in the step.
     """
     height, width = as_pair(size)
     full_height, full_width = as_pair(full_size)

@@ -1,4 +1,4 @@
-"""What the terminal shows of a run while it trains."""
+"""Show the progress of a run on the terminal while it trains."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tqdm import tqdm
 from ..curriculum import Curriculum
 
 BAR = "{n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}"
-"""How tqdm draws it: the time taken and the time left, then the last window."""
+"""How tqdm draws the bar: the time taken and the time left, then the last window."""
 
 
 class Progress:
     """A bar on a terminal, and lines in a log file; scores are lines in both.
 
-    Used as a context manager, which ends the bar. Everything goes to stderr.
+    Use it as a context manager, which closes the bar. Everything goes to stderr.
 
     Args:
         accelerator: The accelerator of this process; only the main process prints anything.
         start: The step at which the run starts.
         num_steps: The step at which it ends.
-        has_bar: Whether a terminal gets a bar, or lines like a file.
+        has_bar: Whether a terminal gets a bar; if not, it gets lines, like a file.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Progress:
 
 
 def terminal_width() -> int:
-    """Return the columns of the terminal behind stderr; 0 if there is none, or it is unknown."""
+    """Return the width of the terminal behind stderr in columns; 0 if there is none or unknown."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
@@ -104,7 +104,7 @@ def terminal_width() -> int:
 
 
 def steps_by_size(schedule: Curriculum) -> str:
-    """Describe the steps of a schedule, those of stages of one size together."""
+    """Describe the steps of a schedule, joining consecutive stages of one size."""
     by_size = groupby(schedule.stages, key=lambda stage: stage.size)
     steps = ((size, sum(stage.num_steps for stage in stages)) for size, stages in by_size)
     return ", ".join(f"{number} at size {size}" for size, number in steps)

@@ -1,6 +1,6 @@
-"""The folder of a run while it trains: locked, and written to; see `mae_et.runs.Run` for its files.
+"""The folder of a run while it trains, locked and written to; `mae_et.runs.Run` has its files.
 
-Errors of writing that a full disk causes cost lines for a while, not the run.
+Write errors from a full disk cost some lines for a while, not the run.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class RunFolder:
     """The folder of a run, opened by every process and, while it is open, locked by the main one.
 
     Args:
-        config: The run; its folder is made if need be.
-        images: The images of the run, whose numbers are part of what it resumes from.
-        resume: Whether to resume the run that the folder holds; "auto" for if it holds one.
+        config: The run; its folder is created if necessary.
+        images: The images of the run, whose counts are part of what it resumes from.
+        resume: Whether to resume the run that the folder holds; "auto" to do so if it holds one.
         accelerator: The accelerator of this process.
 
     Raises:
-        ValueError: Another process uses the folder, it holds a run and `resume` is not asked for,
-            it holds none and it is, the run it holds has another configuration, or its
-            checkpoints are all damaged.
+        ValueError: Another process uses the folder, the folder holds a run and `resume` is not
+            set, it holds none and `resume` is true, its run has a different configuration, or all
+            checkpoints of that run are damaged.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class RunFolder:
     ) -> None:
         self.files = Run(Path(config.run.output_dir))
         self.accelerator = accelerator
-        self.trackers: list[GeneralTracker] = []  # get the metrics too
+        self.trackers: list[GeneralTracker] = []  # these get the metrics too
         self._unwritten: dict[Path, str] = {}
         self.checkpoint: Checkpoint | None = None
         described = _describe(config, images, accelerator)
         main_process_first(accelerator, lambda: self._open(described, type(config), resume))
         checkpoint = [self.checkpoint]
-        broadcast_object_list(checkpoint)  # one process reads them all
+        broadcast_object_list(checkpoint)  # only one process reads them
         (self.checkpoint,) = checkpoint
 
     def __enter__(self) -> RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind in (None, RunInterruptedError):  # a tracker tells a crash by not being closed
+        if kind in (None, RunInterruptedError):  # a tracker shows a crash by being left unclosed
             self._track(lambda tracker: tracker.finish())
         if self.accelerator.is_main_process:
             self._lock.close()
@@ -100,7 +100,7 @@ class RunFolder:
             )
 
     def _forget_later_metrics(self) -> None:
-        """Drop cut lines, and lines of steps that are taken again (on a GPU, maybe not alike)."""
+        """Drop truncated lines, and lines of steps that are repeated (on a GPU, maybe not alike)."""
         step = self.checkpoint.step if self.checkpoint else 0
         lines = self.files.read_metrics()
         kept = [json.dumps(line) for line in lines if line["step"] <= step]
@@ -122,7 +122,7 @@ class RunFolder:
         self._track(lambda tracker: tracker.log(numbers, step=step))
 
     def _track(self, work: Callable[[GeneralTracker], object]) -> None:
-        """Do something with each tracker; drop one that fails (on a full disk)."""
+        """Call `work` with each tracker; drop one that fails (on a full disk)."""
         for tracker in list(self.trackers):
             try:
                 work(tracker)
@@ -133,13 +133,13 @@ class RunFolder:
                 self.trackers.remove(tracker)
 
     def write_bad_images(self, reasons: Mapping[str, str]) -> None:
-        """Append the names of unreadable images, and the reason of each."""
+        """Append the names of unreadable images, each with its reason."""
         if self.accelerator.is_main_process and reasons:
             lines = (f"{name}\t{reason}\n" for name, reason in reasons.items())
             self._append(self.files.bad_images_file, "".join(lines))
 
     def read_bad_images(self) -> dict[str, str]:
-        """Return the reason of each unreadable image by its name, the same in every process."""
+        """Return the reason for each unreadable image by its name, the same in every process."""
         file, lines = self.files.bad_images_file, list[str]()
         if self.accelerator.is_main_process and file.exists():
             lines = file.read_text().splitlines()
@@ -157,20 +157,20 @@ class RunFolder:
         except OSError as error:
             if file not in self._unwritten:
                 log.warning("%s can't be written (%s); its lines wait", file, error)
-            self._unwritten[file] = "\n" + text.removeprefix("\n")  # after what may have been cut
+            self._unwritten[file] = "\n" + text.removeprefix("\n")  # after a truncated line
         else:
             self._unwritten.pop(file, None)
 
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Report errors of writing to a run's folder in one line.
+    """Report errors in writing to a run's folder in one line.
 
     Args:
         path: The folder.
 
     Raises:
-        ValueError: There was one.
+        ValueError: Writing failed.
     """
     try:
         yield
@@ -181,9 +181,9 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 def _lock(path: Path) -> IO[str]:
-    """Lock a folder until the returned file is closed, at the latest when the process ends.
+    """Lock a folder until the returned file is closed, or at the latest when the process ends.
 
-    It is a record lock: loader processes do not inherit it, and a killed run leaves none.
+    It is a record lock: loader processes do not inherit it, and a killed run leaves none behind.
     """
     with writing_to(path):
         path.mkdir(parents=True, exist_ok=True)

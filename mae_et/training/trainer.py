@@ -1,7 +1,7 @@
-"""A model with its optimizer, and what is done with them in a step and in an evaluation.
+"""A model with its optimizer, and what happens to them in a step and in an evaluation.
 
 Pretraining and fine-tuning each have a subclass, with the loss of a micro-batch and the scores of
-the held-out images. The loop around the steps is `loop`.
+the held-out images. The loop around the steps is in `loop`.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ Model = TypeVar("Model", MaskedAutoencoder, SizedModel)
 
 
 class Trainer(ABC, Generic[Config, Model]):
-    """A model with its optimizer, and what is done with them in a step and in an evaluation.
+    """A model with its optimizer, and what happens to them in a step and in an evaluation.
 
     Args:
         config: The run.
         accelerator: The accelerator of this process.
-        model: The model, which is prepared for the accelerator's device and processes.
+        model: The model, which this prepares for the accelerator's device and processes.
         groups: The optimizer's parameter groups.
         schedule: The input size of each step, and the progress of the learning rate.
-        blocks: Modules whose weights FSDP gathers one after the other; see `fsdp.prepare`.
+        blocks: Modules whose weights FSDP gathers one after another; see `fsdp.prepare`.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Trainer(ABC, Generic[Config, Model]):
     # --- what the loop asks after a step
 
     def on_window(self, metrics: Mapping[str, Any]) -> None:
-        """Advise, once, to shrink images in the loader if a small stage waits for it."""
+        """Advise, once, shrinking images in the loader if a small stage waits for it."""
         share = self.waiting.add(metrics)
         is_small = metrics["size"] != self.schedule.full_size
         on_device = self.config.data.downsample == "device"
@@ -165,17 +165,17 @@ class Trainer(ABC, Generic[Config, Model]):
 
     @abstractmethod
     def evaluate(self, chunks: Chunks) -> dict[str, float]:
-        """Return the scores of the held-out images over all processes, "eval_loss" among them."""
+        """Return the scores of the held-out images over all processes, including "eval_loss"."""
 
     def probe(self, done: int) -> dict[str, float]:
         """Return the further scores that are due after `done` steps; none if none are."""
         return {}
 
     def on_evaluation(self, run: RunFolder, scores: dict[str, float]) -> None:
-        """Do what follows an evaluation that has been written down, if anything."""
+        """Do whatever follows an evaluation whose scores have been written."""
 
     def is_over(self, run: RunFolder) -> bool:
-        """Return whether training ends early, judging by what has been written down."""
+        """Return whether training ends early, judging by the scores written so far."""
         return False
 
     @abstractmethod
@@ -189,5 +189,5 @@ class Trainer(ABC, Generic[Config, Model]):
 
 
 def is_due(done: int, every: int | None) -> bool:
-    """Return whether something that happens every so many steps happens after `done` steps."""
+    """Return whether something that happens every `every` steps is due after `done` steps."""
     return every is not None and done % every == 0

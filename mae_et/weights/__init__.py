@@ -1,7 +1,7 @@
 """Weights in and out: checkpoints of any origin, and exports to timm, transformers and ONNX.
 
-Start reading at `origin`, which tells what lies at a path. Imports `runs`, `model`, `config` and
-the leaves.
+Start reading at `origin`, which identifies what lies at a path. Imports `runs`, `model`, `config`
+and the leaves.
 """
 
 from .files import load_weights, read_weights

@@ -1,7 +1,7 @@
-"""Exports: what a run has learned as a folder for timm, transformers or ONNX, with a model card.
+"""Export what a run has learned as a folder for timm, transformers or ONNX, with a model card.
 
-Of a pretraining run that is its encoder (for transformers the whole masked autoencoder of the last
-checkpoint), of a fine-tuning run its best classifier.
+A pretraining run exports its encoder (for transformers, the whole masked autoencoder of the last
+checkpoint); a fine-tuning run exports its best classifier.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .to_transformers import (
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What is exported.
+    """The encoder or classifier that is exported, and where it comes from.
 
     Args:
         folder: The encoder or classifier, as a timm folder.
-        config: Its config.json.
-        run: Its run; None if the folder belongs to none.
+        config: The contents of its config.json.
+        run: The run it comes from; None if the folder belongs to none.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ class Exported:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether it has a head."""
+        """Whether the model has a classification head."""
         return bool(self.config["num_classes"])
 
     @property
@@ -59,11 +59,11 @@ class Exported:
 
 
 def find_exported(path: Path, scratch: Path) -> Exported:
-    """Find what a run's folder, or a timm folder, holds to be exported.
+    """Find what there is to export in a run's folder or a timm folder.
 
     Args:
         path: The folder.
-        scratch: An empty folder, for the encoder of a run that has not ended.
+        scratch: An empty folder for the encoder of a run that has not ended.
 
     Raises:
         ValueError: The folder is neither, or the run has nothing to export yet.
@@ -91,7 +91,7 @@ def _check(exported: Exported) -> Exported:
         raise ValueError(
             f"--checkpoint {folder} must name its {config['num_classes']} classes, got {len(names)}"
         )
-    read_weights(folder / "model.safetensors")  # its errors, before a copy has a card
+    read_weights(folder / "model.safetensors")  # raises its errors before a copy gets a card
     if ":" in config["architecture"]:
         raise ValueError(
             f"--checkpoint must be a model of timm's, which others can build, got {folder} with "
@@ -101,7 +101,7 @@ def _check(exported: Exported) -> Exported:
 
 
 def write_timm(exported: Exported, folder: Path) -> None:
-    """Copy the timm folder as it is."""
+    """Copy the timm folder unchanged."""
     for name in ("config.json", "model.safetensors"):
         shutil.copyfile(exported.folder / name, folder / name)
 
@@ -137,7 +137,7 @@ def _converted(exported: Exported) -> Converted:
 
 
 def write_onnx(exported: Exported, folder: Path) -> None:
-    """Write model.onnx, and timm's config.json for class names, mean, deviation and size."""
+    """Write model.onnx, and timm's config.json for the class names, mean, deviation and size."""
     input_size = exported.config["pretrained_cfg"]["input_size"]
     save_onnx(open_timm_folder(exported.folder), input_size, folder)
     shutil.copyfile(exported.folder / "config.json", folder / "config.json")
@@ -151,13 +151,13 @@ FORMATS: dict[str, Callable[[Exported, Path], None]] = {
 
 
 def export(path: Path, library: str, out: Path, repository: str | None = None) -> None:
-    """Write an exported folder, beside its place and renamed.
+    """Write an exported folder: complete under a temporary name, then renamed into place.
 
     Args:
         path: A run's folder, or a timm folder.
-        library: The library that is to open it: timm, transformers or onnx.
+        library: The library that will open it: timm, transformers or onnx.
         out: A new or empty folder.
-        repository: OWNER/NAME on the Hub, for the card; None if the folder stays here.
+        repository: OWNER/NAME on the Hub, for the card; None if the folder stays local.
 
     Raises:
         ValueError: There is nothing to export, `out` is in use, a package is missing, or the format
@@ -183,7 +183,7 @@ def export(path: Path, library: str, out: Path, repository: str | None = None) -
 
 
 def describe(exported: Exported, library: str) -> Described:
-    """Return what the card tells of a model."""
+    """Return what the card says about a model."""
     encoder = "mae" if library == "transformers" else "encoder"
     preprocessing = exported.config["pretrained_cfg"]
     return Described(
@@ -205,7 +205,7 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
     Args:
         folder: The folder.
         repository: OWNER/NAME; created if it does not exist.
-        private: Whether a repository that is created is private.
+        private: Whether a newly created repository is private.
 
     Raises:
         ValueError: The Hub refuses: no token, no network, no such owner.
@@ -218,7 +218,7 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
         api.upload_folder(
             repo_id=repository, folder_path=str(folder), commit_message="Upload by mae-et"
         )
-    except Exception as error:  # its own errors, the network library's, or the system's
+    except Exception as error:  # the Hub client's errors, the network library's, or the system's
         raise ValueError(
             f"--push_to_hub {repository} failed ({type(error).__name__}: {error}); the folder "
             f"{folder} is written: `hf auth login`, then `hf upload {repository} {folder}`"

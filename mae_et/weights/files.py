@@ -1,4 +1,4 @@
-"""Reading weights of any origin, safely, and checking that they fit."""
+"""Read weights of any origin safely, and check that they fit a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 DECODER = ("decoder_", "mask_token")
-"""Beginnings of the names of the decoder's weights."""
+"""Prefixes of the names of the decoder's weights."""
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -32,7 +32,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return tensors
         with torch.serialization.safe_globals([argparse.Namespace]):  # reference runs hold one
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # its message advises to load the file all the same
+    except pickle.UnpicklingError as error:  # its message advises loading the file anyway
         raise ValueError(
             f"checkpoint {path} holds more than tensors, or is damaged; it was not executed"
         ) from error
@@ -51,13 +51,13 @@ def load_weights(
     *,
     may_miss: tuple[str, ...] = (),
 ) -> None:
-    """Load a state dict whose names and shapes have to be the model's.
+    """Load a state dict whose names and shapes must be those of the model.
 
     Args:
-        model: Gets the weights.
+        model: The model that gets the weights.
         weights: The weights by name.
-        path: Where they are from, for messages.
-        may_miss: Beginnings of the model's names that need not be among the weights.
+        path: Where the weights come from, for messages.
+        may_miss: Prefixes of the model's names that need not be among the weights.
 
     Raises:
         ValueError: A name or shape differs, or a number is not finite; the message says which.
@@ -84,7 +84,7 @@ def load_weights(
 
 
 def num_blocks(weights: Mapping[str, Tensor], name: str) -> int:
-    """Return how many blocks a state dict has under a name."""
+    """Return the number of blocks that a state dict has under a name."""
     start = f"{name}."
     return len({key.removeprefix(start).split(".")[0] for key in weights if key.startswith(start)})
 
@@ -95,10 +95,10 @@ def with_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def folder_config(path: Path) -> dict[str, Any]:
-    """Read the config.json of a folder; empty if there is none.
+    """Read the config.json of a folder; return an empty dict if there is none.
 
     Raises:
-        ValueError: It is damaged.
+        ValueError: The file is damaged.
     """
     try:
         config = json.loads((path / "config.json").read_text())

@@ -1,4 +1,4 @@
-"""Checkpoints of MAE's reference implementation in our terms.
+"""Translate checkpoints of MAE's reference implementation into our terms.
 
 Source: https://github.com/facebookresearch/mae.
 """
@@ -14,8 +14,8 @@ from torch import Tensor
 from .files import num_blocks
 
 REFERENCE_HEADS = {768: 12, 1024: 16, 1280: 16}
-"""Encoder width -> attention heads of the reference implementation's ViT-B, L and H; the only thing
-about a checkpoint that its shapes do not tell."""
+"""Encoder width -> attention heads of the reference implementation's ViT-B, L and H; the only fact
+about a checkpoint that its shapes do not reveal."""
 
 REFERENCE_DECODER_HEADS = 16
 
@@ -25,10 +25,10 @@ def reference_arguments(weights: Mapping[str, Tensor], path: Path) -> dict[str, 
 
     Args:
         weights: The weights by the names of the reference implementation.
-        path: Where they are from, for messages.
+        path: Where the weights come from, for messages.
 
     Raises:
-        ValueError: They are of no such model, or lack its decoder.
+        ValueError: The weights are not of such a model, or lack its decoder.
     """
     needed = ("pos_embed", "patch_embed.proj.weight", "decoder_embed.weight", "decoder_pred.weight")
     missing = [name for name in needed if name not in weights]

@@ -1,7 +1,7 @@
-"""transformers' ViTMAE in our terms: its names of tensors and its configuration.
+"""Translate transformers' ViTMAE into our terms: its tensor names and its configuration.
 
-Reads what is on the Hub (facebook/vit-mae-base and its like), what transformers 5 writes, and its
-modules' own names. transformers is not needed.
+This reads what is on the Hub (facebook/vit-mae-base and the like), what transformers 5 writes, and
+its modules' own names. transformers itself is not needed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor
 from ..curriculum import as_pair, as_size
 
 EPSILON = 1e-6
-"""Of the layer norms of MAE's reference implementation, and of ours."""
+"""The epsilon of the layer norms in MAE's reference implementation, and in ours."""
 
 
 Renaming = tuple[tuple[str, str], ...]
 
 
 FROM_VIT_MAE: Renaming = (
-    (r"^vit\.", ""),  # which a ViTMAEModel of its own lacks
+    (r"^vit\.", ""),  # which a bare ViTMAEModel lacks
     (r"^embeddings\.cls_token$", "encoder.cls_token"),
     (r"^embeddings\.position_embeddings$", "encoder.pos_embed"),
     (r"^embeddings\.patch_embeddings\.projection\.", "encoder.patch_embed.proj."),
@@ -60,7 +60,7 @@ VIT_MAE_DEFAULTS: Mapping[str, Any] = {
     "mask_ratio": 0.75,
     "norm_pix_loss": False,
 }
-"""transformers' ViTMAEConfig, so that reading a folder does not need transformers."""
+"""The defaults of transformers' ViTMAEConfig, so that reading a folder needs no transformers."""
 
 
 def from_vit_mae(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -87,7 +87,7 @@ def rename(name: str, renaming: Renaming) -> str:
 
 
 def vit_mae_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `MaskedAutoencoder` for a configuration of ViTMAE.
+    """Return the arguments of `MaskedAutoencoder` for a ViTMAE configuration.
 
     An epsilon below 1e-6 becomes 1e-6: the official weights were trained with that, though their
     configurations on the Hub say 1e-12. (It moved the predictions of a random ViT-B by 1e-4.)

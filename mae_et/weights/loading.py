@@ -1,4 +1,4 @@
-"""Models with the weights of a checkpoint: a whole masked autoencoder, or a start for a new one."""
+"""Load the weights of a checkpoint: as a whole masked autoencoder, or as the start of a new one."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder
 def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     """Start a model from the weights of a checkpoint; see `find_weights` for its kinds.
 
-    Position tables of another grid are resampled to the model's full grid.
+    Position tables of a different grid are resampled to the model's full grid.
 
     Args:
-        model: Gets the weights.
+        model: The model that gets the weights.
         path: The checkpoint.
 
     Returns:
-        Whether the checkpoint has a decoder; if not, the model's stays new.
+        Whether the checkpoint has a decoder; if not, the model's decoder stays new.
 
     Raises:
-        ValueError: The checkpoint is missing, damaged or unsafe, or the model is another; the
+        ValueError: The checkpoint is missing, damaged or unsafe, or is of a different model; the
             message says which options the checkpoint needs.
     """
     pretrained = find_weights(path).read()

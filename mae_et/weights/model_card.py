@@ -17,7 +17,7 @@ TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
 
 MAX_CLASSES = 50
-"""The names of more classes than these are left to the configuration."""
+"""With more classes than this, their names are left to the configuration."""
 
 
 IMAGE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -25,7 +25,7 @@ IMAGE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 class Described(NamedTuple):
-    """What a card tells about a model.
+    """What a card says about a model.
 
     `run` is the configuration of the run and `metrics` the lines of its metrics.jsonl; both are
     empty for a folder without its run.
@@ -34,7 +34,7 @@ class Described(NamedTuple):
     kind: str
     """One of classifier, encoder and mae."""
     architecture: str
-    """timm's name."""
+    """timm's name for the model."""
     input_size: Sequence[int]
     """Channels, height, width."""
     mean: Sequence[float]
@@ -49,7 +49,7 @@ def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> st
     """Write the text of a README.md.
 
     Args:
-        model: What the card tells.
+        model: What the card says.
         library: "timm", "transformers" or "onnx".
         name: OWNER/NAME on the Hub, or the path of the folder.
         on_hub: Whether `name` is a name on the Hub.
@@ -88,7 +88,7 @@ def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> st
 
 
 def _stages(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[Any, int, int]]:
-    """(input size, first step, last step) of each stage; runs log where a stage ends."""
+    """Return (input size, first step, last step) of each stage; runs log where a stage ends."""
     stages: list[tuple[Any, int, int]] = []
     done = 0
     for line in metrics:
@@ -103,7 +103,7 @@ def _stages(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[Any, int, int]]:
 
 
 def _evaluations(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The lines of the last and the best evaluation; empty without evaluations."""
+    """Return the lines of the last and the best evaluation; empty without evaluations."""
     lines = [line for line in metrics if line.get("eval_loss") is not None]
     if not lines:
         return {}

@@ -1,11 +1,11 @@
-"""What lies at a path: weights of any origin, how to read them, and how to build their model.
+"""Identify the weights at a path, how to read them, and how to build their model.
 
-    a file                             of the reference implementation's layout, or any encoder
+    a file                             in the reference implementation's layout, or any encoder
     RUN, RUN/checkpoints/step_…        a pretraining run and one of its checkpoints
     RUN/encoder, RUN/best, RUN/last    what plain timm opens: an encoder or a classifier
     a folder of transformers           ViTMAEForPreTraining or ViTMAEModel
 
-`find_weights` is the only one to tell them apart.
+Only `find_weights` tells them apart.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Origin(ABC):
     """Weights that were found at a path.
 
     Args:
-        path: Where they are.
+        path: Where the weights are.
     """
 
     path: Path
@@ -47,28 +47,28 @@ class Origin(ABC):
 
     @abstractmethod
     def read(self) -> Pretrained:
-        """Read the weights, and what is known of their model.
+        """Read the weights, and what is known about their model.
 
         Raises:
-            ValueError: They are missing, damaged or unsafe.
+            ValueError: The weights are missing, damaged or unsafe.
         """
 
     @abstractmethod
     def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return the arguments of the `MaskedAutoencoder` that they are for, and its weights.
+        """Return the arguments of the `MaskedAutoencoder` that the weights fit, and its weights.
 
         Raises:
-            ValueError: They are of no whole masked autoencoder, or damaged.
+            ValueError: The weights are not of a whole masked autoencoder, or are damaged.
         """
 
 
 class WeightsFile(Origin):
-    """A .pth or .safetensors file by the names of the reference implementation or of timm."""
+    """A .pth or .safetensors file with the names of the reference implementation or of timm."""
 
     def read(self) -> Pretrained:
-        """Read the weights of an encoder, maybe with its decoder; see `Origin.read`."""
+        """Read the weights of an encoder, with its decoder if there is one; see `Origin.read`."""
         weights = with_prefix(read_weights(self.path))
-        if "decoder_embed.weight" not in weights:  # anybody's encoder
+        if "decoder_embed.weight" not in weights:  # an encoder of unknown origin
             return Pretrained(weights=weights)
         return Pretrained(
             weights=weights,
@@ -117,7 +117,7 @@ class TransformersFolder(Origin):
 
 @dataclass(frozen=True, kw_only=True)
 class TimmFolder(Origin):
-    """A folder that plain timm opens: the encoder of a run, a classifier, or anybody's.
+    """A folder that plain timm opens: the encoder of a run, a classifier, or someone else's model.
 
     Args:
         config: Its config.json.
@@ -133,7 +133,7 @@ class TimmFolder(Origin):
         try:
             encoder, arguments = str(self.config["architecture"]), self.config["model_args"]
             grid = _grid(arguments["img_size"], arguments["patch_size"])
-        except (KeyError, TypeError):  # not of ours
+        except (KeyError, TypeError):  # not one of ours
             return Pretrained(weights=weights, class_names=class_names)
         heads = arguments.get("num_heads") or _num_heads(encoder)
         return Pretrained(
@@ -141,7 +141,7 @@ class TimmFolder(Origin):
         )
 
     def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Refuse: it has no decoder; see `Origin.mae`."""
+        """Raise ValueError, since the folder has no decoder; see `Origin.mae`."""
         raise ValueError(
             "checkpoint must be a run's folder with a checkpoint in it, a .pth file or a ViTMAE of "
             f"transformers, got {self.path}, which has no decoder"
@@ -175,14 +175,14 @@ class RunCheckpoint(Origin):
     def _build(self, arguments: Mapping[str, Any]) -> MaskedAutoencoder:
         try:
             return MaskedAutoencoder(**arguments)
-        except TypeError as error:  # of another version
+        except TypeError as error:  # from a different version
             raise ValueError(
                 f"checkpoint must be a pretraining run's folder, got {self.path} ({error})"
             ) from error
 
 
 def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
-    """Tell what weights lie at a path, without reading them.
+    """Identify the weights at a path, without reading them.
 
     Args:
         path: A file, a run, one of its checkpoints or results, or a folder of timm or transformers.
@@ -190,7 +190,7 @@ def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
             one, rather than its last checkpoint.
 
     Raises:
-        ValueError: There are none that are known, or a config.json is damaged.
+        ValueError: No known kind of weights is there, or a config.json is damaged.
     """
     path = Path(path)
     if not path.is_dir():
@@ -215,7 +215,7 @@ def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
 
 
 def _num_heads(encoder: str) -> int | None:
-    """Return the attention heads of a timm model; None if it is no VisionTransformer."""
+    """Return the attention heads of a timm model; None if it is not a VisionTransformer."""
     if not timm.is_model(encoder):
         return None
     with torch.device("meta"):

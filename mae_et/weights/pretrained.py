@@ -1,4 +1,4 @@
-"""Weights with what is known of their model, and whether they fit another.
+"""Weights with what is known about their model, and whether they fit another.
 
 Sizes are compared before tensors, so that an error says which options the checkpoint needs.
 """
@@ -27,12 +27,12 @@ LABELS = {
     "decoder_num_heads": "{} decoder attention heads",
     "decoder": "{}-attention in the decoder",
 }
-"""Options of `model`, and how to speak of them."""
+"""Options of `model`, and how messages describe them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """Weights by the names of `MaskedAutoencoder`, and what their shapes do not tell.
+    """Weights by the names of `MaskedAutoencoder`, and what their shapes do not reveal.
 
     Args:
         weights: The weights of encoder and decoder, of the encoder alone, or of a classifier.
@@ -52,11 +52,11 @@ class Pretrained:
 
     @property
     def has_decoder(self) -> bool:
-        """Whether there is anything of a decoder."""
+        """Whether any weights belong to a decoder."""
         return any(name.startswith(DECODER) for name in self.weights)
 
     def resampled(self, name: str, grid: Grid, num_prefix_tokens: int) -> Tensor | None:
-        """Return a position table at another grid; as it is where its own grid is unknown.
+        """Return a position table resampled to another grid, or unchanged if its own is unknown.
 
         Args:
             name: The name of the table among the weights; without it, the result is None.
@@ -74,14 +74,14 @@ class Pretrained:
         return resample_table(table, own, grid, num_prefix_tokens)
 
     def check_fits(self, own: Pretrained, path: str | Path) -> None:
-        """Check that these weights and those of a model are of the same sizes.
+        """Check that these weights and those of a model have the same sizes.
 
         Args:
             own: The weights of the model.
-            path: Where these weights are from, for messages.
+            path: Where these weights come from, for messages.
 
         Raises:
-            ValueError: They are not; the message says which options the checkpoint needs.
+            ValueError: The sizes differ; the message says which options the checkpoint needs.
         """
         theirs, ours = _architecture(self), _architecture(own)
         changed = [name for name in theirs if name in ours and theirs[name] != ours[name]]
@@ -93,14 +93,14 @@ class Pretrained:
         options = " ".join(f"--model.{name} {_argument(theirs[name])}" for name in changed)
         if self.encoder and any(name.startswith("encoder_args") for name in changed):
             options = f"--model.encoder {self.encoder} {options}"
-        if self.grid and "patch_size" in changed:  # as many pixels would be other patches
+        if self.grid and "patch_size" in changed:  # the same pixels would make different patches
             sides = zip(self.grid, as_pair(theirs["patch_size"]), strict=True)
             options += f" --model.image_size {_argument(as_size(*(n * side for n, side in sides)))}"
         raise ValueError(f"checkpoint {path} is of another architecture ({found}); give {options}")
 
 
 def describe(model: MaskedAutoencoder, weights: Mapping[str, Tensor]) -> Pretrained:
-    """Return weights of a masked autoencoder with what is known of it."""
+    """Return the weights of a masked autoencoder with what is known about it."""
     return Pretrained(
         weights=dict(weights),
         grid=model.full_grid,
@@ -110,7 +110,7 @@ def describe(model: MaskedAutoencoder, weights: Mapping[str, Tensor]) -> Pretrai
 
 
 def _architecture(pretrained: Pretrained) -> dict[str, Any]:
-    """Return the options that weights tell, by their names."""
+    """Return the options that the weights reveal, by name."""
     weights = pretrained.weights
     found: dict[str, Any] = {}
     kernel = weights.get("encoder.patch_embed.proj.weight")

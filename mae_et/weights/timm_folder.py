@@ -1,6 +1,6 @@
-"""An encoder or a classifier as a folder that plain timm opens: model.safetensors and config.json.
+"""Write an encoder or a classifier as a folder that plain timm opens.
 
-The config.json of a classifier also has the names of its classes.
+It holds model.safetensors and config.json; a classifier's config.json also has its class names.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ def export_encoder(
     Args:
         model: The model whose encoder is written.
         folder: The folder, which is replaced if it exists.
-        mean: Mean of the normalisation per channel, which is noted in the config; None to leave it
-            out.
+        mean: Mean of the normalisation per channel, written to the config; None to leave it out.
         std: Its standard deviation per channel, likewise.
 
     Raises:
@@ -59,13 +58,13 @@ def save_timm_folder(
     pretrained_cfg: Mapping[str, Any],
     **config: Any,
 ) -> None:
-    """Write a timm model as a folder, beside its place and renamed.
+    """Write a timm model as a folder: complete under a temporary name, then renamed into place.
 
     Args:
         model: The model.
         folder: The folder, which is replaced if it exists.
         model_args: Arguments with which timm builds the model.
-        pretrained_cfg: timm's description of its images.
+        pretrained_cfg: timm's description of the model's images.
         config: Further fields of config.json.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A timm model as model.onnx, for any number of images."""
+"""Write a timm model as model.onnx, for any number of images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def save_onnx(model: nn.Module, input_size: Sequence[int], folder: Path) -> None
     """Write model.onnx: "images" (N, C, H, W) float32 -> "logits" (N, classes), or "features".
 
     Weights of more than 1.5 GB lie beside it, in model.onnx.data. Without classes, the output is
-    what timm's model gives: (N, D), pooled and normalised.
+    that of timm's model: (N, D), pooled and normalised.
 
     Args:
-        model: timm's, in evaluation mode.
-        input_size: (C, H, W).
+        model: The timm model, in evaluation mode.
+        input_size: The size (C, H, W) of an image.
         folder: The folder, which exists.
 
     Raises:
@@ -37,7 +37,7 @@ def save_onnx(model: nn.Module, input_size: Sequence[int], folder: Path) -> None
     exporter.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of the exporter, about its own parts
+            warnings.simplefilter("ignore")  # the exporter's, about its own parts
             program = torch.onnx.export(
                 model,
                 (images,),

@@ -1,4 +1,4 @@
-"""Our models in the terms of transformers: conversions of weights and configurations.
+"""Convert the weights and configurations of our models to those of transformers.
 
     MaskedAutoencoder                      ->  ViTMAEForPreTraining (and back: `from_transformers`)
     classifier of the class token          ->  ViTForImageClassification
@@ -9,7 +9,7 @@ positions and neither relative positions nor layer scale is the network that MAE
 patches averaged, then normalised. It has no key bias, which cancels in the softmax: it adds the
 same number to all scores of a query.
 
-Tensors get the names that files on the Hub have, and every version of transformers reads. (The
+Tensors get the names that files on the Hub have, which every version of transformers reads. (The
 modules' own names change between versions, and `save_pretrained` of 5.23 writes MAE's decoder by
 names, "decoder_encoder.layer", that no file on the Hub has.) transformers itself is needed only to
 write a folder (`save_transformers`).
@@ -48,11 +48,11 @@ TO_HUB: Renaming = (
     (r"\.mlp\.fc1\.", ".intermediate.dense."),
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
-"""timm's names to the Hub's, behind "vit." or "beit."; without the joint query, key and value."""
+"""timm's names to the Hub's, after "vit." or "beit."; without the joint query, key and value."""
 
 
 class Converted(NamedTuple):
-    """A model in the terms of transformers."""
+    """A model as transformers represents it."""
 
     architecture: str
     """The class of the model."""
@@ -144,13 +144,13 @@ def to_classifier(vit: VisionTransformer, class_names: Sequence[str]) -> Convert
             "layer_scale_init_value": 0.0,
             "drop_path_rate": 0.0,
         }
-        del config["qkv_bias"]  # always, but of the key
+        del config["qkv_bias"]  # BEiT always has it, except for the key
         weights = {k: v for k, v in weights.items() if not k.endswith("attention.key.bias")}
     return Converted(architecture, config, weights)
 
 
 def _vit_config(vit: VisionTransformer, modules: Iterable[nn.Module]) -> dict[str, Any]:
-    """Return the fields that all configurations have in common."""
+    """Return the fields that all configurations share."""
     epsilons = {module.eps for module in modules if isinstance(module, nn.LayerNorm)}
     if len(epsilons) > 1:
         raise ValueError(
@@ -173,7 +173,7 @@ def _vit_config(vit: VisionTransformer, modules: Iterable[nn.Module]) -> dict[st
 
 
 def _check_plain(vit: VisionTransformer) -> None:
-    """Check that the model has nothing that transformers' ViT has not."""
+    """Check that the model has nothing that transformers' ViT lacks."""
     block, patch_embed = vit.blocks[0], vit.patch_embed
     names = ".".join(vit.state_dict())
     act = getattr(block.mlp, "act", None)
@@ -206,7 +206,7 @@ def _check_plain(vit: VisionTransformer) -> None:
 
 
 def _to_hub(weights: Mapping[str, Tensor], renaming: Renaming) -> dict[str, Tensor]:
-    """Rename weights as on the Hub, and split query, key and value."""
+    """Rename weights as on the Hub, and split the joint query, key and value."""
     renamed = {}
     for name, value in weights.items():
         new_name = rename(name, renaming)
@@ -224,9 +224,9 @@ def image_processor(
 ) -> dict[str, Any]:
     """Return the fields of a BitImageProcessor that does what timm's evaluation transform does.
 
-    The same pixels with PIL; transformers' default, torchvision's resize of tensors, is up to 2 of
-    255 grey levels off. Where half a pixel is left over, timm crops at the nearest even pixel and
-    transformers at the one below: one pixel apart for every other such size.
+    With PIL the pixels are the same; transformers' default, torchvision's resize of tensors, is off
+    by up to 2 of 255 grey levels. Where half a pixel is left over, timm crops at the nearest even
+    pixel and transformers at the one below: one pixel apart for every other such size.
 
     Args:
         size: Size of the model's images in pixels.
@@ -249,7 +249,7 @@ def save_transformers(converted: Converted, processor: Mapping[str, Any], folder
 
     Args:
         converted: The model.
-        processor: Fields of its BitImageProcessor.
+        processor: The fields of its BitImageProcessor.
         folder: The folder, which exists.
 
     Raises:
