@@ -1,4 +1,4 @@
-"""What runs leave on disk, read without Accelerate: their files, checkpoints and history.
+"""Read what runs leave on disk, without Accelerate: their files, checkpoints and history.
 
 Imports `config`, `errors` and `curriculum`.
 """

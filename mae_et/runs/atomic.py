@@ -1,4 +1,4 @@
-"""Files and folders that are written beside their place and renamed: nobody sees half of one."""
+"""Write files and folders under a temporary name, then rename them: nobody sees half of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import RunStoppedError
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text file, replacing one that exists."""
+    """Write a text file, replacing an existing one."""
     unfinished = file.with_name(file.name + ".tmp")
     unfinished.write_text(text)
     unfinished.replace(file)
@@ -21,20 +21,20 @@ def write_text(file: Path, text: str) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to write in, which takes the place of `folder` if all goes well.
+    """Yield a folder to write in, which replaces `folder` if all goes well.
 
     Args:
-        folder: Replaced if it exists; left as it is if anything fails.
+        folder: The folder to replace if it exists; it is left unchanged if anything fails.
 
     Raises:
-        RunStoppedError: It cannot be written.
+        RunStoppedError: The folder cannot be written.
     """
     unfinished = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
         yield unfinished
-        for file in unfinished.iterdir():  # safetensors lets nobody else read its files
+        for file in unfinished.iterdir():  # safetensors makes its files private
             file.chmod(unfinished.stat().st_mode & (0o777 if file.is_dir() else 0o666))
         replace(folder, unfinished)
     except (OSError, SafetensorError) as error:
@@ -44,14 +44,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def replace(folder: Path, new: Path) -> None:
-    """Put a new folder into the place of another, which exists until then."""
+    """Put a new folder in the place of another, which is removed first if it exists."""
     if folder.exists():
         remove(folder)
     new.rename(folder)
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder that must not look whole while it is being removed."""
+    """Remove a folder, which must not look complete while it is being removed."""
     going = folder.with_name(folder.name + ".old.tmp")
     shutil.rmtree(going, ignore_errors=True)
     shutil.rmtree(folder.rename(going))

@@ -1,10 +1,9 @@
-"""Checkpoints on disk: which there are, and whether they are what was written.
+"""Checkpoints on disk: which ones exist, and whether they are what was written.
 
     RUN/checkpoints/step_00001000/   model.safetensors, accelerate's optimizer state, state.json
 
-A checkpoint is written beside its place and renamed, so a folder without ".tmp" is whole. Its seal,
-state.json, names its step and the SHA-256 of each of its files, by which damage that comes later is
-found.
+A checkpoint is written under a temporary name and renamed, so a folder without ".tmp" is complete.
+Its seal, state.json, has its step and the SHA-256 of each of its files, which reveals later damage.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Checkpoint:
     """The folder of a checkpoint, which need not exist.
 
     Args:
-        folder: RUN/checkpoints/step_XXXXXXXX.
+        folder: The folder, RUN/checkpoints/step_XXXXXXXX.
     """
 
     folder: Path
@@ -54,12 +53,12 @@ class Checkpoint:
 
     @property
     def weights(self) -> Path:
-        """The weights of the model, whole, under the model's own names."""
+        """The file of the whole model's weights, under the model's own names."""
         return self.folder / "model.safetensors"
 
     @property
     def unfinished(self) -> Path:
-        """The folder in which it is written."""
+        """The temporary folder in which it is written."""
         return self.folder.with_suffix(".tmp")
 
     @property
@@ -76,7 +75,7 @@ class Checkpoint:
         """Check that the files are those that were written.
 
         Raises:
-            ValueError: They are not; the message says what is wrong.
+            ValueError: They are not those; the message says what is wrong.
         """
         try:
             state = json.loads((self.folder / SEAL).read_text())
@@ -93,7 +92,7 @@ class Checkpoint:
                 raise ValueError(f"{name} is not what was written")
 
     def set_aside(self) -> Path:
-        """Rename a damaged checkpoint, so that nothing takes it for a whole one."""
+        """Rename a damaged checkpoint, so that nothing mistakes it for a sound one."""
         aside = self.folder.with_suffix(".damaged")
         shutil.rmtree(aside, ignore_errors=True)
         return self.folder.rename(aside)
@@ -108,7 +107,7 @@ def list_checkpoints(checkpoints: Path) -> list[Checkpoint]:
 def sound_checkpoint(checkpoints: Path) -> Checkpoint | None:
     """Return the newest checkpoint that passes verification; None if there is no checkpoint.
 
-    Damaged ones after it are set aside, as step_….damaged, and a warning says so.
+    Damaged checkpoints after it are set aside, as step_….damaged, with a warning.
 
     Args:
         checkpoints: The folder of a run's checkpoints.

@@ -1,4 +1,4 @@
-"""What runs tell of their past: stages, seconds, losses and scores; and the runs of any folders.
+"""Read the history of runs (stages, seconds, losses and scores), and find the runs in folders.
 
 A run is pretraining, fine-tuning, or a probe of a frozen encoder (linear.json, knn.json).
 """
@@ -27,7 +27,7 @@ PROBES: tuple[Kind, ...] = ("linear", "knn")
 
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
-"""What files raise that are damaged, or of another program."""
+"""The errors raised by files that are damaged, or of another program."""
 
 
 class Window(NamedTuple):
@@ -40,7 +40,7 @@ class Window(NamedTuple):
     waited: float
     """Seconds spent waiting for images."""
     ended: float
-    """Seconds of training up to its end."""
+    """Seconds of training up to the end of the window."""
     loss: float
 
 
@@ -52,21 +52,21 @@ class TrainedStage(NamedTuple):
     seconds: float
     images_per_s: float
     data_wait: float
-    """Share of the seconds that went into waiting for images, in [0, 1]."""
+    """Share of the seconds spent waiting for images, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunHistory:
-    """What a run's folder tells of it.
+    """What a run's folder says about the run.
 
     Args:
-        folder: The folder, absolute.
+        folder: The absolute path of the folder.
         kind: The kind of run.
-        config: The configuration, nested as in config.yaml; of a probe, what its scores tell of it.
+        config: The configuration, nested as in config.yaml; for a probe, the part in its scores.
         is_complete: Whether the run has written what it learned.
         checkpoint: The weights that it started from; None for new ones.
-        top1: Accuracies in [0, 1] by what they are of. Of several evaluations it is the last: the
-            best was chosen by looking at the images that it is measured on.
+        top1: Accuracies in [0, 1] by kind. Of several evaluations, the last counts: the best was
+            chosen by looking at the images that it is measured on.
         images: Numbers of (training, held-out) images.
         metrics: The lines of the run's metrics.
     """
@@ -82,7 +82,7 @@ class RunHistory:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """The configuration by dotted names, without the pretraining that others start from."""
+        """The configuration by dotted names, with the checkpoint only in pretraining."""
         fields = flatten(self.config)
         if self.kind != "pretraining":
             fields.pop("checkpoint", None)
@@ -92,8 +92,8 @@ class RunHistory:
     def windows(self) -> list[Window]:
         """The windows in order, with every step in one of them.
 
-        Steps that a kill left out of metrics.jsonl count as long as those of the window that
-        follows, which has fewer images than its steps.
+        Steps that a kill left out of metrics.jsonl are taken to last as long as those of the next
+        window, which then has fewer images than its steps.
         """
         windows: list[Window] = []
         done, ended = 0, 0.0
@@ -128,7 +128,7 @@ class RunHistory:
 
     @property
     def eval_losses(self) -> list[tuple[float, float]]:
-        """(seconds of training so far, loss of the held-out images) of each evaluation."""
+        """Pairs (seconds of training so far, loss of the held-out images), one per evaluation."""
         steps = [0, *accumulate(window.steps for window in self.windows)]
         ends = [0.0, *(window.ended for window in self.windows)]
         return [
@@ -139,13 +139,13 @@ class RunHistory:
 
 
 def find_runs(paths: Sequence[str]) -> tuple[list[RunHistory], list[tuple[Path, str]]]:
-    """Find the runs of folders that are runs or hold them, one or two levels down.
+    """Find the runs in folders that are runs or hold them, one or two levels down.
 
     Args:
         paths: The folders.
 
     Returns:
-        The runs, each once, and (folder, reason) for what was skipped.
+        The runs, each once, and (folder, reason) for each folder that was skipped.
 
     Raises:
         ValueError: A folder does not exist, or none holds a run.
@@ -167,7 +167,7 @@ def find_runs(paths: Sequence[str]) -> tuple[list[RunHistory], list[tuple[Path, 
 
 
 def _run_folders(path: Path, skipped: dict[Path, str], depth: int = 2) -> list[Path]:
-    """The run folders at or under a path; folders without any are noted as skipped."""
+    """Return the run folders at or under a path; note folders without any as skipped."""
     if Run(path).exists or any(probe_file(path, kind).is_file() for kind in PROBES):
         return [path]
     without: dict[Path, str] = {}
@@ -225,7 +225,7 @@ def _read_training(run: Run) -> RunHistory:
         images=(images.get("train"), images.get("eval")),
         metrics=metrics,
     )
-    _ = history.stages, history.eval_losses  # what is wrong with the lines shows now
+    _ = history.stages, history.eval_losses  # raises now if the lines are damaged
     return history
 
 

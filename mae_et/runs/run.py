@@ -1,13 +1,13 @@
-"""The folder of a run: where it keeps what, and how that is read.
+"""The folder of a run: where everything is kept, and how it is read.
 
     RUN/config.yaml        the resolved configuration
     RUN/metrics.jsonl      a line per log step and per evaluation
     RUN/bad_images.txt     images that could not be decoded: name, tab, reason
     RUN/checkpoints/       see `checkpoints`
-    RUN/encoder/           of pretraining: what plain timm opens
-    RUN/best/, RUN/last/   of fine-tuning: the same, with the names of the classes
+    RUN/encoder/           after pretraining: a folder that plain timm opens
+    RUN/best/, RUN/last/   from fine-tuning: the same, with the names of the classes
 
-Nothing else in the project spells these names.
+No other module spells out these names.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Run:
     def of(cls, path: Path) -> Run | None:
         """Return the run at a path: its folder, one of its checkpoints or one of its results.
 
-        None if the path belongs to no run.
+        The result is None if the path belongs to no run.
         """
         checkpoint, run = Checkpoint.at(path), cls(path)
         if checkpoint is not None:
@@ -55,23 +55,23 @@ class Run:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether the folder holds anything of a run, even if its configuration is gone."""
+        """Whether the folder holds any part of a run, even if its configuration is gone."""
         files = (self.config_file, self.metrics_file, self.bad_images_file, self.checkpoint_folder)
         return any(file.exists() for file in files)
 
     @property
     def config_file(self) -> Path:
-        """The resolved configuration."""
+        """The file of the resolved configuration."""
         return self.folder / "config.yaml"
 
     @property
     def metrics_file(self) -> Path:
-        """A line of JSON per log step and per evaluation."""
+        """The file with a line of JSON per log step and per evaluation."""
         return self.folder / "metrics.jsonl"
 
     @property
     def bad_images_file(self) -> Path:
-        """A line per image that could not be decoded."""
+        """The file with a line per image that could not be decoded."""
         return self.folder / "bad_images.txt"
 
     @property
@@ -81,7 +81,7 @@ class Run:
 
     @property
     def encoder(self) -> Path:
-        """The encoder that a finished pretraining run has written, as a timm folder."""
+        """The encoder written by a finished pretraining run, as a timm folder."""
         return self.folder / "encoder"
 
     @property
@@ -96,12 +96,12 @@ class Run:
 
     @property
     def result(self) -> Path | None:
-        """The encoder of the run, or its best (or else last) classifier; None as yet."""
+        """The encoder of the run, or its best (or else last) classifier; None if not yet there."""
         return next((folder for folder in self.results if folder.is_dir()), None)
 
     @property
     def results(self) -> tuple[Path, ...]:
-        """The folders that a run may write what it has learned to, the preferred one first."""
+        """The folders to which a run may write what it has learned, in order of preference."""
         return self.encoder, self.best, self.last
 
     def checkpoint(self, step: int) -> Checkpoint:
@@ -125,7 +125,7 @@ class Run:
         return sound_checkpoint(self.checkpoint_folder)
 
     def remove_unfinished(self) -> None:
-        """Remove what an interrupted save has left."""
+        """Remove what an interrupted save has left behind."""
         for folder in self.checkpoint_folder.glob("*.tmp"):
             shutil.rmtree(folder)
 
@@ -133,7 +133,7 @@ class Run:
         """Write the configuration.
 
         Args:
-            config: Plain data, as `config.to_dict` makes it.
+            config: Plain data, as `config.to_dict` returns it.
         """
         write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
 
@@ -153,14 +153,14 @@ class Run:
         return config
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of the metrics; of lines for the same step and kind, the last."""
+        """Return the lines of the metrics, only the last of those with the same step and kind."""
         file = self.metrics_file
         lines: dict[tuple[int, bool], dict[str, Any]] = {}
         for text in file.read_text().splitlines() if file.exists() else []:
             try:
                 line = json.loads(text)
             except json.JSONDecodeError:
-                continue  # cut by a kill, or empty
+                continue  # truncated by a kill, or empty
             lines[line["step"], "loss" not in line] = line  # a step and its scores
         return [lines[key] for key in sorted(lines)]
 
