@@ -1,7 +1,7 @@
-"""What a run is made of: typed, frozen sections, checked when they are built; and their parser.
+"""The configuration of a run: typed, frozen sections, checked when they are built.
 
-Imports the leaves `curriculum` and `errors` alone, and no torch. The parser is left out here:
-only command lines need it, and they import `mae_et.config.parser`.
+Imports only the leaves `curriculum` and `errors`, and no torch. The parser is left out here: only
+command lines need it, and they import `mae_et.config.parser`.
 """
 
 from .curriculum import CurriculumConfig, StageConfig

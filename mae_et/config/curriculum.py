@@ -12,7 +12,7 @@ from ..errors import check
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """A stage of a list: its input size in pixels, and its share of all steps or of all cost."""
+    """A stage in a list: its input size in pixels, and its share of all steps or of the cost."""
 
     size: Size
     share: float = 1.0
@@ -33,7 +33,7 @@ class CurriculumConfig:
             then costs what optim.epochs cost at full size, so it has more passes; stages share that
             cost, and the learning rate follows it. null for area with efficienttrain_plus, and
             otherwise for stages that share steps.
-        nyquist: See `mae_et.low_frequency_crop`.
+        nyquist: What the crop does with the Nyquist frequency; see `mae_et.low_frequency_crop`.
     """
 
     name: Literal["efficienttrain", "efficienttrain_plus", "constant", "stages"] = "efficienttrain"

@@ -14,7 +14,7 @@ PATH_KINDS = (
     "hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES, disk:DIR or "
     "python:MODULE:FUNCTION"
 )
-"""FILES are a file, a folder, or a glob pattern."""
+"""The kinds of `data.path`, where FILES are a file, a folder, or a glob pattern."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -73,7 +73,7 @@ class ImagesConfig:
         return 0.0 if self.bad_images == "raise" else self.max_bad_share
 
     def check_given(self) -> None:
-        """Check that there is a data set, which only reading images needs.
+        """Check that a data set is given, which only reading images requires.
 
         Raises:
             ValueError: There is none.
@@ -133,7 +133,7 @@ class DataConfig(ImagesConfig):
         sources: Several data sets in place of `path`: a list of {path, weight, split, eval_split,
             image_column}, of which only path is needed.
         streaming: Whether a data set of hub, parquet or webdataset is read as a stream, without a
-            copy on this machine, its shards and blocks of its images in random order.
+            copy on this machine, with its shards and blocks of its images in random order.
         shuffle_buffer: Images of a stream that are held in memory to be shuffled, over all
             processes.
         num_images: Size of the training split, for streams whose images cannot be counted before
@@ -207,10 +207,10 @@ class DataConfig(ImagesConfig):
 
     @classmethod
     def from_run(cls, values: Mapping[str, Any]) -> DataConfig:
-        """Build the section of a run's configuration, maybe written by another version.
+        """Build the section of a run's configuration, possibly written by another version.
 
-        Fields that this version does not know, and `replay`, which is for training alone, are left
-        out.
+        Fields that this version does not know are left out, and so is `replay`, which only
+        training uses.
 
         Args:
             values: The section as plain data.

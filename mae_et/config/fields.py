@@ -1,4 +1,4 @@
-"""Configurations as plain data: written down, flattened, and compared when a run is resumed."""
+"""Configurations as plain data: written, flattened, and compared when a run is resumed."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ FREE_ON_RESUME = BOOK_KEEPING | frozenset(
 None of them changes what is learned.
 
 The size of micro-batches, like the number of processes, changes the order of summation and so the
-last bits of the weights. (In fine-tuning also the random draws of mixup, drop path and erasing;
-with data.replay, which images are used again.)
+last bits of the weights. (In fine-tuning it also changes the random draws of mixup, drop path and
+erasing; with data.replay, it changes which images are used again.)
 """
 
 
@@ -62,9 +62,9 @@ def changed_fields(
     """Return 'field: old -> new' for each field that differs and may not.
 
     Args:
-        old: A configuration that was written down, maybe by an earlier version.
-        new: The present one.
-        kind: Its dataclass, whose defaults stand for fields that the earlier version did not have.
+        old: A configuration that was written, possibly by an earlier version.
+        new: The present configuration.
+        kind: Its dataclass, whose defaults stand in for fields that the earlier version lacked.
         free: Fields and sections that may differ.
     """
     before, after = flatten(defaults(kind)) | flatten(old), flatten(new)
@@ -76,7 +76,7 @@ def changed_fields(
 
 
 def defaults(kind: type) -> dict[str, Any]:
-    """Return the defaults of a dataclass and of the dataclasses in it, where there are any."""
+    """Return the defaults of a dataclass and of the dataclasses in it, for fields that have one."""
     found: dict[str, Any] = {}
     types = get_type_hints(kind)
     for item in fields(kind):

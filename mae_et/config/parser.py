@@ -1,6 +1,6 @@
-"""Recipes and command lines: named YAML recipes, dotted overrides, one-line errors.
+"""Parse recipes and command lines: named YAML recipes, dotted overrides, one-line errors.
 
-jsonargparse does the parsing; this adds recipes by name, and the nearest name for a mistyped one.
+jsonargparse does the parsing; this adds recipes by name, and suggests a name for a mistyped one.
 Only command lines import it.
 """
 
@@ -23,10 +23,10 @@ Config = TypeVar("Config")
 
 
 class LineParser(ArgumentParser):
-    """A parser whose errors are a ValueError of one line, with the nearest name."""
+    """A parser whose errors are one-line ValueErrors, with the nearest name."""
 
     recipe_fields: frozenset[str] | None = None
-    """The fields that --print_config prints, so that every command reads it; None for all."""
+    """The fields that --print_config prints, so that every command can read them; None for all."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **options})
@@ -41,7 +41,7 @@ class LineParser(ArgumentParser):
         return text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise a ValueError with the message in the words of the command line."""
+        """Raise a ValueError with the message in terms of the command line."""
         message = message.replace("typing.", "").replace("<class ", "").replace("'>", "'")
         unknown = re.search(r"(?:unrecognized arguments:|[Oo]ption) '?(?:--)?([\w.]+)", message)
         if unknown:
@@ -74,7 +74,7 @@ def find_recipe(name: str, package: str) -> str:
 
 
 def config_parser(config_type: type[Config], prog: str, description: str) -> ArgumentParser:
-    """Make a parser of `--config` and of every field of a configuration by its dotted name.
+    """Make a parser for `--config` and for every field of a configuration by its dotted name.
 
     Args:
         config_type: The dataclass of the configuration.
@@ -92,17 +92,17 @@ def config_parser(config_type: type[Config], prog: str, description: str) -> Arg
         else:
             text = field.metadata.get("help")
             parser.add_argument(f"--{name}", type=field_type, default=field.default, help=text)
-    parser.add_argument("--images", type=dict[str, int], help=SUPPRESS)  # of a run's config.yaml
+    parser.add_argument("--images", type=dict[str, int], help=SUPPRESS)  # in a run's config.yaml
     return parser
 
 
 def parse(
     parser: ArgumentParser, config_type: type[Config], argv: Sequence[str], package: str
 ) -> tuple[Config, Any]:
-    """Return the configuration of a command line, and the namespace of all that was parsed.
+    """Return the configuration from a command line, and the namespace of everything parsed.
 
     Args:
-        parser: Made by `config_parser`, maybe with further options.
+        parser: A parser made by `config_parser`, possibly with further options.
         config_type: The dataclass of the configuration.
         argv: The command line.
         package: The package whose recipes have names.
@@ -120,7 +120,7 @@ def parse(
         namespace = parser.instantiate(parser.parse_args(arguments))
     except (UnicodeDecodeError, YAMLError) as error:
         raise ValueError(f"--config must be a YAML file ({error})") from error
-    except TypeError as error:  # a section that is no mapping
+    except TypeError as error:  # a section that is not a mapping
         raise ValueError(f"--config must hold sections of fields: {error}") from error
     return config_type(**{name: namespace[name] for name in _fields(config_type)}), namespace
 
@@ -142,7 +142,7 @@ def resume_of(options: Any) -> Resume:
     """Return what `--resume` says.
 
     Raises:
-        ValueError: It is followed by anything but auto.
+        ValueError: The option is followed by anything but auto.
     """
     value = options.resume
     if value == "auto":
@@ -158,7 +158,7 @@ def _fields(config_type: type[Config]) -> dict[str, Any]:
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
-    # "epoch" finds optim.epochs; of several fields of a name, the first.
+    # "epoch" finds optim.epochs; of several fields with one name, the first counts.
     by_field = {known.rpartition(".")[2]: known for known in reversed(names)}
     found = difflib.get_close_matches(name, [*names, *by_field], n=1)
     return f"; nearest: {by_field.get(found[0], found[0])}" if found else ""

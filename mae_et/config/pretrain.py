@@ -21,7 +21,7 @@ class HogConfig:
 
     Args:
         bins: Orientations in 180 degrees.
-        cell: Pixels; divides the patch size.
+        cell: Side of a cell in pixels; it must divide the patch size.
         gradient: sobel (as in MaskFeat) or central differences (as in the first paper on HOG).
     """
 
@@ -39,11 +39,11 @@ class ModelConfig(EncoderConfig):
         decoder_dim: Width of the decoder.
         decoder_depth: Blocks of the decoder.
         decoder_num_heads: Attention heads of the decoder.
-        decoder: What masked patches attend to in the decoder, all patches (self, as in MAE) or the
-            visible ones alone (cross, as in CrossMAE).
+        decoder: What masked patches attend to in the decoder: all patches (self, as in MAE) or only
+            the visible ones (cross, as in CrossMAE).
         decode_ratio: Share of the masked patches, in (0, 1], that a training step decodes and
-            scores, drawn at random; evaluations decode all. CrossMAE counts it of all patches: its
-            prediction ratio is decode_ratio times mask_ratio.
+            scores, drawn at random; evaluations decode all. CrossMAE states a share of all
+            patches: its prediction ratio is decode_ratio times mask_ratio.
         mask_ratio: Share of masked patches, in (0, 1).
         target: What is predicted: pixels, pixels normalised per patch, or histograms of oriented
             gradients (hog).

@@ -12,7 +12,7 @@ from .curriculum import CurriculumConfig
 from .data import ImagesConfig
 
 Resume = bool | Literal["auto"]
-"""Whether to resume the run of a folder; "auto" resumes it if there is one, and else starts one."""
+"""Whether to resume the run in a folder; "auto" resumes it if there is one, or else starts one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class EncoderConfig:
         encoder_args: Further arguments of the timm model (embed_dim, depth, num_heads, …).
         image_size: Full size in pixels, one number or [height, width]; positions are resampled to
             it.
-        patch_size: Pixels; null for the encoder's own.
+        patch_size: Patch size in pixels; null for the encoder's own.
         in_chans: Image channels; 1 (grey), 3 (RGB) or 4 (RGBA) for pictures, any number for arrays
             and TIFF files.
     """
@@ -94,9 +94,9 @@ class ProbeConfig:
 
     Args:
         k: Neighbours of the k-nearest-neighbour probe.
-        temperature: Votes weigh exp(cosine similarity / temperature).
-        linear_rates: Learning rates of the linear probe, per 256 images; the best on a tenth of the
-            training images is taken.
+        temperature: A vote has weight exp(cosine similarity / temperature).
+        linear_rates: Learning rates of the linear probe, per 256 images; the one that does best on
+            a tenth of the training images is used.
         linear_epochs: Epochs of the linear probe.
         linear_warmup_epochs: Length of the linear warm-up of its learning rate from zero.
         linear_batch_size: Images per step of the linear probe.
@@ -121,7 +121,7 @@ class ProbeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Probes of the encoder while it is pretrained, on labelled images: does it learn?
+    """Probes of the encoder on labelled images during pretraining, to see whether it learns.
 
     Args:
         knn_every: Steps between k-nearest-neighbour probes; null for none.

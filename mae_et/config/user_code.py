@@ -1,4 +1,4 @@
-"""The user's own code, named on the command line as module:callable."""
+"""Import the user's own code, named on the command line as module:callable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def import_callable(name: str, field: str) -> Callable[..., Any]:
     """Import a function or class on Python's path.
 
     Args:
-        name: "module:callable".
+        name: The name, as "module:callable".
         field: The field of the configuration that has the name, for messages.
 
     Raises:
@@ -20,7 +20,7 @@ def import_callable(name: str, field: str) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:  # a module of the user's may do anything
+    except Exception as error:  # the user's module may do anything
         raise ValueError(
             f"{field} {name!r}: can't import module {module_name!r}: {error} (Python looks "
             "in the folders of PYTHONPATH, and under python -m in the current one)"
