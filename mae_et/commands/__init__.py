@@ -1,5 +1,5 @@
-"""One module a command: its options are parsed here, and what it does is imported after that.
+"""The commands, one per module, which parse their options before they import what does the work.
 
-May import everything but `__main__`; nothing heavy (torch, timm, datasets) before the options are
-known to be good.
+May import everything but `__main__`, but nothing heavy (torch, timm, datasets) before the options
+are known to be valid.
 """

@@ -1,4 +1,4 @@
-"""``python -m mae_et plan``: what a run will cost, stage by stage, before anything is paid for.
+"""``python -m mae_et plan``: estimate what a run will cost, stage by stage, before paying for it.
 
 FLOPs (`mae_et.model.flops`) give the shares and the speedups; `--measure` adds time, from real
 steps.

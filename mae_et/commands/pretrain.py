@@ -15,14 +15,14 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: The configuration, the data or an option is bad.
         RunStoppedError: The run cannot continue.
-        RunInterruptedError: A signal asked the run to stop, and a checkpoint has been saved.
+        RunInterruptedError: A signal asked the run to stop, and a checkpoint was saved.
     """
     parser = config_parser(PretrainConfig, "mae_et pretrain", "Pretrain a masked autoencoder.")
     add_resume(parser)
     config, options = parse(parser, PretrainConfig, arguments, "mae_et")
     resume = resume_of(options)
     if config.data.num_workers:
-        worker_context()  # it imports what it needs while this process does
+        worker_context()  # starts importing while this process does
 
     from ..pretrain import pretrain
     from ..training import leaving

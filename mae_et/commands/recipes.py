@@ -8,10 +8,10 @@ from ..config.parser import LineParser, recipe_names
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the name of each recipe, one a line.
+    """Print the name of each recipe, one per line.
 
     Raises:
-        ValueError: There is an option, which the command has none of.
+        ValueError: An option is given; the command has none.
     """
     LineParser(prog="mae_et recipes", description=__doc__).parse_args(list(arguments))
     print("\n".join(recipe_names("mae_et")))

@@ -1,8 +1,8 @@
-"""Pictures of what a masked autoencoder sees and reconstructs at each input size of its run.
+"""Draw what a masked autoencoder sees and reconstructs at each input size of its run.
 
 Reconstructions of normalised pixels are shown with the mean and variance of the true patches, which
-the model never sees: a visual aid, no measure of quality. Histograms of oriented gradients are
-drawn as a star of strokes per cell, along the edges.
+the model never sees: a visual aid, not a measure of quality. Histograms of oriented gradients
+are drawn as a star of strokes per cell, along the edges.
 
 One channel is shown, or three. Values of more than 8 bits are shown from two standard deviations
 below the channel's mean to two above it.

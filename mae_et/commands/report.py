@@ -1,7 +1,7 @@
-"""``python -m mae_et report``: what a set of runs cost and scored, on one page of HTML.
+"""``python -m mae_et report``: show what a set of runs cost and scored, on one page of HTML.
 
-The page needs no other file and no network. Costs are those of pretraining; seconds are of training
-alone, as the runs measured them, without evaluations and checkpoints.
+The page needs no other file and no network. Costs are those of pretraining; seconds are those of
+training alone, as the runs measured them, without evaluations and checkpoints.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m mae_et search``: which input sizes the stages of a run should have.
+"""``python -m mae_et search``: search for the input sizes that the stages of a run should have.
 
 The methods are described in `mae_et.planning.search`.
 """
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> None:
 
     Raises:
         ValueError: The configuration, the data or an option is bad.
-        RunInterruptedError: A signal asked to stop; the same command continues.
+        RunInterruptedError: A signal asked the search to stop; the same command resumes it.
         RunStoppedError: A run cannot continue.
     """
     parser = config_parser(PretrainConfig, "mae_et search", "Search the sizes of a run's stages.")

@@ -1,4 +1,4 @@
-"""Mean and deviation per channel of a data set: what `data.mean` and `data.std` should be."""
+"""Print the mean and deviation per channel of a data set, for `data.mean` and `data.std`."""
 
 from __future__ import annotations
 
