@@ -1,4 +1,4 @@
-"""Before a run: what it will cost, and which input sizes its stages should have.
+"""Plan a run: what it will cost, and which input sizes its stages should have.
 
 Imports everything but `commands`.
 """

@@ -1,4 +1,4 @@
-"""What a run will cost, stage by stage: in FLOPs, and in time once steps have been measured."""
+"""Forecast what a run will cost by stage: in FLOPs, and in time once steps have been measured."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class StagePlan:
     size: Size
     grid: tuple[int, int]
     visible: int
-    """Patches that the encoder sees, of `patches`."""
+    """Number of the `patches` that the encoder sees."""
     patches: int
     epochs: float
     """Passes over the images."""
     steps: int
     micro_batch: int
-    """Images of a forward pass of a process."""
+    """Images in a forward pass of a process."""
     accumulation: int
-    """Forward passes of a process in an optimizer step."""
+    """Forward passes of a process per optimizer step."""
     gflops: float
-    """GFLOPs of an image, forward and backward."""
+    """GFLOPs per image, forward and backward."""
     cost: float
     """Share of the run's FLOPs."""
     fresh: float = 1.0
@@ -47,16 +47,16 @@ class StagePlan:
     time: float | None = None
     """Share of the run's hours."""
     images_per_s: float | None = None
-    """What the loader has to deliver to all processes together so that none waits."""
+    """Rate at which the loader must serve all processes together so that none waits."""
     waiting: float | None = None
-    """Share of the time that goes into waiting for images."""
+    """Share of the time spent waiting for images."""
     limit: str | None = None
-    """What would have to be faster, device or loader."""
+    """The bottleneck, device or loader."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The stages of a run, and what all of it costs."""
+    """The stages of a run, and what the whole run costs."""
 
     num_images: int
     batch_size: int
@@ -68,7 +68,7 @@ class Plan:
     replay_gib: float = 0.0
     """Memory of the largest replay buffer, over all processes, for pixels of 8 bits."""
     budget: float
-    """`optim.epochs`: passes at full size, that the run is compared with."""
+    """The passes at full size (`optim.epochs`) that the run is compared with."""
     speedup: float
     """FLOPs of the budget at full size, divided by those of the run."""
     mae_size: Size
@@ -100,7 +100,7 @@ def make_plan(
 
     Raises:
         ValueError: The processes do not divide the batch, a ratio of replay does not divide the
-            micro-batch, or `mae_size` is no multiple of the patch.
+            micro-batch, or `mae_size` is not a multiple of the patch.
     """
     batch_size = config.optim.batch_size
     chunk_size = split_batch(batch_size, config.optim.micro_batch_size, processes)
@@ -136,7 +136,7 @@ def _plan_stages(
     processes: int,
     chunk_size: int,
 ) -> list[StagePlan]:
-    """Plan the stages of a run, those of one size together; see `make_plan`."""
+    """Plan the stages of a run, joining consecutive stages of one size; see `make_plan`."""
     batch_size = config.optim.batch_size
     num_chunks = batch_size // processes // chunk_size
     flops = cache(partial(training_flops, model))
@@ -187,7 +187,7 @@ def with_times(
     Args:
         plan: The plan without times.
         times: The time of a step at each size.
-        num_workers: Workers of the loader.
+        num_workers: Number of loader workers.
         price_per_hour: Price of an hour of all processes together; None for no price.
     """
     total = sum(stage.steps * times[stage.size].seconds for stage in plan.stages)

@@ -1,4 +1,4 @@
-"""Real training steps at each size, on this device and from this loader, to predict a run."""
+"""Measure real training steps at each size, on this device and from this loader."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..pretrain import Pretrainer
 from ..training import Meter, RunImages
 
 ROUNDS = 3
-"""Times that each size is measured, in turn, so that a machine that slows down does so for all."""
+"""How often each size is measured, in turn, so that a machine that slows down affects all alike."""
 
 
 SECONDS, FEWEST, MOST = 2.0, 3, 64
-"""Seconds of a round at a size, within these numbers of steps (fewer if the stage has no more)."""
+"""Seconds of a round at a size, within these numbers of steps (fewer if the stage is shorter)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +29,12 @@ class StepTime:
 
 
 def measure_steps(trainer: Pretrainer, images: RunImages) -> dict[Size, StepTime]:
-    """Return the time of a step at each size of a run: that of the median round.
+    """Return the time of a step at each size of a run, taken from the median round.
 
-    All processes take part. The steps are real ones: afterwards, the weights are not what they
-    were.
+    All processes take part. The steps are real ones, so they change the weights.
 
     Args:
-        trainer: Takes the steps.
+        trainer: The trainer, which takes the steps.
         images: The images of the run.
     """
     stages = {stage.size: stage for stage in reversed(trainer.schedule.stages)}  # the first of each
@@ -50,7 +49,7 @@ def measure_steps(trainer: Pretrainer, images: RunImages) -> dict[Size, StepTime
 
 
 def _measure(trainer: Pretrainer, images: RunImages, stage: Stage) -> StepTime:
-    """Return the mean over some steps of a stage, without the first, in which workers start."""
+    """Return the mean over some steps of a stage, excluding the first, in which workers start."""
     config, accelerator = trainer.config, trainer.accelerator
     steps = range(stage.start, stage.stop)[: MOST + 2]
     num_chunks = images.num_chunks(config, accelerator)
@@ -70,5 +69,5 @@ def _measure(trainer: Pretrainer, images: RunImages, stage: Stage) -> StepTime:
     if left > 1:
         time, left = take(1), left - 1
     number = [min(max(math.ceil(SECONDS / time.seconds), FEWEST), left)]
-    broadcast_object_list(number)  # as many in every process
+    broadcast_object_list(number)  # the same number in every process
     return take(number[0]) if number[0] else time

@@ -1,4 +1,4 @@
-"""The plan of a run: from FLOPs alone, or from real steps on this machine."""
+"""Plan a run from FLOPs alone, or from real steps on this machine."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def plan_from_flops(
     """Plan a run from FLOPs alone.
 
     Args:
-        config: The run; without data, that of ImageNet-1K is assumed.
+        config: The run; without data, ImageNet-1K is assumed.
         processes: Number of processes that train.
         mae_size: Full size in pixels of the MAE to compare with; None for the run's.
 

@@ -1,4 +1,4 @@
-"""What tells the runs of a schedule search apart: the sizes of their stages, and their past."""
+"""What distinguishes the runs of a schedule search: the sizes of their stages, and their past."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Trial:
 
     purpose: str
     sizes: tuple[Size, ...]
-    """The sizes of all stages, also of those after the run's end."""
+    """The sizes of all stages, including those after the run's end."""
     steps: int
     is_whole: bool
     """Whether the run goes to the end of its schedule."""
@@ -31,16 +31,16 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """The mean over the seeds."""
+        """The mean score over the seeds."""
         return fmean(self.scores)
 
     @property
     def name(self) -> str:
-        """The sizes, in a word."""
+        """The sizes as one word."""
         return "-".join(map(size_name, self.sizes))
 
     def row(self) -> str:
-        """A line under `HEADER`."""
+        """Return the trial as a line under `HEADER`."""
         cells = f"{self.purpose:<10} {self.name:<24} {self.steps:>7} {self.cost:>7.1%}"
         return f"{cells} {self.score:>7.2%}  {' '.join(f'{score:.2%}' for score in self.scores)}"
 
@@ -51,13 +51,13 @@ def size_name(size: Size) -> str:
 
 
 def past_at(schedule: Curriculum, stop: int) -> Past:
-    """Return what a schedule has behind it at a step, by stage."""
+    """Return what a schedule has behind it at a step, stage by stage."""
     stages = [stage for stage in schedule.stages if stage.start < stop]
     return tuple((stage.size, min(stage.stop, stop) - stage.start) for stage in stages)
 
 
 def begins_with(path: Past, start: Past) -> bool:
-    """Return whether a past continues another: all of its stages, the last of them maybe longer."""
+    """Return whether a past continues another: it has all its stages, the last perhaps longer."""
     *whole, (size, steps) = start
     count = len(whole)
     if len(path) <= count or list(path[:count]) != whole:

@@ -1,15 +1,15 @@
-"""A search for the input sizes that the stages of a run should have.
+"""Search for the input sizes that the stages of a run should have.
 
 greedy: EfficientTrain (ICCV 2023, https://arxiv.org/abs/2211.09703), Algorithm 1. Stages of equal
-length begin at full size. From the first on, each gets the smallest size with which the run keeps
-the score of the run at full size throughout; later stages are at full size meanwhile.
+length begin at full size. In turn, each gets the smallest size with which the run keeps the score
+of a run at full size throughout; later stages stay at full size meanwhile.
 
 sequential: EfficientTrain++ (TPAMI 2024, https://arxiv.org/abs/2405.08768). Stages have equal cost,
-so a small size has more steps. From the first on, every size is trained for the stage, from the
-weights of the sizes chosen before, and then for a short phase at full size; the best score wins.
+so a small size has more steps. For each stage in turn, every size is trained for the stage, from
+the weights of the sizes chosen before, then for a short phase at full size; the best score wins.
 
 The papers score by supervised accuracy. For MAE, ours is a probe of the frozen encoder on a tenth
-of the labelled training images, so that test images stay unseen. Sizes never fall from a stage to
+of the labelled training images, so that test images stay unseen. Sizes never fall from one stage to
 the next, the last stage has the full size, and the short phase is the beginning of the next stage,
 with its learning rate: if that stage turns out to have the full size, nothing of it is lost.
 """
@@ -49,7 +49,7 @@ class Budget:
     stages: dict[str, int]
     """Stages of a schedule, by method."""
     sizes: tuple[int, ...]
-    """Candidates, relative to the last."""
+    """Candidate sizes, relative to the last."""
     epochs: float
     """Epochs of a run, as a share of optim.epochs."""
     seeds: int
@@ -61,7 +61,7 @@ BUDGETS = {
         stages={"greedy": 5, "sequential": 10}, sizes=(96, 128, 160, 192, 224), epochs=1.0, seeds=1
     ),
 }
-"""full has the numbers of stages and the sizes of the published schedules (and 128)."""
+"""The budgets by name; full has the stages and sizes of the published schedules (and 128)."""
 
 
 def search(config: PretrainConfig, options: Any, out: Path, arguments: Sequence[str]) -> None:
@@ -69,13 +69,13 @@ def search(config: PretrainConfig, options: Any, out: Path, arguments: Sequence[
 
     Args:
         config: The run whose stages are searched.
-        options: Those of the command; see `mae_et.commands.search`.
-        out: The recipe.
+        options: The options of the command; see `mae_et.commands.search`.
+        out: The recipe file to write.
         arguments: The command line, which the recipe's header repeats.
 
     Raises:
         ValueError: The configuration, the data or an option is bad.
-        RunInterruptedError: A signal asked to stop; the same command resumes.
+        RunInterruptedError: A signal asked the search to stop; the same command resumes it.
         RunStoppedError: A run cannot continue.
     """
     accelerator = make_accelerator(config.run)
@@ -111,7 +111,7 @@ def greedy(trials: Trials, sizes: Sequence[Size], tolerance: float) -> list[Size
                 chosen.append(size)
                 break
         else:
-            break  # full size, and so for all later stages
+            break  # full size, here and in all later stages
     return chosen
 
 
@@ -149,7 +149,7 @@ def _from(sizes: Sequence[Size], chosen: Sequence[Size]) -> list[Size]:
 def _prepare(
     accelerator: Accelerator, config: PretrainConfig, options: Any, interrupt: Interrupt
 ) -> tuple[Trials, list[Size], int]:
-    """Return the runs to be, the candidates, and how many images score; find all errors."""
+    """Return the runs to do, the candidates and the number of scoring images; find all errors."""
     config.data.check_given()
     check(not config.data.replay, "data.replay", config.data.replay, "empty for a search")
     budget = BUDGETS[options.budget]
@@ -184,7 +184,7 @@ def _prepare(
 
 
 def _with_epochs(config: PretrainConfig, given: float | None, budget: Budget) -> PretrainConfig:
-    """Return the configuration with the epochs of each run, and as large a share of warm-up."""
+    """Return the configuration with the epochs of each run, and the same share of warm-up."""
     optim = config.optim
     epochs = budget.epochs * optim.epochs if given is None else given
     check(0 < epochs < math.inf, "--epochs", given, "above 0")
@@ -210,7 +210,7 @@ def _sizes(model: MaskedAutoencoder, given: list[Size] | None, budget: Budget) -
 def _evidence(
     trials: Trials, chosen: Sequence[Size], num_held_out: int, seconds: float
 ) -> list[str]:
-    """Say what the search has found: the chosen schedule and that of full size, as whole runs."""
+    """Describe what the search found: the chosen schedule and the full-size one, as whole runs."""
     by_sizes = {trial.sizes: trial for trial in trials.done if trial.is_whole}
     best = by_sizes[trials.sizes(chosen)]
     full = by_sizes[trials.sizes(())]

@@ -1,14 +1,14 @@
-"""The runs of a schedule search, in which what schedules have in common is trained once.
+"""The runs of a schedule search, which train what schedules have in common only once.
 
     SEARCH/search.yaml           what all of its runs have in common
     SEARCH/seed_0/12@39-28@10/   the run of seed 0 through 39 steps at 12 pixels and 10 at 28
     SEARCH/trials.jsonl          a line per score
 
-A run is a schedule up to a step. Its samples and masks are functions of the step, its stage and
-learning rate of its place in the schedule; all schedules of a search have as many stages, and a
-stage begins and ends, in steps and in learning rate, where it does whatever follows. So schedules
-that agree up to a step share the state there, and a run continues a copy of the longest run that
-its schedule begins with, as any run does from its checkpoint.
+A run is a schedule up to a step. Its samples and masks are functions of the step; its stage and
+learning rate depend on its place in the schedule. All schedules of a search have the same number of
+stages, and where a stage begins and ends, in steps and in learning rate, does not depend on what
+follows. So schedules that agree up to a step share the state there, and a run continues a copy of
+the longest run that its schedule begins with, as any run resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Trials:
     """The runs of a search.
 
     Args:
-        config: The configuration of all runs but for their stages.
+        config: The configuration of all runs, except for their stages.
         model: The model of the runs, on any device.
         num_images: Number of training images.
-        num_stages: Stages of each schedule.
-        cost: What stages have an equal share of; None for steps.
-        score: The probe that scores.
-        seeds: Runs of each schedule, with the seeds run.seed and following.
+        num_stages: Number of stages of each schedule.
+        cost: The cost that stages share equally; None to share steps.
+        score: The probe that gives the score.
+        seeds: Number of runs of each schedule, with run.seed and the seeds after it.
         interrupt: Notes the signals that ask the search to stop, in a run and between runs.
 
     Raises:
@@ -73,11 +73,11 @@ class Trials:
         self.done: list[Trial] = []
         self._runs: set[tuple[int, Past]] = set()
         self._lines: list[dict[str, Any]] = []
-        self.schedule(())  # its errors
+        self.schedule(())  # raises its errors
         self._open()
 
     def _open(self) -> None:
-        """Make the folder, or resume that of a search with the same configuration."""
+        """Make the folder, or reopen that of a search with the same configuration."""
         config = to_dict(self._config(())) | {"search": {"score": self.probe}}
         file = self.folder / "search.yaml"
         if file.exists():
@@ -94,11 +94,11 @@ class Trials:
                 (new / file.name).write_text(yaml.safe_dump(config, sort_keys=False))
 
     def sizes(self, first: Sequence[Size]) -> tuple[Size, ...]:
-        """Return the sizes of all stages of the schedule that begins with these."""
+        """Return the sizes of all stages of the schedule that begins with these sizes."""
         return (*first, *[self.model.full_size] * (self.num_stages - len(first)))
 
     def schedule(self, first: Sequence[Size]) -> Curriculum:
-        """Return the curriculum that begins with stages of these sizes, then at full size."""
+        """Return the curriculum with first stages of these sizes and the others at full size."""
         config = self._config(first)
         return build_curriculum(config, self.model, self.num_images)
 
@@ -111,7 +111,7 @@ class Trials:
             stop: The step before which to stop; None for the end.
 
         Raises:
-            RunInterruptedError: A signal asked to stop; the same search resumes from there.
+            RunInterruptedError: A signal asked the search to stop; the same search resumes it.
             RunStoppedError: A run cannot continue.
         """
         schedule = self.schedule(first)
@@ -144,7 +144,7 @@ class Trials:
     ) -> Path:
         """Train a run up to a step, and return its folder."""
         schedule = self.schedule(first)
-        for stage in schedule.stages:  # others may part from this one where a small stage ends
+        for stage in schedule.stages:  # others may branch off where a small stage ends
             if stage.stop < stop and stage.size != schedule.full_size:
                 self._train(first, stage.stop, seed)
         path = past_at(schedule, stop)
@@ -177,7 +177,7 @@ class Trials:
         return folder
 
     def _config(self, first: Sequence[Size]) -> PretrainConfig:
-        """Return the configuration of the runs of a schedule, but for seed and folder."""
+        """Return the configuration of the runs of a schedule, except for seed and folder."""
         config, sizes = self.config, self.sizes(first)
         stages = [
             StageConfig(size=size, share=share)
@@ -194,7 +194,7 @@ class Trials:
         )
 
     def _shares(self, sizes: Sequence[Size]) -> list[float]:
-        """Return equal shares of the steps, or of the cost in steps at full size, but for rounding.
+        """Return equal shares (up to rounding) of the steps, or of the cost in full-size steps.
 
         All but the last stage then have a whole number of steps, and binary fractions add up
         exactly, so that a stage ends at the same step and learning rate whatever follows.
@@ -236,7 +236,7 @@ def _branch(start: Path, folder: Path, config: PretrainConfig) -> None:
 
 
 def _result(folder: Path, stop: int, score: str) -> dict[str, float]:
-    """Return the score of a run, its loss of held-out images, and its seconds of training."""
+    """Return the score of a run, its loss on the held-out images, and its seconds of training."""
     lines = Run(folder).read_metrics()
     scored = next(line for line in reversed(lines) if line["step"] == stop and score in line)
     seconds = sum(line["seconds"] for line in lines if "seconds" in line)
