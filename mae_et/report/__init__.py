@@ -1,4 +1,4 @@
-"""After a run: pictures of what it reconstructs, and any set of runs compared on one page.
+"""Report on runs: pictures of what they reconstruct, and any set of runs compared on one page.
 
 Imports `build` and the packages below it.
 """

@@ -1,4 +1,4 @@
-"""Runs grouped into arms: runs that differ only in seeds and book-keeping are one arm."""
+"""Group runs into arms: runs that differ only in seeds and book-keeping are one arm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOT_COMPARED = BOOK_KEEPING | {"run.seed", "data.label_seed"}
 
 
 LONGEST_NAME = 60
-"""Number of characters for which charts have space."""
+"""The most characters of a name that charts have space for."""
 
 
 Fields = Mapping[str, Any]
@@ -45,7 +45,7 @@ class Task(NamedTuple):
 
 @dataclass(kw_only=True)
 class Arm:
-    """Pretraining runs, or runs from scratch of one network, and the accuracies that followed.
+    """Pretraining runs, or runs of one network from scratch, and the accuracies that followed.
 
     Args:
         kind: "pretraining", "scratch", or "unknown" if the pretraining is not among the folders.
@@ -84,18 +84,18 @@ class Arm:
 
     @property
     def seconds(self) -> list[float]:
-        """Seconds of training of each finished pretraining run."""
+        """The seconds of training of each finished pretraining run."""
         return [run.seconds for run in self.complete if self.is_pretrained]
 
     @property
     def eval_losses(self) -> list[float]:
-        """The last loss of held-out images of each finished pretraining run."""
+        """The last held-out loss of each finished pretraining run."""
         finished = (run.eval_losses for run in self.complete if self.is_pretrained)
         return [losses[-1][1] for losses in finished if losses]
 
     @property
     def flops(self) -> list[float]:
-        """FLOPs of each finished pretraining run whose model can be built."""
+        """The FLOPs of each finished pretraining run whose model can be built."""
         counted = (pretraining_flops(run) for run in self.complete if self.is_pretrained)
         return [flops for flops in counted if flops is not None]
 
@@ -147,7 +147,7 @@ def group_into_arms(runs: Sequence[RunHistory]) -> list[Arm]:
 
 
 def settings(run: RunHistory) -> str:
-    """Write down, as JSON, the fields in which runs of different arms differ."""
+    """Return, as JSON, the fields in which runs of different arms differ."""
     fields = {name: run.fields[name] for name in run.fields.keys() - NOT_COMPARED}
     return json.dumps(fields, sort_keys=True, default=str)
 
@@ -156,14 +156,14 @@ def pretraining_folder(run: RunHistory, known: Mapping[Path, object]) -> Path | 
     """Find the run that wrote the checkpoint from which another run started.
 
     If the checkpoint is gone, the tree may have been moved. Then it is the run at the same path
-    below some folder that `run` is in too; of several such runs, the one with the longest path.
+    below some folder that also contains `run`; of several such runs, the one with the longest path.
 
     Args:
         run: The run that started from the checkpoint.
         known: The folders of the runs to choose from.
 
     Returns:
-        The folder; None if it is not among those known.
+        The folder; None if it is not among the known ones.
     """
     checkpoint = Path(str(run.checkpoint))
     for folder in (checkpoint, *checkpoint.parents):
@@ -199,7 +199,7 @@ def pretraining_flops(run: RunHistory) -> float | None:
     try:
         flops = sum(stage.steps * _flops_per_image(model, stage.size) for stage in run.stages)
         return float(run.config["optim"]["batch_size"] * flops)
-    except (KeyError, TypeError, ValueError):  # of another version
+    except (KeyError, TypeError, ValueError):  # from a different version
         return None
 
 
@@ -247,7 +247,7 @@ def name_arms(arms: Sequence[Arm]) -> None:
 
 
 def _common(arm: Arm, text: Callable[[RunHistory], str]) -> str:
-    """What the texts of an arm's runs have in common, without the number of the seed."""
+    """Return what the texts of an arm's runs have in common, without the seed number."""
     names = []
     for run in arm.runs:
         seed = run.fields.get("run.seed", 0)

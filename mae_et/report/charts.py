@@ -1,4 +1,4 @@
-"""The figures of a report: accuracy against cost, losses, stages.
+"""Draw the figures of a report: accuracy against cost, losses and stages.
 
 An arm has the same colour in all of them.
 """
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, which the colour-blind can tell apart, without the pale yellow."""
+"""Okabe and Ito's colours, which colour-blind readers can distinguish, without the pale yellow."""
 
 
 MARKERS, DASHES = "osD^vPX", ("-", "--", ":", "-.")
 
 
 WIDTH = 9.0
-"""Width of a figure in inches."""
+"""The width of a figure in inches."""
 
 
 def style(index: int) -> tuple[str, str, str]:
-    """Give an arm its colour, marker and dashes; no two of 28 arms share all three."""
+    """Return the colour, marker and dashes of an arm; no two of 28 arms share all three."""
     lap = index // len(PALETTE)
     return PALETTE[index % len(PALETTE)], MARKERS[(index + lap) % len(MARKERS)], DASHES[lap % 4]
 
@@ -149,7 +149,7 @@ def _legend(figure: Figure, axes: Any, arms: Sequence[Arm]) -> None:
 
 
 def losses(arms: Sequence[Arm], groups: Mapping[str, Sequence[RunHistory]]) -> Figure:
-    """Draw a row per group: losses in training and of held-out images, against seconds of training.
+    """Draw a row per group: training and held-out losses, against seconds of training.
 
     Args:
         arms: All arms, whose order determines their colours.
@@ -212,7 +212,7 @@ def timeline(arms: Sequence[tuple[str, RunHistory]]) -> Figure:
 
 
 def _shades(sizes: Iterable[str]) -> dict[str, tuple[float, ...]]:
-    """Colours by input size, darker for larger sizes."""
+    """Return a colour for each input size, darker for larger sizes."""
     from matplotlib import colormaps
 
     ordered = sorted(sizes, key=lambda size: tuple(map(int, size.split("×"))))
@@ -221,7 +221,7 @@ def _shades(sizes: Iterable[str]) -> dict[str, tuple[float, ...]]:
 
 
 def _bar_label(size: str, images_per_s: float, share: float) -> str:
-    """As much about a stage as fits into a bar that takes a share of the width."""
+    """Return as much about a stage as fits into a bar that takes a share of the width."""
     if share > 0.25:
         return f"{size} px, {images_per_s:.3g} images/s"
     return f"{size} px" if share > 0.06 else ""

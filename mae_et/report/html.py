@@ -1,6 +1,6 @@
-"""A page of HTML that needs no other file: its parts as data, and their template.
+"""An HTML page that needs no other file: its parts as data, and the template that renders them.
 
-The markup and the look are in `page.html.jinja`, which escapes all that it is given.
+The markup and the styles are in `page.html.jinja`, which escapes everything it is given.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Cell(NamedTuple):
-    """A table's cell with a coloured dot."""
+    """A table cell with a coloured dot."""
 
     text: str
     color: str
@@ -27,7 +27,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts, whose line breaks are kept.
+    """A table of texts, which keep their line breaks.
 
     Args:
         header: Names of the columns; empty for a table without a header.
@@ -44,7 +44,7 @@ class Picture:
 
     Args:
         description: Text for those who can't see it.
-        source: Its content, as a data URL.
+        source: The content of the image, as a data URL.
     """
 
     description: str
@@ -57,14 +57,14 @@ Block: TypeAlias = str | Table | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and the blocks below it."""
 
     heading: str
     blocks: Sequence[Block]
 
 
 def embed(figure: Figure, description: str, kind: Literal["svg", "png"] = "svg") -> Picture:
-    """Draw a figure as an image of its own: SVGs within one document would share their names."""
+    """Draw a figure as a separate image: SVGs within one document would share their names."""
     file = BytesIO()
     figure.savefig(file, format=kind, facecolor="white")
     types = {"svg": "image/svg+xml", "png": "image/png"}
@@ -73,7 +73,7 @@ def embed(figure: Figure, description: str, kind: Literal["svg", "png"] = "svg")
 
 
 def render(title: str, sections: Sequence[Section]) -> str:
-    """Render the page; every text in it is shown as it is, whatever characters it has."""
+    """Render the page; every text in it is shown verbatim, whatever characters it has."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -1,7 +1,7 @@
-"""The page of a report: which sections it has, and the facts about it.
+"""Build the page of a report from its sections and the facts about it.
 
-Costs are those of pretraining; seconds are of training alone, as the runs measured them, without
-evaluations and checkpoints.
+Costs are those of pretraining; seconds are those of training alone, as the runs measured them,
+without evaluations and checkpoints.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def build(
     """Compare runs on one page of HTML.
 
     Args:
-        runs: What is compared.
+        runs: The runs that are compared.
         skipped: Folders that are left out, and why.
         title: Heading of the page.
         command: The command line that makes the page.

@@ -1,8 +1,8 @@
-"""Pictures of what a masked autoencoder sees and reconstructs at each input size of its run.
+"""Draw what a masked autoencoder sees and reconstructs at each input size of its run.
 
 Reconstructions of normalised pixels are shown with the mean and variance of the true patches, which
-the model never sees: a visual aid, no measure of quality. Histograms of oriented gradients are
-drawn as a star of strokes per cell, along the edges.
+the model never sees: a visual aid, not a measure of quality. Histograms of oriented gradients
+are drawn as a star of strokes per cell, along the edges.
 
 One channel is shown, or three. Values of more than 8 bits are shown from two standard deviations
 below the channel's mean to two above it.
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 
 GREY = 0.5
-"""Value of masked pixels, in [0, 1]."""
+"""The value of masked pixels, in [0, 1]."""
 
 
 GLYPH = 9
-"""Pixels of a drawn cell; odd, so that all strokes meet in one."""
+"""Side of a drawn cell in pixels; odd, so that all strokes meet in one pixel."""
 
 
 Column: TypeAlias = tuple[str, Tensor]
-"""Title, and images (N, C, h, w)."""
+"""A title, and images (N, C, h, w)."""
 
 
 class Reconstruction(NamedTuple):
@@ -51,9 +51,9 @@ class Reconstruction(NamedTuple):
     masked: Tensor
     """Masked patches are NaN."""
     reconstructed: Tensor
-    """Visible patches as they are and masked ones as predicted; for target hog its features."""
+    """Visible patches unchanged, masked ones as predicted; for target hog, its features."""
     target: Tensor
-    """The same with all patches as they are."""
+    """The same with all patches unchanged."""
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def reconstruct(
     Args:
         model: The model in evaluation mode; its input size becomes `size`.
         images: (N, C, H, W), normalised, at full size.
-        size: The input size, pixels.
+        size: The input size, in pixels.
         noise: (N, L) for the full grid; see `mae_et.data.PretrainTransform`.
         nyquist: See `low_frequency_crop`.
     """
@@ -95,8 +95,8 @@ def glyphs(histograms: Tensor, in_chans: int) -> Tensor:
     A cell of G × G pixels has a stroke across each orientation, as bright as the channels' mean.
 
     Args:
-        histograms: (N, C · bins, h, w), as of `mae_et.model.targets.hog`.
-        in_chans: C.
+        histograms: (N, C · bins, h, w), as `mae_et.model.targets.hog` makes them.
+        in_chans: The number of channels C.
     """
     means = rearrange(histograms, "n (c b) h w -> n c b h w", c=in_chans).mean(1).clamp(min=0)
     bins = means.shape[1]
@@ -114,7 +114,7 @@ def draw(
     columns: Sequence[Column],
     metrics: Sequence[dict[str, Any]] = (),
 ) -> Figure:
-    """Draw a row per image, which is followed by a cell per column; below, the run's losses.
+    """Draw a row per image, with the image and a cell per column; below, the run's losses.
 
     Args:
         images: (N, C, H, W), values in [0, 1].
@@ -191,7 +191,7 @@ def picture(
         checkpoint: See `load_mae_checkpoint`.
         path: The images, as in data.path; None for those of the run.
         split: The split of the images; None for the held-out ones.
-        sizes: Input sizes, pixels; None for those of the run.
+        sizes: Input sizes, in pixels; None for those of the run.
         num_images: Number of rows.
         channels: One channel, or three as RGB, from 0; None for the first one or three.
         seed: Seed of the choice of images and masks.
@@ -238,7 +238,7 @@ def _columns(
     model: MaskedAutoencoder,
     shown: Callable[[Tensor], Tensor],
 ) -> list[Column]:
-    """The columns of one input size; `shown` turns normalised images into values in [0, 1]."""
+    """Return the columns of a size; `shown` turns normalised images into values in [0, 1]."""
     columns = [
         (f"low freq. {size}", shown(pictures.low_frequency)),
         (f"masked {size}", shown(pictures.masked)),
@@ -260,7 +260,7 @@ def _load(
     run_seed: int,
     seed: int,
 ) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) and noise (N, L), from the run's held-out images or from a split."""
+    """Load images (N, C, H, W), from the held-out ones or from a split, and noise (N, L)."""
     known = DataConfig.from_run(source)
     path = known.path
     if path is None and not known.sources:
@@ -280,7 +280,7 @@ def _load(
 
 
 def _sizes(model: MaskedAutoencoder, metrics: Sequence[dict[str, Any]]) -> list[Size]:
-    """The input sizes of a run, each once; without a run, those of EfficientTrain."""
+    """Return the input sizes of a run, each once; without a run, those of EfficientTrain."""
     seen = [line["size"] for line in metrics if "size" in line]
     if not seen:
         curriculum = Curriculum.efficienttrain(

@@ -1,4 +1,4 @@
-"""The sections of a report: tables, pictures and what has to be said of them."""
+"""The sections of a report: tables, pictures and the notes on them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def arm_table(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
 
 
 def accuracies(arm: Arm, task: Task) -> str:
-    """Write an arm's top-1 accuracies in per cent, with a line per configuration of a task."""
+    """Format an arm's top-1 accuracies in per cent, with a line per configuration of a task."""
     variants = list(arm.scores.get(task, {}).values())
     labels = [describe(fields) for fields in differences([runs[0].fields for runs in variants])]
     lines = []
@@ -72,7 +72,7 @@ def accuracies(arm: Arm, task: Task) -> str:
 
 
 def mean_and_deviation(values: Sequence[float], form: str) -> str:
-    """Write values as '1.00 ± 0.10 (3)', a single value as '1.00 (1)', none as a dash.
+    """Format values as '1.00 ± 0.10 (3)', a single value as '1.00 (1)', none as a dash.
 
     Args:
         values: The values.
