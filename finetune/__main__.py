@@ -45,7 +45,7 @@ def _finetune(arguments: Sequence[str]) -> None:
         "finetune for --resume and --sweep.layer_decay",
     )
     if config.data.num_workers:
-        worker_context()  # it imports what it needs while this process does
+        worker_context()  # starts importing while this process does
 
     from mae_et.training import leaving
 
@@ -63,7 +63,7 @@ def _finetune(arguments: Sequence[str]) -> None:
 
 
 def _numbers(text: str | None, option: str) -> list[float]:
-    """Return the numbers of "0.55,0.65"; none for None."""
+    """Return the numbers in text such as "0.55,0.65"; an empty list for None."""
     try:
         return [float(part) for part in text.strip("[] ").split(",")] if text is not None else []
     except ValueError:

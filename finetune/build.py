@@ -1,4 +1,4 @@
-"""From a configuration and its labelled images to the schedule and the samples of a run."""
+"""Build the schedule and the samples of a run from its configuration and labelled images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .model import size_multiple
 
 
 def batch_chunk_size(config: FinetuneConfig, accelerator: Accelerator) -> int:
-    """Return how many full-size images a process handles at a time; pairs, if they are mixed up.
+    """Return how many full-size images a process handles at a time; an even number for mixup.
 
     Raises:
         ValueError: The batch cannot be split among the processes.
@@ -29,7 +29,7 @@ def batch_chunk_size(config: FinetuneConfig, accelerator: Accelerator) -> int:
 
 
 def build_schedule(config: FinetuneConfig, model: SizedModel, num_images: int) -> Curriculum:
-    """Build the curriculum of a run, each of whose sizes the model accepts.
+    """Build the curriculum of a run, and check that the model accepts each of its sizes.
 
     Raises:
         ValueError: A stage does not fit the model or the run.
@@ -59,12 +59,12 @@ def build_images(
     Args:
         config: The run.
         splits: Its labelled images.
-        schedule: The input size of each step, which may be that of its images.
+        schedule: The input size of each step, at which its images may be loaded.
         chunk_size: Images that a process handles at a time at full size.
         accelerator: The accelerator of this process.
 
     Raises:
-        ValueError: Not a single image can be read; every process raises it.
+        ValueError: No image can be read; every process raises it.
     """
     train = training_samples(config, splits.train, schedule)
     held_out = evaluation_samples(config, splits.held_out)

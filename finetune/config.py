@@ -25,8 +25,8 @@ class ClassifierConfig(EncoderConfig):
 
     Args:
         encoder: Name of any timm backbone, or module:callable for your own constructor. The encoder
-            of a checkpoint has to be the same.
-        global_pool: What a VisionTransformer classifies, the average of the patches or the class
+            of a checkpoint must be the same.
+        global_pool: What a VisionTransformer classifies: the average of the patches or the class
             token; null for the model's own way.
         drop_path: Stochastic depth of the last block, in [0, 1); earlier ones have less.
     """
@@ -52,7 +52,7 @@ class SupervisedCurriculumConfig(CurriculumConfig):
             it. null for area with efficienttrain_plus, and otherwise for stages that share steps.
         magnitudes: RandAug magnitude of each stage, in place of the one in augment.randaug; null
             for 1, 3, 5, 7, 9 with efficienttrain, for 0 to 9 in equal steps with
-            efficienttrain_plus, and for augment.randaug as it is otherwise.
+            efficienttrain_plus, and otherwise for the one in augment.randaug.
     """
 
     name: Literal["constant", "efficienttrain", "efficienttrain_plus", "stages"] = "constant"
@@ -112,7 +112,7 @@ class DataConfig(ImagesConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Augmentation and regularisation of the images, all by timm.
+    """Augmentation and regularisation of the images, all from timm.
 
     Args:
         crop_scale: Share of the area that a random crop covers, [least, most].
@@ -121,7 +121,7 @@ class AugmentConfig:
         erase: Probability of random erasing.
         mixup: Alpha of mixup; 0 for none.
         cutmix: Alpha of cutmix; 0 for none.
-        mixup_prob: Probability of either.
+        mixup_prob: Probability of mixing up a batch, by mixup or cutmix.
         label_smoothing: Label smoothing, in [0, 1).
     """
 
@@ -159,7 +159,7 @@ class FinetuneOptimConfig(OptimConfig):
         base_lr: Peak learning rate of the head per 256 images: lr = base_lr · batch_size / 256.
         weight_decay: Weight decay of all parameters but biases, norms, positions and the class
             token.
-        layer_decay: Each layer has this times the learning rate of the one above it, in (0, 1].
+        layer_decay: Factor, in (0, 1], of a layer's learning rate relative to the layer above it.
         ema_decay: Decay of the moving average of the weights, in (0, 1), shorter at first; the
             average is then what is evaluated and saved. null for no average.
         class_weights: Weights of the classes in the loss: a list, or balanced for the inverse of

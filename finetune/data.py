@@ -55,7 +55,7 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
         source: The section `data` of the configuration.
 
     Raises:
-        ValueError: A split, a column, a class or enough labels are missing.
+        ValueError: A split, a column or a class is missing, or there are too few labels.
     """
     assert source.path is not None
     splits = load_splits(source.path)
@@ -84,7 +84,7 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
 def training_samples(
     config: FinetuneConfig, images: LabelledImages, schedule: Curriculum
 ) -> Samples:
-    """Return samples of augmented images, as strongly as the stage of their step asks for."""
+    """Return samples of images, augmented as strongly as the stage of their step requires."""
     transform = TrainTransform(config, images.labels, schedule)
     return _samples(config, images, transform, shuffle=True)
 
@@ -104,10 +104,10 @@ def _samples(
 
 
 class TrainTransform:
-    """Augments images by timm: "image" (C, h, w), "label" (), and "kept" (1, h, w) if any erases.
+    """Augments images with timm: "image" (C, h, w), "label" (), and "kept" (1, h, w) if erasing.
 
     The sample number gives the step, and the step's stage the magnitude of RandAug; with
-    `data.downsample: loader` also the size, at which RandAug and erasing then act. Pixels that are
+    `data.downsample: loader`, also the size, at which RandAug and erasing then act. Pixels that are
     not "kept" are to be erased, see `erase`.
 
     Raises:
@@ -142,7 +142,7 @@ def randaug_policies(config: FinetuneConfig, num_stages: int) -> list[str | None
 
 
 class Augmentation:
-    """Augments images of one size by timm, on no more pixels than the random crop needs.
+    """Augments images of one size with timm, on no more pixels than the random crop needs.
 
     Args:
         config: The run.
@@ -168,7 +168,7 @@ class Augmentation:
                 mean=source.mean,
                 std=source.std,
             )
-        except AssertionError as error:  # timm's answer to a policy that it does not know
+        except AssertionError as error:  # timm's response to an unknown policy
             raise ValueError(
                 "augment.randaug must be a policy of timm such as rand-m9-mstd0.5-inc1, "
                 f"got {randaug!r} ({error})"
@@ -184,7 +184,7 @@ class Augmentation:
         header = torch.empty(1, *image.size, device="meta")
         box = Box(*self.crop.get_params(header, self.crop.scale, self.crop.ratio))
         pixels = image.crop(box, self.crop.size)
-        if self.has_randaug:  # which needs a picture
+        if self.has_randaug:  # RandAug needs a picture
             if isinstance(image, ArrayImage):
                 image.check_bounded("augment.randaug")
             pixels = to_pil_image(pixels.clamp(0, 255).byte())
@@ -208,7 +208,7 @@ def erase(images: Tensor, kept: Tensor) -> Tensor:
 
 
 def mend_posterize(transforms: Iterable[Any]) -> None:
-    """Mend timm's RandAug: at the ends of its scale it asks for no bits, which Pillow refuses."""
+    """Fix timm's RandAug: at the ends of its scale it asks for zero bits, which Pillow refuses."""
     for part in transforms:
         for operation in getattr(part, "ops", []):
             if operation.name.startswith("Posterize"):
@@ -220,7 +220,7 @@ def _posterize(image: Image.Image, num_bits: int, **_: Any) -> Image.Image:
 
 
 def eval_transform(**preprocessing: Any) -> Compose:
-    """Return timm's transform for evaluation, without its end: pixels keep type and range."""
+    """Return timm's evaluation transform without its end, so pixels keep their type and range."""
     transform = create_transform(**preprocessing, use_prefetcher=True, is_training=False)
     return Compose([*transform.transforms[:-1], MaybePILToTensor()])
 
@@ -228,7 +228,7 @@ def eval_transform(**preprocessing: Any) -> Compose:
 class EvalTransform:
     """Takes the centre of an image: "image" (C, H, W), "label" (), and "is_own" ().
 
-    An image in the place of an unreadable one is not the sample's own.
+    An image that replaces an unreadable one is not the sample's own.
 
     Args:
         model: The section `model` of the configuration.

@@ -1,4 +1,4 @@
-"""What a classifier's loss is made of: mixed-up images and labels, and weights of the classes."""
+"""The parts of a classifier's loss: mixed-up images and labels, and class weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .config import AugmentConfig
 
 
 def mixes(augment: AugmentConfig) -> bool:
-    """Return whether images and labels are mixed up; timm pairs the images of a batch for it."""
+    """Return whether images and labels are mixed up, for which timm pairs the images of a batch."""
     return augment.mixup_prob > 0 and augment.mixup + augment.cutmix > 0
 
 
 def build_mixup(augment: AugmentConfig, num_classes: int) -> Mixup | None:
-    """Build mixup and cutmix by timm; None for neither."""
+    """Build timm's mixup and cutmix; return None if neither is used."""
     if not mixes(augment):
         return None
     return Mixup(
@@ -38,7 +38,7 @@ def class_weights(weights: Literal["balanced"] | list[float] | None, labels: Any
         labels: (N,), class numbers of the training images.
 
     Raises:
-        ValueError: There is not one weight per class.
+        ValueError: The number of weights is not the number of classes.
     """
     if weights is None:
         return None

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        ValueError: An option, the classifier or the images are not usable.
+        ValueError: An option, the classifier or the images are unusable.
     """
     parser = LineParser(prog="finetune predict", description="Classify images with a classifier.")
     parser.add_argument("--checkpoint", required=True, help="a fine-tuning run, or its best/")
@@ -84,7 +84,7 @@ def load_tables(
         in_chans: Image channels.
 
     Raises:
-        ValueError: There are no such images.
+        ValueError: The images do not exist.
     """
     is_folder = Path(path).is_dir()
     check(is_folder or ":" in path, "--data", path, "a folder, or a path as for data.path")
@@ -100,7 +100,7 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
 
     Args:
         table: The images.
-        transform: Makes pixels of an image.
+        transform: The transform from an image to pixels.
     """
 
     def __init__(self, table: ImageTable, transform: Any) -> None:
@@ -115,7 +115,7 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
             image, error = self.table[row].decode(), ""
         except UnreadableImageError as unreadable:
             image, error = self.table.blank(), str(unreadable)
-        pixels = self.transform(image).float()  # of any type, which a worker can't stack
+        pixels = self.transform(image).float()  # types may differ, which a worker can't stack
         return {"image": pixels, "file": self.table.name(row), "error": error}
 
 
@@ -123,13 +123,13 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
 def predictions(
     model: nn.Module, loader: DataLoader[dict[str, Any]], mean: Tensor, std: Tensor
 ) -> Iterator[tuple[str, str, list[float]]]:
-    """Yield file, error and probabilities (classes) of each image.
+    """Yield the file, error and probabilities (classes) of each image.
 
     Args:
         model: The classifier, on its device.
         loader: The images.
         mean: (C, 1, 1), for the normalisation.
-        std: (C, 1, 1), likewise.
+        std: (C, 1, 1), for the normalisation.
     """
     model.eval()
     for batch in loader:
@@ -141,7 +141,7 @@ def predictions(
 def write_csv(
     path: Path, rows: Iterator[tuple[str, str, list[float]]], class_names: Sequence[str]
 ) -> tuple[int, list[str]]:
-    """Write the predictions.
+    """Write the predictions as CSV.
 
     Args:
         path: The CSV file.

@@ -1,4 +1,4 @@
-"""Probes of a frozen encoder: a linear classifier of its features, or their nearest neighbours.
+"""Probe a frozen encoder: with a linear classifier of its features, or their nearest neighbours.
 
 OUT/features.safetensors    the features, for the next probe of the same encoder and images
 OUT/linear.json, knn.json   the scores
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def probe(config: FinetuneConfig) -> None:
-    """Probe the encoder of a configuration as its `mode` says; print the score and write it down.
+    """Probe the encoder of a configuration as its `mode` says; print the score and save it.
 
     Args:
         config: The probe.
@@ -87,7 +87,7 @@ def cached_features(
         splits: The images.
 
     Returns:
-        Both in the main process, from a file if it has them; None in the others.
+        Both in the main process, from the file if it has them; None in the other processes.
 
     Raises:
         RunStoppedError: Too many images are unreadable.
@@ -126,7 +126,7 @@ def _key(config: FinetuneConfig, precision: str, encoder: nn.Module, splits: Lab
     digest = hashlib.sha256(json.dumps([to_dict(config.model), config.data.eval_crop]).encode())
     digest.update(json.dumps([precision, config.data.mean, config.data.std]).encode())
     for part in (splits.train, splits.held_out):
-        digest.update(part.dataset._fingerprint.encode())  # of `datasets`: changes with the files
+        digest.update(part.dataset._fingerprint.encode())  # it changes with the files
         digest.update(part.labels.tobytes())
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
@@ -135,7 +135,7 @@ def _key(config: FinetuneConfig, precision: str, encoder: nn.Module, splits: Lab
 
 
 def _read(file: Path, key: str) -> tuple[Features, Features] | None:
-    """Read the features of that key; None if the file has others or there is none."""
+    """Read the features saved under a key; None if the file is missing or has another key."""
     try:
         with safe_open(file, "pt") as saved:
             if (saved.metadata() or {}).get("key") != key:

@@ -1,4 +1,4 @@
-"""What a classifier gets right and wrong: accuracies by class, predictions, a confusion matrix."""
+"""Write what a classifier gets right and wrong: predictions, accuracies and a confusion matrix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 MAX_NAMED_CLASSES = 40
-"""The picture names up to this many classes."""
+"""The most classes that the picture names."""
 
 
 MAX_NAME_LENGTH = 30

@@ -1,6 +1,6 @@
-"""The same fine-tuning with several layer decays, and one table at the end.
+"""Repeat one fine-tuning run with several layer decays, with one table at the end.
 
-RUN/layer_decay_0.65/    a run each
+RUN/layer_decay_0.65/    one folder per run
 RUN/sweep.json           the table
 """
 
@@ -26,9 +26,9 @@ def sweep_layer_decay(config: FinetuneConfig, values: Sequence[float], *, resume
     """Fine-tune with each layer decay, and write and print the accuracies.
 
     Args:
-        config: The configuration of all runs but for the layer decay.
+        config: The configuration of all runs, except for the layer decay.
         values: Layer decays in (0, 1].
-        resume: Whether to resume the runs that were begun; a complete one has nothing left to do.
+        resume: Whether to resume the runs that were started; a complete one has nothing left to do.
 
     Raises:
         ValueError: See `finetune`.

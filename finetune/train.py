@@ -60,14 +60,14 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
 
     Args:
         config: The run.
-        resume: Whether to resume the run in `run.output_dir` from its last checkpoint; "auto" for
-            if it holds one.
+        resume: Whether to resume the run in `run.output_dir` from its last checkpoint; "auto" to do
+            so if it holds one.
 
     Raises:
         ValueError: Something is wrong with the configuration or the data, before training.
         RunStoppedError: The run cannot continue: too many steps are not finite, or too many images
-            unreadable.
-        RunInterruptedError: A signal asked to stop, and a checkpoint has been saved.
+            are unreadable.
+        RunInterruptedError: A signal asked the run to stop, and a checkpoint was saved.
     """
     accelerator = make_accelerator(config.run)
     chunk_size = batch_chunk_size(config, accelerator)
@@ -85,12 +85,12 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
 
 
 class Finetuner(Trainer[FinetuneConfig, SizedModel]):
-    """A classifier with layer-wise decay of the learning rate.
+    """The trainer of a classifier, with layer-wise decay of the learning rate.
 
     Args:
         config: The run.
         accelerator: The accelerator of this process.
-        model: The model, which is prepared for the accelerator's device and processes.
+        model: The model, which this prepares for the accelerator's device and processes.
         schedule: The input size of each step, and the progress of the learning rate.
         splits: The labelled images, which give the names of the classes.
         held_out: The samples to evaluate on, which give the names of the images.
@@ -127,7 +127,7 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         self.num_images, self.held_out = len(splits.train), held_out
 
     def train_step(self, step: int, chunks: Chunks, num_chunks: int) -> tuple[Tensor, Tensor]:
-        """Take one optimizer step, and one of the moving average."""
+        """Take one optimizer step, and update the moving average."""
         result = super().train_step(step, chunks, num_chunks)
         self.share_statistics()
         if self.average is not None:
@@ -139,7 +139,7 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
     ) -> Tensor:
         """Return the mean loss () of a micro-batch.
 
-        What mixup, drop path and the noise of erasing draw depends on the step, the process and the
+        The random draws of mixup, drop path and erasing depend on the step, the process and the
         micro-batch.
         """
         step, number = key
@@ -154,7 +154,7 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         return self.loss(images, micro_batch["label"])
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss () of images (N, C, H, W) with labels (N,), mixed up."""
+        """Mix up images (N, C, H, W) and their labels (N,), and return the loss ()."""
         smoothing = self.config.augment.label_smoothing
         if self.mixup is not None:
             images, targets = self.mixup(images, labels)  # targets: (N, classes), smoothed
@@ -170,7 +170,7 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         """Make the running statistics of batch norms their mean over all processes.
 
         This happens after every step, so that all processes, the moving average and a checkpoint
-        hold the same.
+        hold the same values.
         """
         if self.accelerator.num_processes == 1 or not self.statistics:
             return
@@ -180,7 +180,7 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
             values.copy_(mean.view_as(values))
 
     def is_evaluation_due(self, done: int) -> bool:
-        """Return whether to evaluate after `done` steps: every so many, or where an epoch ends."""
+        """Return whether to evaluate after `done` steps: at intervals, or where an epoch ends."""
         if self.config.run.eval_every is not None:
             return super().is_evaluation_due(done)
         batch_size = self.config.optim.batch_size
@@ -188,9 +188,9 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """Return the logits (N, classes) of full-size images, by the averaged weights if any.
+        """Return the logits (N, classes) of full-size images, from the averaged weights if any.
 
-        They do not pass through the wrapper of several processes: each has its own number of
+        The images bypass the wrapper for several processes: each process has its own number of
         batches.
         """
         with self.accelerator.autocast():
@@ -226,7 +226,7 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         }
 
     def on_evaluation(self, run: RunFolder, scores: dict[str, float]) -> None:
-        """Save the classifier if it is the best of those that there was space for."""
+        """Save the classifier if it is the best of those for which there was space."""
         if not self.accelerator.is_main_process:
             return
         best = run.files.best
@@ -238,7 +238,7 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
                 log.warning("%s; the one before stays, training continues", error)
 
     def is_over(self, run: RunFolder) -> bool:
-        """Return whether the last `run.patience` evaluations brought nothing better."""
+        """Return whether the last `run.patience` evaluations brought no improvement."""
         patience = self.config.run.patience
         if patience is None:
             return False
@@ -251,7 +251,7 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
     def finish(self, run: RunFolder, chunks: Chunks) -> None:
         """Write the last classifier, and what the best one predicts for the held-out images."""
         accelerator, best = self.accelerator, run.files.best
-        top1 = run.files.top1_history() or [math.nan]  # none: metrics are gone
+        top1 = run.files.top1_history() or [math.nan]  # if empty, the metrics are gone
         if accelerator.is_main_process:
             self.save(run.files.last, {"top1": top1[-1]})
             if not best.exists():  # there was never space for one

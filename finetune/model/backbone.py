@@ -34,14 +34,14 @@ def create_model(
     Args:
         name: Name of a timm model, or "module:callable": a function or class on Python's path that
             returns a module which turns images (N, C, H, W) into logits (N, classes). It is called
-            with num_classes=, and with img_size=, in_chans= and drop_path_rate= as far as it takes
-            them. One that depends on the size has to take img_size=, and to choose windows that
-            fit it; see `mae_et.model.any_size` for the parameters that may follow the size.
-        image_size: Full size, pixels or (height, width).
+            with num_classes=, and with those of img_size=, in_chans= and drop_path_rate= that it
+            takes. One that depends on the size must take img_size=, and choose windows that fit it;
+            see `mae_et.model.any_size` for the parameters that may follow the size.
+        image_size: Full size in pixels, or (height, width).
         in_chans: Image channels.
         num_classes: Classes of the output.
         drop_path: Rate of stochastic depth, in [0, 1); models without it warn.
-        model_args: The user's further arguments of the constructor.
+        model_args: The user's further arguments for the constructor.
 
     Raises:
         ValueError: The model cannot be found, built, or run at the full size.
@@ -63,7 +63,7 @@ def create_model(
     if drop_path and "drop_path_rate" in refused:
         log.warning("%s has no drop_path_rate; model.drop_path %s is unused", name, drop_path)
     accepted = {name: value for name, value in wanted.items() if name not in refused}
-    # Not all that **kwargs swallow is used.
+    # Not everything that **kwargs swallows is used.
     takes_size = "img_size" in accepted and (
         _names_argument(constructor, "img_size") or _names_argument(type(model), "img_size")
     )
@@ -88,17 +88,17 @@ def _construct(
     arguments: dict[str, Any],
     wanted: dict[str, Any],
 ) -> tuple[nn.Module, set[str]]:
-    """Call a constructor with the arguments, and with those of the wanted that it does not refuse.
+    """Call a constructor with the arguments, and with the wanted ones that it does not refuse.
 
     Returns:
         The model, and the names of the wanted arguments that the constructor refuses.
 
     Raises:
-        ValueError: The model cannot be built, or is no module.
+        ValueError: The model cannot be built, or is not a module.
     """
     try:
         model, refused = _try_arguments(constructor, arguments, wanted)
-    except Exception as error:  # constructors raise what they like
+    except Exception as error:  # constructors may raise anything
         raise ValueError(
             f"model.encoder {name!r} can't be built with {arguments | wanted}: {first_line(error)}"
         ) from error
@@ -112,7 +112,7 @@ def _construct(
 def _try_arguments(
     constructor: Callable[..., nn.Module], arguments: dict[str, Any], wanted: dict[str, Any]
 ) -> tuple[nn.Module, set[str]]:
-    """Find out by trial what a constructor refuses; most signatures only pass **kwargs on."""
+    """Find out by trial what a constructor refuses; most signatures merely pass **kwargs on."""
     refused: set[str] = set()
     while True:
         accepted = {name: value for name, value in wanted.items() if name not in refused}

@@ -1,4 +1,4 @@
-"""The classifier: a backbone with a head, and the weights that it starts from."""
+"""Build a classifier: a backbone with a head, and the weights that it starts from."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def build_encoder(model: ClassifierConfig, checkpoint: str) -> nn.Module:
         in_chans=model.in_chans,
         num_classes=0,
         global_pool=model.global_pool or "token",
-        # of a classifier that averages patches
+        # present if a classifier averages patches
         fc_norm="encoder.fc_norm.weight" in pretrained.weights,
         encoder_args=model.encoder_args,
     )
@@ -97,8 +97,8 @@ def _is_vit(name: str) -> bool:
 def size_multiple(model: nn.Module, full_size: Size) -> Size:
     """Return what EfficientTrain's sizes are multiples of: 32 pixels (a total stride), if they fit.
 
-    That is 32 of 224 pixels, and 4 of 28. For VisionTransformers, and for patches that do not
-    divide 32, it is the patch.
+    That means 32 for 224 pixels, and 4 for 28. For VisionTransformers, and for patches that do not
+    divide 32, it is the patch size.
 
     Args:
         model: The backbone.
@@ -114,12 +114,12 @@ def size_multiple(model: nn.Module, full_size: Size) -> Size:
 def parameter_groups(
     model: nn.Module, weight_decay: float, *, layer_decay: float
 ) -> list[dict[str, Any]]:
-    """Return timm's groups by layer, with the scale of their learning rates and their weight decay.
+    """Return timm's groups by layer, with their learning-rate scale and weight decay.
 
     Args:
         model: The backbone.
         weight_decay: Weight decay of all parameters that timm penalises.
-        layer_decay: Each layer has this times the learning rate of the one above it.
+        layer_decay: Factor of a layer's learning rate relative to the layer above it.
     """
     unpenalised: set[str] = getattr(model, "no_weight_decay", set)()
     groups: list[dict[str, Any]] = param_groups_layer_decay(

@@ -1,4 +1,4 @@
-"""A classifier as a folder: written, and opened again."""
+"""Save a classifier as a folder, and open it again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def save_classifier(
         model: The section `model` of the configuration.
         source: The section `data` of the configuration.
         class_names: The names of the classes by number.
-        scores: Its scores, which are noted in the config.
+        scores: Its scores, which are written to the config.
 
     Raises:
         RunStoppedError: The folder cannot be written.
@@ -69,7 +69,7 @@ def save_classifier(
 
 
 def saved_top1(folder: Path) -> float:
-    """Return the accuracy with which a classifier has been saved; 0 if there is none."""
+    """Return the accuracy that a classifier was saved with; 0 if there is no classifier."""
     file = folder / "config.json"
     return float(json.loads(file.read_text())["metrics"]["top1"]) if file.exists() else 0.0
 

@@ -1,4 +1,4 @@
-"""The weights of a pretrained encoder, or of an earlier classifier, into a classifier."""
+"""Load the weights of a pretrained encoder, or of an earlier classifier, into a classifier."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ def load_encoder(
     checkpoint: str,
     class_names: Sequence[str] | None = None,
 ) -> None:
-    """Load all but the head, and the head too if it is for the same classes.
+    """Load all weights but the head, and the head too if it is for the same classes.
 
     Args:
-        classifier: Gets the weights; a VisionTransformer's positions are resampled to its grid.
-        pretrained: The weights, as `mae_et.weights.Origin.read` gives them.
-        checkpoint: Where they are from, for messages.
+        classifier: The model that gets the weights; positions are resampled to a
+            VisionTransformer's grid.
+        pretrained: The weights, as `mae_et.weights.Origin.read` returns them.
+        checkpoint: Where the weights come from, for messages.
         class_names: The names of the classifier's classes; None for an encoder without a head.
 
     Raises:
@@ -42,13 +43,13 @@ def load_encoder(
         if class_names is not None:
             log.warning("the checkpoint's head has other classes; a new one takes its place")
     unused = [name for name in weights if name.startswith("norm.") and name not in own]
-    for name in unused:  # the classifier pools, and has a new norm behind that
+    for name in unused:  # the classifier pools, and has a new norm after that
         del weights[name]
     load_weights(classifier, weights, checkpoint, may_miss=(*heads, "fc_norm."))
 
 
 def _head_names(classifier: nn.Module) -> tuple[str, ...]:
-    """Return how the names of the head's weights begin; distilled DeiTs have two heads."""
+    """Return the prefixes of the names of the head's weights; distilled DeiTs have two heads."""
     heads = (getattr(classifier, "pretrained_cfg", None) or {}).get("classifier") or "head"
     return tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
 

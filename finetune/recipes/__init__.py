@@ -1,1 +1,1 @@
-"""Recipes of fine-tuning and supervised training: YAML files with headers."""
+"""Recipes for fine-tuning and supervised training: YAML files with headers."""
