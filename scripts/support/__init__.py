@@ -1,1 +1,1 @@
-"""What the scripts share; the scripts beside this package are its commands."""
+"""Code that the scripts share; the scripts beside this package are the commands."""

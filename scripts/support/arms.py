@@ -1,8 +1,8 @@
-"""The arms of `scripts/study.py`: what each pretrains with, and how large the study is.
+"""The arms of `scripts/study.py`: how each is pretrained, and how large the study is.
 
 none      no pretraining: training from scratch for SCRATCH times as many epochs as fine-tuning
 constant  E epochs at 28 pixels
-control   the same for as many epochs as cost what et costs
+control   the same, for as many epochs as have the cost of et
 et        EfficientTrain, E epochs
 etpp      EfficientTrain++ at the cost of control; in etpp, etpp_hog and fast the loader shrinks
           the images, as in our recipes, which is not the exact crop of et and low
@@ -17,13 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SCRATCH = 3
-"""The epochs of the arm none, as a multiple of those of fine-tuning. In FLOPs that is less than et
+"""The epochs of the arm none, as a multiple of those of fine-tuning. In FLOPs this is less than et
 takes to pretrain and fine-tune: 0.78 times as many at the scale cpu, 0.34 at the scale gpu."""
 
 ARMS = ("none", "constant", "control", "et", "etpp", "etpp_hog", "low", "fast")
 
 WARMUP = 1 / 8
-"""Share of the learning-rate schedule that is warm-up, in every arm."""
+"""The share of the learning-rate schedule that is warm-up, in every arm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Scale:
         epochs: Epochs of the arms constant and et.
         seeds: Seeds of every arm.
         decoder_depth: Number of decoder blocks.
-        pretraining: Further fields of every pretraining run, which replace those of the recipe
+        pretraining: Further fields of every pretraining run, which override those of the recipe
             demo.
         network: Fields of every run.
         finetuning: Epochs and batch size.
@@ -91,7 +91,7 @@ SCALES = {
 
 
 def arm_fields(scale: Scale, arm: str) -> dict[str, object]:
-    """Fields of an arm's pretraining, without its length and seed."""
+    """Return the fields of an arm's pretraining, without its length and seed."""
     low = "[{size: 20, share: 999999}, {size: 28, share: 1}]"  # a stage has at least one step
     plus: dict[str, object] = {
         "curriculum__name": "efficienttrain_plus",

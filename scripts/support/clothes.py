@@ -15,11 +15,11 @@ from mae_et.runs import Run, probe_file
 from .runs import ROOT, Cell
 
 PEAK_LEARNING_RATE = 1e-3
-"""Peak learning rate of fine-tuning, at any batch size."""
+"""The peak learning rate of fine-tuning, at any batch size."""
 
 
 def fashion_mnist(folder: Path) -> str:
-    """`data.path` of the 60,000 training and 10,000 test images, which are written if missing."""
+    """Return `data.path` of the 60,000 training and 10,000 test images, written if missing."""
     if not (folder / "test.parquet").exists():
         script = ROOT / "scripts" / "data" / "make_fashion_mnist.py"
         subprocess.run([sys.executable, script, "--all", "--out", folder], check=True)
@@ -27,7 +27,7 @@ def fashion_mnist(folder: Path) -> str:
 
 
 def labelled(data: str, share: float, seed: int) -> dict[str, object]:
-    """Fields of a run on a share of the labels, the same labels for every run of a seed."""
+    """Return the fields of a run on a share of the labels, the same for every run of a seed."""
     return {
         "data__path": data,
         "data__label_seed": seed,
@@ -39,7 +39,7 @@ def labelled(data: str, share: float, seed: int) -> dict[str, object]:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """What the ways to score an encoder have in common.
+    """What all ways of scoring an encoder have in common.
 
     Args:
         record: JSON file of the result.
@@ -54,7 +54,7 @@ class Scoring:
     inputs: Mapping[str, object] = field(default_factory=dict)
 
     def fine_tuned(self, folder: Path, epochs: float, batch_size: int) -> Cell:
-        """The accuracy after the last step of fine-tuning, or of training from scratch."""
+        """Return the accuracy after the last step of fine-tuning, or of training from scratch."""
         fields: dict[str, object] = {
             "optim__epochs": epochs,
             "optim__warmup_epochs": epochs / 10,
@@ -76,7 +76,7 @@ class Scoring:
         )
 
     def probed(self, folder: Path, mode: str) -> Cell:
-        """The accuracy of a probe, linear or knn; both keep their features in the folder."""
+        """Return the accuracy of a probe, linear or knn; both keep their features in the folder."""
         return Cell(
             record=self.record,
             module="finetune",

@@ -1,4 +1,4 @@
-"""Where the steps of a run spent their time, by its metrics."""
+"""Read from a run's metrics where its steps spent their time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SizeTotal:
 
 
 def totals_by_size(folder: Path) -> dict[int, SizeTotal]:
-    """Input size in pixels -> what its training steps came to, in order of training."""
+    """Return input size in pixels -> totals of its training steps, in order of training."""
     totals: dict[int, SizeTotal] = {}
     for line in Run(folder).read_metrics():
         if "loss" in line:

@@ -1,4 +1,4 @@
-"""MAE of other libraries, as their documentation shows it, to compare a training step with.
+"""The MAE of other libraries, as their documentation shows it, to compare training steps with.
 
 Each takes normalised images (N, 3, size, size) and returns the loss (): normalised pixels, a mask
 ratio of 0.75, fixed sin-cos positions, and the same encoder and decoder as ours.
@@ -92,7 +92,7 @@ PEERS: dict[str, type[Transformers] | type[Lightly]] = {
 def step(
     peer: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, dtype: torch.dtype
 ) -> None:
-    """Forward, backward and optimizer, as in a training script without gradient clipping."""
+    """Run forward, backward and the optimizer, as a script without gradient clipping does."""
     with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
         loss = peer(images)
     loss.backward()

@@ -1,4 +1,4 @@
-"""The data paths that `bench_loader.py` compares: those of other MAE code, and ours."""
+"""The data pipelines that `bench_loader.py` compares: those of other MAE code, and ours."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ Pipeline = Callable[[Path, int, int], Iterable[Any]]
 """(folder of photos, number of images, workers) -> loader of that many images."""
 
 ENCODED: Any = import_module("mae_et.data.images.encoded")
-"""Our decoders, of which simplejpeg is set to None to measure without it."""
+"""Our decoders; their simplejpeg is set to None to measure without it."""
 
 SIMPLEJPEG: Any = ENCODED.simplejpeg
-"""The module, or None if it is not installed."""
+"""The module simplejpeg, or None if it is not installed."""
 
 
 class Repeated(torch.utils.data.Dataset[Any]):
@@ -55,7 +55,7 @@ class Repeated(torch.utils.data.Dataset[Any]):
 
 
 def torchvision_transform() -> transforms.Compose:
-    """The transform of the reference implementations."""
+    """Return the transform of the reference implementations."""
     bicubic = transforms.InterpolationMode.BICUBIC
     return transforms.Compose(
         [
@@ -68,13 +68,13 @@ def torchvision_transform() -> transforms.Compose:
 
 
 def with_torchvision(folder: Path, number: int, workers: int) -> Iterable[Any]:
-    """The reference implementations' pipeline."""
+    """Return the pipeline of the reference implementations."""
     samples = ImageFolder(str(folder), torchvision_transform())
     return DataLoader(Repeated(samples, number), BATCH_SIZE, num_workers=workers)
 
 
 def with_transformers(folder: Path, number: int, workers: int) -> Iterable[Any]:
-    """The pipeline of run_mae.py in transformers."""
+    """Return the pipeline of run_mae.py in transformers."""
     rows = datasets.load_dataset("imagefolder", data_dir=str(folder), split="train")
     transform = torchvision_transform()
 
@@ -92,7 +92,7 @@ def with_transformers(folder: Path, number: int, workers: int) -> Iterable[Any]:
 
 
 def with_timm(folder: Path, number: int, workers: int) -> Iterable[Any]:
-    """The pipeline of timm, as for fine-tuning."""
+    """Return the pipeline of timm, as for fine-tuning."""
     transform = create_transform(
         (3, 224, 224),
         is_training=True,
@@ -109,12 +109,12 @@ def with_timm(folder: Path, number: int, workers: int) -> Iterable[Any]:
 
 
 def pretraining(size: int) -> data.Transform:
-    """Our transform for pretraining."""
+    """Return our transform for pretraining."""
     return data.PretrainTransform((size, size), 196, CROP_SCALE)
 
 
 def fine_tuning(size: int) -> data.Transform:
-    """Our transform for fine-tuning."""
+    """Return our transform for fine-tuning."""
     config = FinetuneConfig(
         checkpoint="none",
         model=ClassifierConfig(),
@@ -130,16 +130,16 @@ def fine_tuning(size: int) -> data.Transform:
 
 
 def our_samples(folder: Path, transform: data.Transform) -> data.Samples:
-    """Our samples of a folder of photos."""
+    """Return our samples of a folder of photos."""
     images = data.ImageTable(data.load_splits(f"imagefolder:{folder}")["train"], None, 3)
     return data.Samples(images, transform, seed=0)
 
 
 def ours(transform: data.Transform, decoder: Any = SIMPLEJPEG) -> Pipeline:
-    """Our pipeline.
+    """Return our pipeline.
 
     Args:
-        transform: Makes samples of images.
+        transform: The transform from images to samples.
         decoder: The module simplejpeg; None for Pillow.
     """
 

@@ -1,4 +1,4 @@
-"""The pretraining recipes as plans for ImageNet-1K: FLOPs alone, without images or a device."""
+"""Plan the pretraining recipes for ImageNet-1K: FLOPs only, without images or a device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mae_et.planning.plan import IMAGENET_IMAGES
 
 
 def plan_recipe(name: str) -> tuple[Plan, MaskedAutoencoder]:
-    """The plan of a recipe, and its model without memory."""
+    """Return the plan of a recipe, and its model on the meta device."""
     parser = config_parser(PretrainConfig, "plan_recipe", "")
     config, _ = parse(parser, PretrainConfig, ["--config", name], "mae_et")
     model = build_model_on_meta(config)

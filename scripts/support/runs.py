@@ -1,4 +1,4 @@
-"""Runs of the studies: each in a process of its own, resumed where it was stopped."""
+"""Run the studies, each run in its own process, resumed where it was stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mae_et.config.parser import config_parser, parse
 from mae_et.runs import Run
 
 ROOT = Path(__file__).parents[2]
-"""The root of the repository, in which runs start."""
+"""The root of the repository, where runs start."""
 
 CONFIGS: dict[str, type[Any]] = {"mae_et": PretrainConfig, "finetune": FinetuneConfig}
 """Module -> the type of its configuration."""
@@ -36,7 +36,7 @@ def run(module: str, folder: Path, *arguments: str, **fields: object) -> None:
 
     Args:
         module: Package to run: mae_et or finetune.
-        folder: The run's `run.output_dir`; a run that was begun there is resumed.
+        folder: The run's `run.output_dir`; a run that was started there is resumed.
         arguments: Arguments before the fields.
         fields: Options, with two underscores in place of a dot.
     """
@@ -63,7 +63,7 @@ def execute(command: Sequence[str]) -> None:
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # else the terminal signals it too
+            start_new_session=True,  # otherwise the terminal signals it too
         ) as process:
             try:
                 process.wait()
@@ -99,10 +99,10 @@ class Cell:
     read: Callable[[Path], Any]
 
     def saved(self) -> Any | None:
-        """The recorded result; None if there is none.
+        """Return the recorded result; None if there is none.
 
         Raises:
-            ValueError: The result is of another configuration.
+            ValueError: The result is of a different configuration.
         """
         if not self.record.exists():
             return None
@@ -116,10 +116,10 @@ class Cell:
         return saved["result"]
 
     def result(self) -> Any:
-        """The result, which takes a run unless it is recorded.
+        """Return the result, which takes a run unless it is recorded.
 
         Raises:
-            ValueError: The recorded result is of another configuration.
+            ValueError: The recorded result is of a different configuration.
         """
         saved = self.saved()
         if saved is not None:
@@ -130,7 +130,7 @@ class Cell:
         return result
 
     def _config(self) -> dict[str, Any]:
-        """The whole configuration: the fields, the recipe's and the defaults."""
+        """Return the whole configuration: the fields, the recipe's and the defaults."""
         config_type = CONFIGS[self.module]
         options = ["--config=demo", *_options(self.fields)]
         parser = config_parser(config_type, self.module, "")
@@ -139,7 +139,7 @@ class Cell:
 
 
 def dotted(fields: Mapping[str, object]) -> dict[str, object]:
-    """Fields by the names of their options: a dot in place of two underscores."""
+    """Return fields by the names of their options: a dot in place of two underscores."""
     return {name.replace("__", "."): value for name, value in fields.items()}
 
 
@@ -148,15 +148,15 @@ def _options(fields: Mapping[str, object]) -> list[str]:
 
 
 def write_json(file: Path, content: object) -> None:
-    """Write a file, in a new folder if need be, that is never seen half written."""
+    """Write a JSON file, in a new folder if necessary, that is never seen half-written."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.tmp")  # not that of another process
+    unfinished = file.with_suffix(f".{os.getpid()}.tmp")  # unlike that of any other process
     unfinished.write_text(json.dumps(content, indent=2) + "\n")
     unfinished.replace(file)
 
 
 def facts() -> dict[str, Any]:
-    """Date, command, versions and machine, for a results file."""
+    """Return the date, command, versions and machine, for a results file."""
     return {
         "date": date.today().isoformat(),
         "command": shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]),

@@ -13,7 +13,7 @@ from scipy import stats
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation in per cent; a dash if there are no values."""
+    """Return mean ± standard deviation in per cent; a dash if there are no values."""
     if not values:
         return "-"
     deviation = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
@@ -38,18 +38,18 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What the interval allows to be said."""
+        """What the interval allows one to say."""
         if self.low <= 0 <= self.high:
             return "no difference shown"
         return "higher" if self.mean > 0 else "lower"
 
 
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
-    """First minus second over the seeds that both have, with the interval of the paired t-test.
+    """Return first minus second over their common seeds, with the interval of a paired t-test.
 
     Args:
         first: Seed -> accuracy in [0, 1].
-        second: Likewise.
+        second: The same.
 
     Returns:
         The difference; None for fewer than two common seeds.

@@ -1,4 +1,4 @@
-"""The table of `study.py`, from its results file alone: a line per arm, then one per difference."""
+"""Print results of `study.py` from its results file: a line per arm, then one per difference."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ does not say that arms are equal: nothing within an interval is excluded."""
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """The table as text.
+    """Return the table as text.
 
     Args:
         results: What `study.Study.report` returns.
@@ -63,13 +63,13 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def _scores(results: Mapping[str, Any], arm: str, metric: str) -> dict[int, float]:
-    """Seed -> accuracy in [0, 1]."""
+    """Return seed -> accuracy in [0, 1]."""
     rows = (row for row in results["runs"] if row["arm"] == arm and metric in row)
     return {row["seed"]: row[metric] for row in rows}
 
 
 def _seconds(results: Mapping[str, Any], arm: str) -> str:
-    """The median ratio to constant, over the seeds that one machine has trained in both arms."""
+    """Return the median ratio to constant, over seeds that one machine trained in both arms."""
     rows = [row for row in results["runs"] if "pretraining" in row]
     seconds = {
         (row["arm"], row["seed"], row["machine"]): row["pretraining"]["seconds"] for row in rows
