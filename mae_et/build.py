@@ -1,6 +1,6 @@
-"""From a configuration to what it describes: the model, its curriculum and the images.
+"""Build what a configuration describes: the model, its curriculum and the images.
 
-`pretrain`, `plan`, `search` and the benchmarks set up a run here, and so find its errors in the
+`pretrain`, `plan`, `search` and the benchmarks set up a run here, so they find its errors in the
 same order: those of the model and its stages first, before any data is read.
 """
 
@@ -33,7 +33,7 @@ def build_model(config: PretrainConfig) -> MaskedAutoencoder:
 
 
 def build_on_meta(config: ModelConfig) -> MaskedAutoencoder:
-    """Build a model without memory: its shapes, and what it accepts.
+    """Build a model on the meta device: its shapes and what it accepts, without memory.
 
     Raises:
         ValueError: The model cannot be built.
@@ -43,7 +43,7 @@ def build_on_meta(config: ModelConfig) -> MaskedAutoencoder:
 
 
 def build_model_on_meta(config: PretrainConfig) -> MaskedAutoencoder:
-    """Build the model of a run without memory.
+    """Build the model of a run on the meta device, without memory.
 
     Raises:
         ValueError: The model cannot be built, or does not accept the size of a stage.
@@ -60,10 +60,10 @@ def _check_stages(config: PretrainConfig, model: MaskedAutoencoder) -> None:
 
 
 def full_size_steps(config: PretrainConfig, num_images: int) -> int:
-    """Return the optimizer steps of `optim.epochs` passes; with a cost model, the run has more.
+    """Return the number of optimizer steps in `optim.epochs` passes; with a cost, a run has more.
 
     Raises:
-        ValueError: There would be none.
+        ValueError: There would be no step.
     """
     return num_training_steps(
         epochs=config.optim.epochs, num_images=num_images, batch_size=config.optim.batch_size
@@ -94,7 +94,7 @@ def build_curriculum(
 def build_images(
     config: PretrainConfig, model: MaskedAutoencoder, accelerator: Accelerator
 ) -> tuple[RunImages, Curriculum]:
-    """Open the images of a run, and build the curriculum, whose length depends on their number.
+    """Open the images of a run, and build its curriculum, whose length depends on their number.
 
     Args:
         config: The run.
@@ -145,7 +145,7 @@ def build_probe_images(
 def open_samples(
     config: PretrainConfig, model: MaskedAutoencoder
 ) -> tuple[data.Samples | data.StreamedSamples, data.Samples, Curriculum]:
-    """Open the training samples and the held-out samples of a run, in this process alone.
+    """Open the training samples and the held-out samples of a run, in this process only.
 
     The size of the images may depend on the curriculum, which is returned too.
 
@@ -159,13 +159,13 @@ def open_samples(
     augment = _augmentation(config, model, curriculum, clock)
     transform = data.EvalTransform(size, model.num_patches)
     still = data.Samples(held_out, transform, seed, shuffle=False)
-    still[0]  # if not a single image can be read, say so now
+    still[0]  # if no image can be read, fail now
     if isinstance(train, data.StreamedImages):
         shuffled = source.shuffle_buffer
         stream = data.StreamedSamples(train, augment, seed, clock=clock, shuffle_buffer=shuffled)
         return stream, still, curriculum
     samples = data.Samples(train, augment, seed, clock=clock)
-    samples[0]  # or if none can be augmented
+    samples[0]  # likewise if none can be augmented
     return samples, still, curriculum
 
 

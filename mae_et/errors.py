@@ -1,6 +1,6 @@
-"""Errors in one line each: the exceptions, the checks that raise them, and the exit codes.
+"""One-line errors: the exceptions, the checks that raise them, and the exit codes.
 
-Everything may import this module, so it imports nothing of the project and nothing heavy.
+Everything may import this module, so it imports nothing from the project and nothing heavy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 class RunStoppedError(RuntimeError):
-    """A run cannot continue, for a reason that the user has to act on. The message is one line."""
+    """A run cannot continue, for a reason that the user must act on. The message is one line."""
 
 
 class ProcessStoppedError(RunStoppedError):
@@ -29,11 +29,11 @@ class RunInterruptedError(RuntimeError):
 
 
 def check(ok: bool, name: str, value: object, allowed: str) -> None:
-    """Raise the one-line error of a bad field.
+    """Raise the one-line error about a bad field.
 
     Args:
         ok: Whether the value is allowed.
-        name: The field as users know it, such as "optim.epochs".
+        name: The name of the field as users know it, such as "optim.epochs".
         value: What was given.
         allowed: What is allowed instead.
 
@@ -45,7 +45,7 @@ def check(ok: bool, name: str, value: object, allowed: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of any library's message, or the type of an error without one."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
@@ -79,7 +79,7 @@ def check_positive(section: object, prefix: str, *names: str) -> None:
         names: The fields to check.
 
     Raises:
-        ValueError: One of them is not.
+        ValueError: One of the numbers is not.
     """
     for name in names:
         value = getattr(section, name)

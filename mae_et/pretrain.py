@@ -53,16 +53,16 @@ def pretrain(
 
     Args:
         config: The run.
-        resume: Whether to resume the run in `run.output_dir` from its last checkpoint; "auto" for
-            if it holds one.
-        stop: The step before which to end, without an encoder; None for the end, and for one.
-        interrupt: Notes signals that ask the run to stop; None for one of the run's own.
+        resume: Whether to resume the run in `run.output_dir` from its last checkpoint; "auto" to do
+            so if it holds one.
+        stop: The step before which to end, without writing an encoder; None to train to the end.
+        interrupt: Notes signals that ask the run to stop; None to make one for this run.
 
     Raises:
         ValueError: Something is wrong with the configuration or the data, before training.
         RunStoppedError: The run cannot continue: too many steps are not finite, or too many images
-            unreadable.
-        RunInterruptedError: A signal asked to stop, and a checkpoint has been saved.
+            are unreadable.
+        RunInterruptedError: A signal asked the run to stop, and a checkpoint was saved.
     """
     config.data.check_given()
     accelerator = make_accelerator(config.run, allow_fsdp=True)
@@ -81,13 +81,13 @@ def pretrain(
 
 
 class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
-    """A masked autoencoder under a curriculum.
+    """The trainer of a masked autoencoder under a curriculum.
 
     Args:
         config: The run.
         accelerator: The accelerator of this process.
-        model: The model, which is prepared for the accelerator's device and processes.
-        curriculum: Says which input size a step has.
+        model: The model, which this prepares for the accelerator's device and processes.
+        curriculum: The curriculum, which gives the input size of each step.
         probe_images: Labelled images for probes of the encoder; None for no probes.
     """
 
@@ -107,7 +107,7 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
     def micro_batch_loss(
         self, micro_batch: Mapping[str, Tensor], size: Size, key: tuple[int, int]
     ) -> Tensor:
-        """Return the mean loss () of a micro-batch, whose noise depends on its samples alone."""
+        """Return the mean loss () of a micro-batch, whose noise depends only on its samples."""
         return self.loss(self.model, micro_batch["image"], micro_batch["noise"], size)
 
     def loss(self, model: nn.Module, images: Tensor, noise: Tensor, size: Size) -> Tensor:
@@ -124,10 +124,10 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         return loss
 
     def crop(self, images: Tensor, size: Size) -> Tensor:
-        """Return images, as loaded at full size or the stage's, normalised float32 at the stage's.
+        """Return images, loaded at full size or the stage's, as normalised float32 at the stage's.
 
         Normalising is affine and cropping keeps constants, so the order does not matter; cropped
-        images are fewer pixels to normalise.
+        images have fewer pixels to normalise.
         """
         cropped = low_frequency_crop(images.float(), as_pair(size), self.config.curriculum.nyquist)
         return data.normalize(cropped, self.mean, self.std)
@@ -135,14 +135,14 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
     def whole_model(self) -> MaskedAutoencoder:
         """Return the model in evaluation mode at full size, with all weights in every process.
 
-        With FSDP it is a copy: its parts compute in step, and processes differ in their numbers of
-        images.
+        With FSDP it is a copy: the parts of the original compute in step, but processes differ in
+        their numbers of images.
         """
         model = self.unwrapped
         model.set_input_size(self.schedule.full_size)
         if is_fsdp(model):
             weights = whole(model.state_dict())
-            with torch.random.fork_rng(devices=[]):  # new weights draw numbers and are not used
+            with torch.random.fork_rng(devices=[]):  # new weights draw numbers, but are not used
                 model = MaskedAutoencoder(**to_dict(self.config.model))
             model.load_state_dict(weights)
             model.to(self.accelerator.device)
@@ -173,7 +173,7 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         return self.config.eval.knn_every, self.config.eval.linear_every
 
     def probe(self, done: int) -> dict[str, float]:
-        """Return the accuracies of the probes that are due, of the mean of the patch tokens."""
+        """Return the accuracies of the probes that are due, on the mean of the patch tokens."""
         knn, linear = (is_due(done, every) for every in self._probe_periods())
         if self.probe_images is None or not (knn or linear):
             return {}

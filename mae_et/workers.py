@@ -1,8 +1,8 @@
-"""The workers of loaders, and the server that forks them.
+"""The loader workers, and the server that forks them.
 
 Forking the run itself would copy locks that its threads hold: those of Arrow, which reads a stream,
-made workers wait for ever (https://github.com/python/cpython/issues/112275). In the server, only
-the thread that forks runs Python.
+made workers wait forever (https://github.com/python/cpython/issues/112275). In the server, only the
+thread that forks runs Python.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-"""Signals that ask a run to stop: of schedulers, spot machines and `docker stop`; Slurm; Ctrl-C.
+"""Signals that ask a run to stop: schedulers, spot machines and `docker stop`; Slurm; Ctrl-C.
 
 They may be sent to all processes of a run. Its workers and their server block them, so that the
 run decides when to stop.
@@ -41,19 +41,19 @@ def worker_context() -> ForkServerContext | SpawnContext:
     which workers block (see `become_worker`), and then waits for them without a time limit.
     """
     context = _start_context()
-    # A priority lets this run before Python waits for its children; 0, after all others that do.
+    # With a priority, this runs before Python waits for its children; with 0, after all others.
     Finalize(None, _kill_workers, args=(context.Process,), exitpriority=0)
     return context
 
 
 def _start_context() -> ForkServerContext | SpawnContext:
-    if sys.platform == "darwin":  # whose libraries do not promise to survive a fork
+    if sys.platform == "darwin":  # its libraries do not promise to survive a fork
         return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload([f"{__package__}.data", "timm.data"])
-    # The server would start the tracker, too, but the tracker's start unblocks signals.
+    # The server would start the tracker too, but starting the tracker unblocks signals.
     for start in (resource_tracker.ensure_running, forkserver.ensure_running):
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # is inherited
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # inherited
         try:
             start()
         finally:
@@ -73,7 +73,7 @@ def _kill_workers(kind: type[BaseProcess]) -> None:
 
 
 def become_worker() -> None:
-    """Make this process a worker: it blocks signals to stop, and ends when the run does.
+    """Make this process a worker: it blocks stop signals, and ends when the run does.
 
     It ends even if the run is killed, since a thread waits for that. The worker itself would only
     notice the end of the server, which in turn waits for the run and all workers.

@@ -100,7 +100,7 @@ class RunFolder:
             )
 
     def _forget_later_metrics(self) -> None:
-        """Drop truncated lines, and lines of steps that are repeated (on a GPU, maybe not alike)."""
+        """Drop truncated lines, and lines of steps to be repeated (on a GPU, maybe not alike)."""
         step = self.checkpoint.step if self.checkpoint else 0
         lines = self.files.read_metrics()
         kept = [json.dumps(line) for line in lines if line["step"] <= step]
