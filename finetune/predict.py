@@ -115,7 +115,7 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
             image, error = self.table[row].decode(), ""
         except UnreadableImageError as unreadable:
             image, error = self.table.blank(), str(unreadable)
-        pixels = self.transform(image).float()  # types may differ, which a worker can't stack
+        pixels = self.transform(image).float()  # may be of any type, which a worker can't stack
         return {"image": pixels, "file": self.table.name(row), "error": error}
 
 

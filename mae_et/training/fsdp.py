@@ -128,7 +128,7 @@ def _part_of_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any
 
 
 def _part_like(target: Tensor | None, value: Tensor) -> Tensor:
-    """Return this process's part of a tensor of the target's shape; all of it if they differ."""
+    """Return this process's part of a tensor of the target's shape; all of it for other targets."""
     if not isinstance(target, DTensor) or value.shape != target.shape:
         return value
     moved = value.to(target.device)

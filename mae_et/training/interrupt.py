@@ -66,8 +66,8 @@ class Interrupt:
         """Return whether to stop now, the same in every process; call this after each step.
 
         With several processes, each step ends in a reduction of one number, whose result is read
-        one step later: by then it has long arrived, so nothing waits for a GPU that has nothing
-        left to do. Reading it at log steps only would cost even less, but a spot machine gives 30
+        one step later: by then it has long arrived, so a GPU never idles while it is waited
+        for. Reading it at log steps only would cost even less, but a spot machine gives 30
         seconds, and 50 steps take longer.
         """
         noted = bool(self._noted_at)

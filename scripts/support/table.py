@@ -1,4 +1,4 @@
-"""Print results of `study.py` from its results file: a line per arm, then one per difference."""
+"""The table of `study.py`, from its results file alone: lines per arm, then per difference."""
 
 from __future__ import annotations
 
