@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from tests.support.paths import ROOT
+
+
+def free_port() -> str:
+    """Return a port for processes to meet at.
+
+    It is below those that the system gives to connections, which could take it before they meet;
+    and not 29500, accelerate's own choice, which tests that run side by side would share.
+    """
+    for port in random.SystemRandom().sample(range(20_000, 29_500), 100):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return str(port)
+    raise OSError("no port is free")
 
 
 def launch_two(
@@ -21,17 +36,15 @@ def launch_two(
     environment keeps its processes on the CPU.
     """
     launch = ("-m", "accelerate.commands.launch", *distribution, "--num_processes", "2")
+    meeting = ("--main_process_port", free_port())
     one_machine = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m")
-    return subprocess_run([*launch, *one_machine, *arguments], ACCELERATE_USE_CPU="true")
+    return subprocess_run([*launch, *meeting, *one_machine, *arguments], ACCELERATE_USE_CPU="true")
 
 
 def launch_machines(arguments: Sequence[str]) -> list[subprocess.CompletedProcess[str]]:
     """Run a module as two machines of one process each, which meet on loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
-    meeting = ("--main_process_ip", "127.0.0.1", "--main_process_port", port)
+    meeting = ("--main_process_ip", "127.0.0.1", "--main_process_port", free_port())
     rest = ("--num_machines", "2", "--mixed_precision", "no", "--dynamo_backend", "no")
 
     def machine(rank: int) -> subprocess.CompletedProcess[str]:
@@ -46,10 +59,7 @@ def run_tasks(
     arguments: Sequence[str], **environment: str
 ) -> list[subprocess.CompletedProcess[str]]:
     """Run a module as two tasks without a launcher, told of each other as in slurm.sbatch."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}
 
     def task(rank: int) -> subprocess.CompletedProcess[str]:
         places = {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}
