@@ -28,19 +28,34 @@ def batch_chunk_size(config: FinetuneConfig, accelerator: Accelerator) -> int:
     return split_batch(optim.batch_size, optim.micro_batch_size, world, multiple=multiple)
 
 
-def build_schedule(config: FinetuneConfig, model: SizedModel, num_images: int) -> Curriculum:
+def full_size_steps(config: FinetuneConfig, num_images: int) -> int:
+    """Return the number of optimizer steps in `optim.epochs` passes over the training images.
+
+    Raises:
+        ValueError: There would be no step.
+    """
+    optim = config.optim
+    return num_training_steps(
+        epochs=optim.epochs, num_images=num_images, batch_size=optim.batch_size
+    )
+
+
+def build_schedule(config: FinetuneConfig, model: SizedModel, num_steps: int) -> Curriculum:
     """Build the curriculum of a run, and check that the model accepts each of its sizes.
+
+    Args:
+        config: The run.
+        model: Its model.
+        num_steps: See `full_size_steps`.
 
     Raises:
         ValueError: A stage does not fit the model or the run.
     """
-    optim, full_size = config.optim, config.model.image_size
+    full_size = config.model.image_size
     schedule = config.curriculum.build(
         full_size=full_size,
         multiple=size_multiple(model.model, full_size),
-        num_steps=num_training_steps(
-            epochs=optim.epochs, num_images=num_images, batch_size=optim.batch_size
-        ),
+        num_steps=num_steps,
     )
     for stage in schedule.stages:
         model.check_input_size(stage.size)

@@ -40,7 +40,7 @@ from mae_et.training import (
     save_beside,
 )
 
-from .build import batch_chunk_size, build_images, build_schedule
+from .build import batch_chunk_size, build_images, build_schedule, full_size_steps
 from .config import FinetuneConfig
 from .data import LabelledSplits, erase, load_labelled
 from .loss import build_mixup, class_weights
@@ -67,17 +67,19 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
         ValueError: Something is wrong with the configuration or the data, before training.
         RunStoppedError: The run cannot continue: too many steps are not finite, or too many images
             are unreadable.
-        RunInterruptedError: A signal asked the run to stop, and a checkpoint was saved.
+        RunInterruptedError: A signal asked the run to stop; the message says whether a checkpoint
+            was saved.
     """
     accelerator = make_accelerator(config.run)
     chunk_size = batch_chunk_size(config, accelerator)
     splits = main_process_first(accelerator, lambda: load_labelled(config.data))
+    num_steps = full_size_steps(config, len(splits.train))
     set_seed(config.run.seed)  # the same weights in every process
     assert config.checkpoint is not None
     has_checkpoint = Run(Path(config.run.output_dir)).latest_checkpoint() is not None
     weights = "none" if resume and has_checkpoint else config.checkpoint  # a run has its own by now
     model = build_classifier(config.model, splits.class_names, weights)
-    schedule = build_schedule(config, model, len(splits.train))
+    schedule = build_schedule(config, model, num_steps)
     images = build_images(config, splits, schedule, chunk_size, accelerator)
     trainer = Finetuner(config, accelerator, model, schedule, splits, images.held_out)
     with RunFolder(config, images, resume, accelerator) as run:
@@ -146,7 +148,8 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         sequence = np.random.SeedSequence(
             (self.config.run.seed, step, self.accelerator.process_index)
         )
-        set_seed(int(sequence.generate_state(number + 1)[number]))
+        # After loading, which draws too if there are no workers.
+        set_seed(int(sequence.generate_state(number + 1)[-1]))
         images = data.normalize(micro_batch["image"], self.mean, self.std)
         if "kept" in micro_batch:
             images = erase(images, micro_batch["kept"])

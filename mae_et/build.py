@@ -60,7 +60,9 @@ def _check_stages(config: PretrainConfig, model: MaskedAutoencoder) -> None:
 
 
 def full_size_steps(config: PretrainConfig, num_images: int) -> int:
-    """Return the number of optimizer steps in `optim.epochs` passes; with a cost, a run has more.
+    """Return the number of optimizer steps in `optim.epochs` passes at full size.
+
+    With `curriculum.cost` this is the budget, and the run has more steps.
 
     Raises:
         ValueError: There would be no step.
@@ -83,12 +85,15 @@ def build_curriculum(
     Raises:
         ValueError: There are fewer steps than stages, or a stage does not fit.
     """
-    return config.curriculum.build(
+    curriculum = config.curriculum.build(
         full_size=model.full_size,
         multiple=model.patch_size,
         num_steps=full_size_steps(config, num_images),
         flops=cache(partial(training_flops, model)),
     )
+    for stage in curriculum.stages:
+        model.check_input_size(stage.size)
+    return curriculum
 
 
 def build_images(

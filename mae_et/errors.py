@@ -110,13 +110,16 @@ def run_command(command: Callable[[], object]) -> int:
 
 def _exit_code(error: BaseException) -> int:
     """Report the error that ended a command, and return the exit code."""
-    code = _expected_code(error)
-    if code is None or os.environ.get("MAE_ET_TRACEBACK"):
+    has_traceback = bool(os.environ.get("MAE_ET_TRACEBACK"))
+    if has_traceback:
+        traceback.print_exception(error)
+    code = _report_expected(error)
+    if code is None and not has_traceback:
         traceback.print_exception(error)
     return 1 if code is None else code
 
 
-def _expected_code(error: BaseException) -> int | None:
+def _report_expected(error: BaseException) -> int | None:
     """Report an expected error in one line and return its code; return None for any other."""
     match error:
         case ValueError() | RunStoppedError():

@@ -62,7 +62,8 @@ def pretrain(
         ValueError: Something is wrong with the configuration or the data, before training.
         RunStoppedError: The run cannot continue: too many steps are not finite, or too many images
             are unreadable.
-        RunInterruptedError: A signal asked the run to stop, and a checkpoint was saved.
+        RunInterruptedError: A signal asked the run to stop; the message says whether a checkpoint
+            was saved.
     """
     config.data.check_given()
     accelerator = make_accelerator(config.run, allow_fsdp=True)

@@ -15,7 +15,8 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: The configuration, the data or an option is bad.
         RunStoppedError: The run cannot continue.
-        RunInterruptedError: A signal asked the run to stop, and a checkpoint was saved.
+        RunInterruptedError: A signal asked the run to stop; the message says whether a checkpoint
+            was saved.
     """
     parser = config_parser(PretrainConfig, "mae_et pretrain", "Pretrain a masked autoencoder.")
     add_resume(parser)

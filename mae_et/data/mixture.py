@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import check
-from .images.table import AnyImage, ImageTable
+from .images import AnyImage, ImageTable
 
 
 class Mixture:

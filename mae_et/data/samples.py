@@ -18,8 +18,7 @@ from torch.utils.data import Dataset
 
 from ..errors import ProcessStoppedError
 from .clock import SampleClock
-from .images.encoded import UnreadableImageError
-from .images.table import AnyImage
+from .images import AnyImage, UnreadableImageError
 from .mixture import Mixture
 
 MAX_TRIES = 1000

@@ -10,7 +10,7 @@ import datasets
 
 from ..config import PATH_KINDS, DataConfig, import_callable
 from ..errors import errors_of, first_line
-from .images.table import ImageTable
+from .images import ImageTable
 from .mixture import Mixture
 from .samples import Images
 from .splits import eval_split_name, select_held_out, take_split, train_and_eval_splits

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop, v2
 
-from .images.arrays import ArrayImage
-from .images.encoded import Box
-from .images.table import AnyImage
+from .images import AnyImage, ArrayImage, Box
 
 ASPECT_RATIOS = [3 / 4, 4 / 3]
 """The least and the largest ratio of a random crop's width to its height."""

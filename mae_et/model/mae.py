@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..curriculum import Size, as_size
 from .decoder import DecoderKind, LayerNorm, create_decoder
 from .encoder import create_vit
-from .mae_input_size import ResizableModel
+from .mae_input_size import ResizableMAE
 from .masking import PatchMask, mask_patches, take_patches
 from .pos_embed import sincos_table
 from .targets import create_target
@@ -49,7 +49,7 @@ class MAEOutput(NamedTuple):
         return prediction.scatter(1, self.order[..., None].expand_as(self.shuffled), self.shuffled)
 
 
-class MaskedAutoencoder(ResizableModel):
+class MaskedAutoencoder(ResizableMAE):
     """A masked autoencoder over any timm VisionTransformer with absolute positions.
 
     Args:

@@ -20,7 +20,7 @@ from .masking import num_visible_patches
 from .pos_embed import Grid, resample_table
 
 
-class ResizableModel(nn.Module):
+class ResizableMAE(nn.Module):
     """A base class: a model of image patches whose input size may change at any step.
 
     A subclass provides the position tables (`_tables`) and, once they are filled, calls
@@ -170,6 +170,6 @@ def _whole(table: Tensor) -> Tensor:
     return table.full_tensor() if isinstance(table, DTensor) else table
 
 
-def _update_positions_after_loading(model: ResizableModel, _: object) -> None:
+def _update_positions_after_loading(model: ResizableMAE, _: object) -> None:
     """A hook. A bound method in its place would update the original when a copy is loaded."""
     model._update_positions()

@@ -3,12 +3,13 @@
 Imports `config`, `errors` and `curriculum`.
 """
 
-from .atomic import new_folder, remove, replace, write_text
-from .checkpoints import Checkpoint
+from .atomic import new_folder, remove_folder, replace_folder, write_text
+from .checkpoints import CHECKPOINT_PREFIX, Checkpoint
 from .history import Kind, RunHistory, find_runs, probe_file
 from .run import Run
 
 __all__ = [
+    "CHECKPOINT_PREFIX",
     "Checkpoint",
     "Kind",
     "Run",
@@ -16,7 +17,7 @@ __all__ = [
     "find_runs",
     "new_folder",
     "probe_file",
-    "remove",
-    "replace",
+    "remove_folder",
+    "replace_folder",
     "write_text",
 ]

@@ -36,21 +36,21 @@ def new_folder(folder: Path) -> Iterator[Path]:
         yield unfinished
         for file in unfinished.iterdir():  # safetensors makes its files private
             file.chmod(unfinished.stat().st_mode & (0o777 if file.is_dir() else 0o666))
-        replace(folder, unfinished)
+        replace_folder(folder, unfinished)
     except (OSError, SafetensorError) as error:
         raise RunStoppedError(f"{folder} can't be written ({error})") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def replace(folder: Path, new: Path) -> None:
+def replace_folder(folder: Path, new: Path) -> None:
     """Put a new folder in the place of another, which is removed first if it exists."""
     if folder.exists():
-        remove(folder)
+        remove_folder(folder)
     new.rename(folder)
 
 
-def remove(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """Remove a folder, which must not look complete while it is being removed."""
     going = folder.with_name(folder.name + ".old.tmp")
     shutil.rmtree(going, ignore_errors=True)

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 SEAL = "state.json"
 
+CHECKPOINT_PREFIX = "step_"
+"""How the folder of a checkpoint begins, also of one that is unfinished or set aside."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -34,17 +37,17 @@ class Checkpoint:
     @classmethod
     def of_step(cls, checkpoints: Path, step: int) -> Checkpoint:
         """Return the checkpoint of a step in the folder of a run's checkpoints."""
-        return cls(checkpoints / f"step_{step:08d}")
+        return cls(checkpoints / f"{CHECKPOINT_PREFIX}{step:08d}")
 
     @classmethod
     def at(cls, path: Path) -> Checkpoint | None:
         """Return the checkpoint that a path names; None if it does not look like one."""
-        return cls(path) if re.fullmatch(r"step_\d+", path.name) else None
+        return cls(path) if re.fullmatch(rf"{CHECKPOINT_PREFIX}\d+", path.name) else None
 
     @property
     def step(self) -> int:
         """The number of optimizer steps before it was written."""
-        return int(self.folder.name.removeprefix("step_"))
+        return int(self.folder.name.removeprefix(CHECKPOINT_PREFIX))
 
     @property
     def name(self) -> str:
@@ -64,7 +67,7 @@ class Checkpoint:
     @property
     def run_folder(self) -> Path:
         """The folder of its run."""
-        return self.folder.parent.parent
+        return self.folder.absolute().parent.parent
 
     def seal(self) -> None:
         """Write the seal into the unfinished folder, once all other files are there."""
@@ -83,7 +86,7 @@ class Checkpoint:
             found = _digests(self.folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{SEAL}: {type(error).__name__} {error}") from error
-        if step != self.step or self.name != Checkpoint.of_step(self.folder.parent, step).name:
+        if self.name != Checkpoint.of_step(self.folder.parent, step).name:
             raise ValueError(f"{SEAL} is of step {step}")
         for name, digest in written.items():
             if name not in found:
@@ -100,7 +103,7 @@ class Checkpoint:
 
 def list_checkpoints(checkpoints: Path) -> list[Checkpoint]:
     """Return the whole checkpoints in the folder of a run's checkpoints, oldest first."""
-    found = map(Checkpoint.at, sorted(checkpoints.glob("step_*")))
+    found = map(Checkpoint.at, sorted(checkpoints.glob(f"{CHECKPOINT_PREFIX}*")))
     return [checkpoint for checkpoint in found if checkpoint]
 
 

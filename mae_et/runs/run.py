@@ -54,10 +54,15 @@ class Run:
         return self.config_file.is_file()
 
     @property
-    def is_in_use(self) -> bool:
+    def holds_anything(self) -> bool:
         """Whether the folder holds any part of a run, even if its configuration is gone."""
         files = (self.config_file, self.metrics_file, self.bad_images_file, self.checkpoint_folder)
         return any(file.exists() for file in files)
+
+    @property
+    def lock_file(self) -> Path:
+        """The file that a process locks while it uses the folder."""
+        return self.folder / ".lock"
 
     @property
     def config_file(self) -> Path:

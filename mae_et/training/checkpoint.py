@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..runs import Checkpoint, Run, remove, replace
+from ..runs import Checkpoint, Run, remove_folder, replace_folder
 from .fsdp import load_whole, whole
 
 log = logging.getLogger(__name__)
@@ -45,10 +45,10 @@ def save_checkpoint(accelerator: Accelerator, run: Run, step: int, keep: int) ->
             checkpoint.seal()
             for path in (*unfinished.rglob("*"), unfinished):
                 _flush(path)
-            replace(final, unfinished)
+            replace_folder(final, unfinished)
             _flush(final.parent)
             for old in run.checkpoints()[:-keep]:
-                remove(old.folder)
+                remove_folder(old.folder)
 
     error = _write(accelerator, lambda: accelerator.save_state(str(unfinished)))
     error = error or _write(accelerator, complete)

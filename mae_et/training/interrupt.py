@@ -51,6 +51,8 @@ class Interrupt:
         if self._depth == 0:
             for number, handler in self._previous.items():
                 signal.signal(number, handler)
+            self._noted_at.clear()
+            self._vote = None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

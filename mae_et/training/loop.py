@@ -24,7 +24,9 @@ from .trainer import Trainer, is_due
 
 
 class Loop:
-    """A run's way through its schedule, from its checkpoint or from the start.
+    """Runs the steps of a schedule, from the run's checkpoint or from the start.
+
+    Building it starts the trackers and restores the checkpoint.
 
     Args:
         trainer: The trainer, which takes the steps.
@@ -70,11 +72,12 @@ class Loop:
         self.is_over = trainer.is_over(run)
 
     def train(self) -> None:
-        """Train to the end of the schedule, and write what was learned.
+        """Train to the end of the schedule or to `stop`, and write what was learned at the end.
 
         Raises:
             RunStoppedError: Too many steps are not finite, or too many images are unreadable.
-            RunInterruptedError: A signal asked the run to stop, and a checkpoint was saved.
+            RunInterruptedError: A signal asked the run to stop; the message says whether a
+                checkpoint was saved.
         """
         self.progress.on_start(
             self.run.files.folder,

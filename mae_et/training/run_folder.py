@@ -74,13 +74,13 @@ class RunFolder:
         if resume is True and not files.exists:
             raise ValueError(f"--resume needs a run in run.output_dir, got none in {files.folder}")
         is_resumed = bool(resume) and files.exists
-        self._lock = _lock(files.folder)
+        self._lock = _lock(files)
         try:
             if is_resumed:
                 self._check_resume(config, kind)
                 self.checkpoint = files.sound_checkpoint()
                 self._forget_later_metrics()
-            elif files.is_in_use:
+            elif files.holds_anything:
                 raise ValueError(
                     f"run.output_dir must be new, got {files.folder}, which holds a run; "
                     "add --resume to continue it"
@@ -180,14 +180,14 @@ def writing_to(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _lock(path: Path) -> IO[str]:
-    """Lock a folder until the returned file is closed, or at the latest when the process ends.
+def _lock(run: Run) -> IO[str]:
+    """Lock a run's folder until the returned file is closed, or the process ends.
 
     It is a record lock: loader processes do not inherit it, and a killed run leaves none behind.
     """
-    with writing_to(path):
-        path.mkdir(parents=True, exist_ok=True)
-        file = (path / ".lock").open("a")
+    with writing_to(run.folder):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        file = run.lock_file.open("a")
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -195,7 +195,7 @@ def _lock(path: Path) -> IO[str]:
             return file
         file.close()
         raise ValueError(
-            f"run.output_dir must be free, got {path}, in use by another run"
+            f"run.output_dir must be free, got {run.folder}, in use by another run"
         ) from None
     return file
 

@@ -20,7 +20,7 @@ from ..runs import Run, new_folder
 from .files import folder_config, read_weights
 from .loading import load_mae_checkpoint
 from .model_card import Described, model_card
-from .origin import TimmFolder, find_weights
+from .origin import RunCheckpoint, TimmFolder, find_weights
 from .timm_folder import export_encoder, open_timm_folder
 from .to_onnx import save_onnx
 from .to_transformers import (
@@ -40,11 +40,13 @@ class Exported:
         folder: The encoder or classifier, as a timm folder.
         config: The contents of its config.json.
         run: The run it comes from; None if the folder belongs to none.
+        mae: The run or the checkpoint that has the decoder too; None if there is none.
     """
 
     folder: Path
     config: dict[str, Any]
     run: Run | None
+    mae: Path | None
 
     @property
     def is_classifier(self) -> bool:
@@ -75,11 +77,13 @@ def find_exported(path: Path, scratch: Path) -> Exported:
         )
     origin = find_weights(path, prefer_result=True)
     if isinstance(origin, TimmFolder):
-        return _check(Exported(folder=origin.path, config=origin.config, run=run))
-    model = load_mae_checkpoint(path)
-    data, folder = run.read_config()["data"] if run else {}, scratch / "encoder"
-    export_encoder(model, folder, mean=data.get("mean"), std=data.get("std"))
-    return _check(Exported(folder=folder, config=folder_config(folder), run=run))
+        mae = run.folder if run else None
+        return _check(Exported(folder=origin.path, config=origin.config, run=run, mae=mae))
+    if not isinstance(origin, RunCheckpoint) or run is None:
+        raise ValueError(f"--checkpoint must have a config.json of timm, got {path}")
+    data, folder = run.read_config()["data"], scratch / "encoder"
+    export_encoder(load_mae_checkpoint(path), folder, mean=data["mean"], std=data["std"])
+    return _check(Exported(folder=folder, config=folder_config(folder), run=run, mae=path))
 
 
 def _check(exported: Exported) -> Exported:
@@ -128,12 +132,12 @@ def _converted(exported: Exported) -> Converted:
                 f"{exported.config['architecture']}"
             )
         return to_classifier(model, exported.class_names)
-    if exported.run is None:
+    if exported.mae is None:
         raise ValueError(
             "--checkpoint must be the pretraining run for --format transformers, which takes the "
             f"decoder too, got the encoder {exported.folder} alone"
         )
-    return to_vit_mae(load_mae_checkpoint(exported.run.folder))
+    return to_vit_mae(load_mae_checkpoint(exported.mae))
 
 
 def write_onnx(exported: Exported, folder: Path) -> None:

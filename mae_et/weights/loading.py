@@ -23,11 +23,10 @@ def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder
     Raises:
         ValueError: The checkpoint is missing, damaged, unsafe, or of another architecture.
     """
-    arguments, weights = find_weights(path).mae()
-    try:
-        model = MaskedAutoencoder(**{**arguments, **overrides})
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"checkpoint {path} is of another architecture: {error}") from error
+    origin = find_weights(path)
+    arguments, weights = origin.mae()
+    origin.build_on_meta(arguments)  # what is wrong with the checkpoint, before the overrides
+    model = MaskedAutoencoder(**{**arguments, **overrides})
     load_weights(model, weights, path)
     return model
 

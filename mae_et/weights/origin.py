@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..curriculum import Size, as_pair
 from ..model import Grid, MaskedAutoencoder
-from ..runs import Checkpoint, Run
+from ..runs import CHECKPOINT_PREFIX, Checkpoint, Run
 from .files import folder_config, read_weights, with_prefix
 from .from_reference import REFERENCE_DECODER_HEADS, REFERENCE_HEADS, reference_arguments
 from .from_transformers import from_vit_mae, vit_mae_arguments
@@ -60,6 +60,23 @@ class Origin(ABC):
         Raises:
             ValueError: The weights are not of a whole masked autoencoder, or are damaged.
         """
+
+    def build_on_meta(self, arguments: Mapping[str, Any]) -> MaskedAutoencoder:
+        """Build the masked autoencoder that the weights are for, without memory.
+
+        Args:
+            arguments: Its arguments, as `mae` returns them.
+
+        Raises:
+            ValueError: There is no such model in this version.
+        """
+        try:
+            with torch.device("meta"):
+                return MaskedAutoencoder(**arguments)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"checkpoint {self.path} is of another architecture: {error}"
+            ) from error
 
 
 class WeightsFile(Origin):
@@ -161,9 +178,7 @@ class RunCheckpoint(Origin):
     def read(self) -> Pretrained:
         """Read the weights; see `Origin.read`."""
         arguments, weights = self.mae()
-        with torch.device("meta"):
-            model = self._build(arguments)
-        return describe(model, weights)
+        return describe(self.build_on_meta(arguments), weights)
 
     def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the masked autoencoder; see `Origin.mae`."""
@@ -171,14 +186,6 @@ class RunCheckpoint(Origin):
         if not isinstance(arguments, dict) or "decoder_dim" not in arguments:
             raise ValueError(f"checkpoint must be a pretraining run's folder, got {self.path}")
         return arguments, read_weights(self.checkpoint.weights)
-
-    def _build(self, arguments: Mapping[str, Any]) -> MaskedAutoencoder:
-        try:
-            return MaskedAutoencoder(**arguments)
-        except TypeError as error:  # from a different version
-            raise ValueError(
-                f"checkpoint must be a pretraining run's folder, got {self.path} ({error})"
-            ) from error
 
 
 def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
@@ -190,7 +197,8 @@ def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
             one, rather than its last checkpoint.
 
     Raises:
-        ValueError: No known kind of weights is there, or a config.json is damaged.
+        ValueError: The folder holds no known kind of weights, or its config.json is damaged. (A
+            missing file is noticed when it is read.)
     """
     path = Path(path)
     if not path.is_dir():
@@ -204,9 +212,15 @@ def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
             f"got model_type {config['model_type']!r}"
         )
     named = Checkpoint.at(path)
+    if named is None and path.name.startswith(CHECKPOINT_PREFIX):
+        raise ValueError(
+            f"checkpoint {path} is unfinished, or was set aside as damaged; give another of its run"
+        )
     if named is None and (config or (path / "model.safetensors").is_file()):
         return TimmFolder(path=path, config=config)
-    checkpoint, result = named or Run(path).latest_checkpoint(), Run(path).result
+    run = Run(path)
+    checkpoint, encoder = named or run.latest_checkpoint(), run.encoder
+    result = run.result if prefer_result else encoder if encoder.is_dir() else None
     if result and (prefer_result or checkpoint is None):
         return find_weights(result)
     if checkpoint is None or not Run(checkpoint.run_folder).exists:

@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 import yaml
+from safetensors.torch import load_file
 from torch import Tensor
 
 from finetune.__main__ import main as finetune_main
@@ -271,6 +272,18 @@ def test_push_without_network(
     assert len(errors) == 1
     assert "--push_to_hub me/clothes failed (OfflineModeIsEnabled" in errors[0]
     assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_a_named_checkpoint_is_the_one_that_is_exported(
+    pretrained: Path, tmp_path: Path, library: str
+) -> None:
+    first, last = Run(pretrained).checkpoints()
+    name = "norm.bias" if library == "timm" else "vit.layernorm.bias"
+    assert export(first.folder, library, tmp_path / "out") == 0
+    exported = load_file(tmp_path / "out" / "model.safetensors")[name]
+    assert torch.equal(exported, load_file(first.weights)["encoder.norm.bias"])
+    assert not torch.equal(exported, load_file(last.weights)["encoder.norm.bias"])
 
 
 # --- bad input

@@ -17,8 +17,7 @@ from torch.utils.data import Dataset
 
 from ...errors import ProcessStoppedError
 from ..clock import SampleClock
-from ..images.encoded import UnreadableImageError
-from ..images.table import open_image
+from ..images import UnreadableImageError, open_image
 from ..samples import StepBatches, Transform, seed_generators
 from .order import ShardPlan, Span
 from .shards import Cell, StreamedImages

@@ -19,7 +19,7 @@ import torch
 from datasets.packaged_modules.webdataset.webdataset import base_plus_ext
 
 from ...errors import ProcessStoppedError, first_line
-from ..images.table import AnyImage, image_column, name_of, open_image, undecoded
+from ..images import AnyImage, image_column, name_of, open_image, undecoded
 from .order import ShardPlan, Span
 
 MAX_LANES = 64
