@@ -10,6 +10,8 @@ width, F features of a map of h × w, P values of a patch.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from .masking import num_visible_patches
 from .pos_embed import Grid, resample_table
 
 
-class ResizableMAE(nn.Module):
+class ResizableMAE(nn.Module, ABC):
     """A base class: a model of image patches whose input size may change at any step.
 
     A subclass provides the position tables (`_tables`) and, once they are filled, calls
@@ -65,9 +67,9 @@ class ResizableMAE(nn.Module):
         )
         self.input_size = (0, 0)
 
+    @abstractmethod
     def _tables(self) -> tuple[tuple[Tensor, int], tuple[Tensor, int]]:
-        """The full-grid position tables of encoder and decoder, with their prefix rows."""
-        raise NotImplementedError
+        """Return the full-grid position tables of encoder and decoder, with their prefix rows."""
 
     def set_input_size(self, size: Size) -> None:
         """Accept images of another size from now on; parameters stay as they are.
