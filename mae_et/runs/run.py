@@ -42,6 +42,8 @@ class Run:
         The result is None if the path belongs to no run.
         """
         checkpoint, run = Checkpoint.at(path), cls(path)
+        if run.exists:  # whatever it is called
+            return run
         if checkpoint is not None:
             run = cls(checkpoint.run_folder)
         elif path in cls(path.parent).results:

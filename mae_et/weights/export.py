@@ -81,8 +81,9 @@ def find_exported(path: Path, scratch: Path) -> Exported:
         return _check(Exported(folder=origin.path, config=origin.config, run=run, mae=mae))
     if not isinstance(origin, RunCheckpoint) or run is None:
         raise ValueError(f"--checkpoint must have a config.json of timm, got {path}")
+    model = load_mae_checkpoint(path)
     data, folder = run.read_config()["data"], scratch / "encoder"
-    export_encoder(load_mae_checkpoint(path), folder, mean=data["mean"], std=data["std"])
+    export_encoder(model, folder, mean=data["mean"], std=data["std"])
     return _check(Exported(folder=folder, config=folder_config(folder), run=run, mae=path))
 
 

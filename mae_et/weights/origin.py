@@ -211,14 +211,15 @@ def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
             f"checkpoint {path} must be a ViTMAE if it is a folder of transformers, "
             f"got model_type {config['model_type']!r}"
         )
-    named = Checkpoint.at(path)
-    if named is None and path.name.startswith(CHECKPOINT_PREFIX):
+    run = Run(path)
+    is_called_checkpoint = path.name.startswith(CHECKPOINT_PREFIX) and not (config or run.exists)
+    named = Checkpoint.at(path) if is_called_checkpoint else None
+    if named is None and is_called_checkpoint:
         raise ValueError(
             f"checkpoint {path} is unfinished, or was set aside as damaged; give another of its run"
         )
     if named is None and (config or (path / "model.safetensors").is_file()):
         return TimmFolder(path=path, config=config)
-    run = Run(path)
     checkpoint, encoder = named or run.latest_checkpoint(), run.encoder
     result = run.result if prefer_result else encoder if encoder.is_dir() else None
     if result and (prefer_result or checkpoint is None):

@@ -55,6 +55,16 @@ def test_what_is_no_whole_checkpoint_is_refused(
         find_weights(aside)
 
 
+@pytest.mark.parametrize("name", ["step_100", "step_decay"])
+def test_a_run_may_be_called_like_a_checkpoint(finished: Path, tmp_path: Path, name: str) -> None:
+    run = Run(shutil.copytree(finished, tmp_path / name))
+    assert Run.of(run.folder) == run
+    assert find_weights(run.folder, prefer_result=True).path == run.encoder
+    found = find_weights(run.folder)
+    assert isinstance(found, RunCheckpoint)
+    assert found.checkpoint == run.latest_checkpoint()
+
+
 def test_other_kinds(tmp_path: Path) -> None:
     assert isinstance(find_weights(tmp_path / "mae.pth"), WeightsFile)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit_mae"}))
