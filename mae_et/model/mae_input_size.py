@@ -10,8 +10,6 @@ width, F features of a map of h × w, P values of a patch.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -22,7 +20,7 @@ from .masking import num_visible_patches
 from .pos_embed import Grid, resample_table
 
 
-class ResizableMAE(nn.Module, ABC):
+class ResizableMAE(nn.Module):
     """A base class: a model of image patches whose input size may change at any step.
 
     A subclass provides the position tables (`_tables`) and, once they are filled, calls
@@ -67,9 +65,9 @@ class ResizableMAE(nn.Module, ABC):
         )
         self.input_size = (0, 0)
 
-    @abstractmethod
     def _tables(self) -> tuple[tuple[Tensor, int], tuple[Tensor, int]]:
-        """Return the full-grid position tables of encoder and decoder, with their prefix rows."""
+        """The full-grid position tables of encoder and decoder, with their prefix rows."""
+        raise NotImplementedError
 
     def set_input_size(self, size: Size) -> None:
         """Accept images of another size from now on; parameters stay as they are.
