@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import groupby
@@ -116,7 +116,7 @@ def make_plan(
         num_images=num_images,
         batch_size=batch_size,
         processes=processes,
-        stages=_plan_stages(config, model, curriculum, num_images, processes, chunk_size),
+        stages=_plan_stages(config, model, curriculum, flops, num_images, processes, chunk_size),
         epochs=curriculum.num_steps * batch_size / num_images,
         steps=curriculum.num_steps,
         exaflops=total * batch_size / 1e18,
@@ -132,6 +132,7 @@ def _plan_stages(
     config: PretrainConfig,
     model: MaskedAutoencoder,
     curriculum: Curriculum,
+    flops: Callable[[Size], int],
     num_images: int,
     processes: int,
     chunk_size: int,
@@ -139,7 +140,6 @@ def _plan_stages(
     """Plan the stages of a run, joining consecutive stages of one size; see `make_plan`."""
     batch_size = config.optim.batch_size
     num_chunks = batch_size // processes // chunk_size
-    flops = cache(partial(training_flops, model))
     total = sum(stage.num_steps * flops(stage.size) for stage in curriculum.stages)
     ratios = {as_pair(part.size): part.ratio for part in config.data.replay}
     stages = []
