@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from mae_et.config.parser import add_resume, config_parser, parse, recipe_names, resume_of
-from mae_et.errors import check, run_command
+from mae_et.errors import check, end_process, run_command
 from mae_et.workers import worker_context
 
 DESCRIPTION = """Fine-tune an encoder on labelled images, or train from scratch (--checkpoint none).
@@ -77,4 +77,4 @@ def _predict(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -5,15 +5,18 @@ Everything may import this module, so it imports nothing from the project and no
 
 from __future__ import annotations
 
+import atexit
 import errno
 import math
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 
 class RunStoppedError(RuntimeError):
@@ -106,6 +109,26 @@ def run_command(command: Callable[[], object]) -> int:
         # Returned rather than raised: Python would keep the traceback, and in it loader workers.
         return _exit_code(error)
     return 0
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process with an exit code, after its exit handlers, as multiprocessing ends its own.
+
+    Python would go on to take the interpreter apart while threads of C++ libraries run. One that
+    then asks for the interpreter (a reader of Arrow, a process group of gloo) aborts the process
+    with 134 or waits forever, and the scheduler sees a crash in place of the code
+    (https://github.com/apache/arrow/issues/45214).
+
+    Args:
+        code: The exit code.
+    """
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 def _exit_code(error: BaseException) -> int:

@@ -38,3 +38,28 @@ def test_workers_of_a_live_iterator_do_not_keep_a_process_from_ending(platform: 
     workers = [int(pid) for pid in ended.stdout.split()]
     assert len(workers) == 2
     assert not any(psutil.pid_exists(worker) for worker in workers)
+
+
+END = """
+import atexit, threading, time
+from mae_et.errors import end_process
+
+class Finalised:
+    def __del__(self):
+        print("the interpreter was taken apart")
+
+kept = Finalised()
+atexit.register(print, "exit handlers ran")
+threading.Thread(target=lambda: (time.sleep(0.3), print("a thread ended"))).start()
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+end_process(75)
+"""
+
+
+def test_a_process_ends_with_its_code_and_its_handlers_but_does_not_take_python_apart() -> None:
+    """Threads of C++ libraries would abort it then: readers of Arrow, process groups of gloo."""
+    ended = subprocess.run(
+        [sys.executable, "-c", END], cwd=ROOT, capture_output=True, text=True, timeout=180
+    )
+    assert ended.returncode == 75, ended.stderr
+    assert ended.stdout.splitlines() == ["a thread ended", "exit handlers ran"]

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from mae_et.__main__ import main
+from mae_et.errors import end_process
 from mae_et.training.trainer import Trainer
 
 
@@ -30,4 +31,4 @@ def arm(number: int, at: int, rank: str) -> None:
 if __name__ == "__main__":
     name, at, rank, *arguments = sys.argv[1:]
     arm(signal.Signals[name], int(at), rank)
-    sys.exit(main(["pretrain", *arguments]))
+    end_process(main(["pretrain", *arguments]))
