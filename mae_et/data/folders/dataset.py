@@ -107,7 +107,7 @@ def _count_rows_without_image(
     paths = pa.concat_tables(splits.values())["path"].combine_chunks()
     missing = len(names) - pa.compute.is_in(names, value_set=paths).true_count
     if missing:
-        found.not_used["row of metadata without its image"] += missing
+        found.not_used["row of metadata without an image"] += missing
 
 
 def _summary(root: Path, found: Found, splits: dict[str, pa.Table], classes: list[str]) -> str:

@@ -59,7 +59,7 @@ def read_metadata(root: Path, files: list[str]) -> pa.Table | None:
     name, number = Counter(table["file_name"].to_pylist()).most_common(1)[0]
     if number > 1:
         raise ValueError(
-            f"data.path must have metadata once per image, got {name!r} {number} times"
+            f"data.path must have one row of metadata per image, got {name!r} {number} times"
         )
     return table
 

@@ -8,6 +8,7 @@ case, of a format that Pillow or the reader of arrays can open. All that is left
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -119,7 +120,7 @@ def _reason_to_leave_out(entry: os.DirEntry[str]) -> str | None:
     try:
         entry.name.encode()
     except UnicodeEncodeError:  # Linux allows any bytes
-        return "name that is not UTF-8"
+        return "name not in UTF-8"
     return None
 
 
@@ -144,14 +145,9 @@ def describe_not_used(not_used: Counter[str]) -> str:
     return ", ".join(
         f"{number:,} {kind if number == 1 else _plural(kind)}"
         + (f" ({HINTS[kind]})" if kind in HINTS else "")
-        for kind, number in not_used.most_common()
+        for kind, number in sorted(not_used.items(), key=lambda item: (-item[1], item[0]))
     )
 
 
 def _plural(kind: str) -> str:
-    if kind.startswith("."):  # an ending
-        return kind
-    for noun in ("file", "folder", "link", "name", "image", "row"):
-        if noun in kind:
-            return kind.replace(noun, f"{noun}s", 1)
-    return kind
+    return re.sub(r"\b(file|folder|link|name|image|row)\b", r"\1s", kind, count=1)
