@@ -51,6 +51,8 @@ class ImagesConfig:
             largest of their type (255, 65535). Other numbers are taken as they are. `mae_et stats`
             prints it.
         std: The standard deviation per channel, in the same unit.
+        allow_changed: Whether a run resumes although the number, names or sizes of its images have
+            changed; otherwise that is an error.
         num_workers: Loader processes per training process; 0 loads in the training process.
         bad_images: What happens to an image that cannot be decoded: replace uses another one in its
             place, and raise stops the run after the step.
@@ -66,6 +68,7 @@ class ImagesConfig:
     downsample: Literal["device", "loader"] = "device"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    allow_changed: bool = False
     num_workers: int = 8
     bad_images: Literal["replace", "raise"] = "replace"
     max_bad_share: float = 0.01

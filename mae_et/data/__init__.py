@@ -4,7 +4,7 @@
 - folders/: what a folder of images holds, and its images as data sets
 - images/: the images of a data set, decoded only as needed
 - labels: their classes; stats: their channels' means and deviations
-- mixture: several data sets as one
+- mixture: several data sets as one; digest: whether images have changed since a run began
 - transforms: image -> sample
 - clock: which samples a step takes; replay: steps that use some images again
 - scratch: temporary files
@@ -16,6 +16,7 @@ Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum` a
 """
 
 from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stage_size
+from .digest import digest_images
 from .images import (
     MODES,
     AnyImage,
@@ -80,6 +81,7 @@ __all__ = [
     "check_replay",
     "choose_labels",
     "collate",
+    "digest_images",
     "eval_split_name",
     "is_image_folder",
     "join",

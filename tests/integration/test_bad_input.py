@@ -264,7 +264,14 @@ def test_resume_on_other_data_and_with_a_damaged_configuration(
     assert main(["pretrain", *arguments]) == 0
     for file in sorted(folder.rglob("*.png"))[:10]:
         file.unlink()
-    assert "images.train: 72 -> 63" in error_of([*arguments, "--resume"], capsys)
+    line = error_of([*arguments, "--resume"], capsys)
+    assert "needs the data of the run, got 63 images to train on, were 72 and 7 images to" in line
+    assert main(["pretrain", *arguments, "--resume", "--data.allow_changed=true"]) == 0
+    assert main(["pretrain", *arguments, "--resume"]) == 0  # the run has them now
+    file = next(folder.rglob("*.png"))
+    file.write_bytes(file.read_bytes() + b"more")
+    line = error_of([*arguments, "--resume"], capsys)
+    assert "got other names or sizes of images; --data.allow_changed true resumes" in line
 
     (tmp_path / "run" / "config.yaml").write_text("")
     line = error_of([*arguments, "--resume"], capsys)
