@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
@@ -85,15 +84,3 @@ def _read(root: Path, file: str) -> pa.Table:
         name and posixpath.normpath(posixpath.join(folder, name)) for name in names.to_pylist()
     ]
     return table.set_column(table.column_names.index("file_name"), "file_name", pa.array(paths))
-
-
-def rows_of(table: pa.Table, paths: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
-    """Return the further columns of images, in their order; null for an image without metadata.
-
-    Args:
-        table: The metadata.
-        paths: Paths of the images, relative to the root.
-    """
-    rows = pa.compute.index_in(paths, value_set=table["file_name"].combine_chunks())
-    ours = table.drop_columns("file_name").take(rows)
-    return dict(zip(ours.column_names, ours.columns, strict=True))

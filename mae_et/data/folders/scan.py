@@ -20,6 +20,9 @@ from PIL import Image
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Files that give further columns of the images beside or below them."""
 
+COMMON_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy"}
+"""Common endings of images; for others Pillow is asked, which has to load its plug-ins first."""
+
 NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognises but cannot decode, or only by starting another program."""
 
@@ -36,8 +39,9 @@ HINTS = {
 class Found:
     """What a folder holds. Folders are relative to it, with slashes, and "" for itself."""
 
-    images: dict[str, list[str]] = field(default_factory=dict)
-    """The names of the images of each folder that has any, in no order."""
+    images: dict[str, str] = field(default_factory=dict)
+    """The names of the images of each folder that has any, in no order, with slashes between them:
+    a list would take three times the memory."""
     metadata: list[str] = field(default_factory=list)
     """The metadata files, as paths relative to the folder."""
     not_used: Counter[str] = field(default_factory=Counter)
@@ -50,7 +54,7 @@ def image_endings() -> frozenset[str]:
     Image.init()
     formats = Image.OPEN.keys() - NOT_DECODED
     known = {ending for ending, name in Image.EXTENSION.items() if name in formats}
-    return frozenset(known | {".npy", ".tif", ".tiff"})
+    return frozenset(known | COMMON_ENDINGS)
 
 
 def scan(root: Path) -> Found:
@@ -67,20 +71,22 @@ def scan(root: Path) -> Found:
     while folders:
         folder, path = folders.pop()
         entries = _entries(path)
-        images = _names_of_images(entries)
-        others, images = (entries, []) if images is None else ([], images)
-        for entry in others:
-            name = f"{folder}/{entry.name}" if folder else entry.name
-            if reason := _reason_to_leave_out(entry):
-                found.not_used[reason] += 1
-            elif entry.is_dir():
-                folders.append((name, entry.path))
-            elif (ending := splitext(name)[1].lower()) in image_endings():
-                images.append(entry.name)
-            elif entry.name in METADATA_NAMES:
-                found.metadata.append(name)
-            else:
-                found.not_used[ending or "file without an ending"] += 1
+        images = _joined_names(entries)
+        if images is None:
+            names = []
+            for entry in entries:
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if reason := _reason_to_leave_out(entry):
+                    found.not_used[reason] += 1
+                elif entry.is_dir():
+                    folders.append((name, entry.path))
+                elif (ending := splitext(name)[1].lower()) in image_endings():
+                    names.append(entry.name)
+                elif entry.name in METADATA_NAMES:
+                    found.metadata.append(name)
+                else:
+                    found.not_used[ending or "file without an ending"] += 1
+            images = "/".join(names)
         if images:
             found.images[folder] = images
         elif folder:
@@ -97,16 +103,16 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
         raise ValueError(f"data.path must be readable, got {path!r} ({error.strerror})") from error
 
 
-def _names_of_images(entries: list[os.DirEntry[str]]) -> list[str] | None:
-    """Return the names of a folder's entries if all are ordinary images, as they mostly are.
+def _joined_names(entries: list[os.DirEntry[str]]) -> str | None:
+    """Return the names of a folder's entries, joined, if all are common images, as they mostly are.
 
     This looks at all names at once, in half of the time that looking at each would take.
     """
     names = [entry.name for entry in entries if entry.is_file()]
-    joined = "/" + "/".join(names)
+    joined = "/".join(names)
     endings = {f".{end.lower()}" for end in {name.rpartition(".")[2] for name in names}}
-    is_ordinary = len(names) == len(entries) and joined.isascii() and "/." not in joined
-    return names if is_ordinary and endings <= image_endings() else None
+    is_common = len(names) == len(entries) and joined.isascii() and "/." not in f"/{joined}"
+    return joined if is_common and endings <= COMMON_ENDINGS else None
 
 
 def _reason_to_leave_out(entry: os.DirEntry[str]) -> str | None:
@@ -146,6 +152,7 @@ def describe_not_used(not_used: Counter[str]) -> str:
         f"{number:,} {kind if number == 1 else _plural(kind)}"
         + (f" ({HINTS[kind]})" if kind in HINTS else "")
         for kind, number in sorted(not_used.items(), key=lambda item: (-item[1], item[0]))
+        if number
     )
 
 
