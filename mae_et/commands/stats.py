@@ -58,4 +58,5 @@ def main(arguments: Sequence[str]) -> None:
             found,
         )
     for name, values in (("mean", found.mean), ("std", found.std)):
-        print(f"--data.{name} '[{', '.join(f'{value:.5g}' for value in values.tolist())}]'")
+        shown = (f"{value:#.5g}".rstrip(".") for value in values.tolist())
+        print(f"--data.{name} '[{', '.join(shown)}]'")

@@ -106,10 +106,10 @@ def warn_of_range(
     is_small = found.widest < LEAST_RANGE and found.widest < deviation.min().item()
     if is_small or size > MOST_DEVIATIONS:
         log.warning(
-            "the values of %d images go from %s, which data.mean %s and data.std %s do not fit; "
+            "the values of the images go from %s%s, which data.mean %s and data.std %s do not fit; "
             "python -m mae_et stats prints those that do",
-            len(rows),
             found,
+            ", less than a tenth of their scale" if is_small else "",
             list(mean),
             list(std),
         )

@@ -1,18 +1,18 @@
 """Pictures with more than 8 bits, and TIFF files of any channels, as arrays.
 
-Pillow reads grey ones as they are, and torchvision PNG of 16 bits; Pillow would cut colours to 8
-bits, and clip deep grey when it makes colours of it. TIFF files that are no pictures to Pillow are
-read by tifffile (optional: `pip install 'mae-et[tiff]'`).
+Pillow reads grey ones as they are, but would clip them to make colours of them, and cuts colours of
+16 bits to 8. TIFF files that are no pictures to Pillow are read by tifffile (optional: `pip install
+'mae-et[tiff]'`).
 """
 
 from __future__ import annotations
 
 import io
+import logging
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
@@ -22,7 +22,6 @@ from PIL.TiffImagePlugin import (
     SAMPLESPERPIXEL,
     ImageFileDirectory_v2,
 )
-from torchvision.io import decode_png
 
 from .arrays import ArrayImage
 from .boxes import ORIENTATIONS, UPRIGHT
@@ -33,6 +32,8 @@ try:
     import tifffile
 except ImportError:
     tifffile = None
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file, we say
 
 ORIENTATION = 274
 """The tag of a TIFF file that tells how it becomes upright."""
@@ -66,14 +67,34 @@ def from_picture(picture: EncodedImage) -> ArrayImage:
 
 
 def _read_png(picture: EncodedImage) -> tuple[Any, str | None]:
-    """The uint16 (C, H, W) of a PNG file, and how its last channel is alpha."""
-    see_through = picture.open().info.get("transparency")  # a colour
-    pixels = decode_png(torch.frombuffer(bytearray(picture.encoded), dtype=torch.uint8)).numpy()
-    if see_through is not None and len(pixels) in (1, 3):
+    """The uint16 (C, H, W) of a PNG file, and how its last channel is alpha.
+
+    Of colours, Pillow decodes the upper bytes; asked for numbers of the other byte order, it
+    decodes the lower ones. (torchvision's decoder crashes where a checksum is wrong.)
+    """
+    image = picture.open()
+    see_through = image.info.get("transparency")  # a colour
+    is_grey, has_alpha = picture.encoded[25] in (0, 4), picture.encoded[25] in (4, 6)
+    if is_grey and has_alpha:
+        both = _raw_png(picture, "RGBA")  # two bytes of grey, two of alpha
+        high, low = both[..., ::2], both[..., 1::2]
+    elif is_grey:
+        high, low = np.zeros(1, np.uint8), np.asarray(image)[..., None]
+    else:
+        high, low = np.asarray(image), _raw_png(picture, f"{image.mode};16L")
+    pixels = (high.astype(np.uint16) << 8 | low.astype(np.uint16)).transpose(2, 0, 1)
+    if see_through is not None and not has_alpha:
         colour = np.reshape(see_through, (-1, 1, 1))
         opacity = (pixels != colour).any(0, keepdims=True) * np.uint16(65535)
         return np.concatenate([pixels, opacity]), "straight"
-    return pixels, "straight" if len(pixels) in (2, 4) else None
+    return pixels, "straight" if has_alpha else None
+
+
+def _raw_png(picture: EncodedImage, raw_mode: str) -> Any:
+    """The (H, W, C) uint8 that Pillow makes of a PNG file's bytes when told how to read them."""
+    image: Any = Image.open(io.BytesIO(picture.encoded))
+    image.tile = [(*tile[:-1], raw_mode) for tile in image.tile]
+    return np.asarray(image)
 
 
 def _read_grey(picture: EncodedImage) -> tuple[Any, float | None]:
@@ -186,6 +207,8 @@ def _read_bands(encoded: bytes, in_chans: int, name: str) -> Any:
     if tifffile is None:
         raise UnreadableImageError(name, "Pillow can't read it; pip install 'mae-et[tiff]' may")
     with tifffile.TiffFile(io.BytesIO(encoded)) as file:
+        if not file.series:
+            raise OSError("no page")
         series = file.series[0]
         rows, columns = series.axes.index("Y"), series.axes.index("X")
         height, width = series.shape[rows], series.shape[columns]

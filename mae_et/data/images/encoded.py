@@ -204,8 +204,8 @@ def _open_header(encoded: bytes) -> tuple[Image.Image, int]:
     header = Image.open(io.BytesIO(encoded))
     if header.format in REFUSED:  # nothing is started before pixels are asked for
         raise OSError(f"{header.format} is not read, since that may start a program")
-    if header.format == "TIFF":
-        header.load()  # some versions of Pillow turn it upright then
+    if header.format in ("PNG", "TIFF"):
+        header.load()  # a PNG may have EXIF at its end; some versions turn a TIFF upright
     return header, header.getexif().get(int(ExifTags.Base.Orientation), 1)
 
 
