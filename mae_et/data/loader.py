@@ -77,9 +77,9 @@ def worker_options(num_workers: int) -> dict[str, Any]:
     }
 
 
-def _init_worker(own_modules: Iterable[str], max_pixels: int | None, _worker: int) -> None:
+def _init_worker(own_modules: Iterable[str], max_pixels: float | None, _worker: int) -> None:
     become_worker()
-    Image.MAX_IMAGE_PIXELS = max_pixels  # see `allow_pixels`
+    Image.MAX_IMAGE_PIXELS = max_pixels  # type: ignore[assignment]  # see `allow_pixels`
     for name in own_modules:
         import_module(name)
 

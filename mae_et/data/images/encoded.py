@@ -196,7 +196,8 @@ def allow_pixels(number: int) -> None:
     Args:
         number: Height times width.
     """
-    Image.MAX_IMAGE_PIXELS = -(-number // 2)  # above it Pillow warns, above twice it it refuses
+    # Above this number Pillow warns; above twice this number it refuses.
+    Image.MAX_IMAGE_PIXELS = number / 2  # type: ignore[assignment]
 
 
 def _open_header(encoded: bytes) -> tuple[Image.Image, int]:
@@ -237,7 +238,7 @@ def reading(name: str) -> Iterator[None]:
     except UnreadableImageError:
         raise
     except Image.DecompressionBombError as error:
-        allowed = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        allowed = round(2 * (Image.MAX_IMAGE_PIXELS or 0))
         reason = f"more than {allowed} pixels (data.max_pixels); a decompression bomb?"
         raise UnreadableImageError(name, reason) from error
     except Exception as error:  # decoders raise nearly anything on damaged bytes

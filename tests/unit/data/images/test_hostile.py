@@ -235,12 +235,12 @@ def _limit() -> Any:
 def test_the_limit_of_pixels_can_be_moved() -> None:
     wide = encode(Image.new("L", (400, 10)), "PNG")
     bands = tiff(pixels(), **BANDS)  # 20 × 30
-    data.allow_pixels(3998)
-    with pytest.raises(data.UnreadableImageError, match="more than 3998 pixels"):
+    data.allow_pixels(3999)
+    with pytest.raises(data.UnreadableImageError, match="more than 3999 pixels"):
         opened(wide)
     assert opened(bands, 5).size == (20, 30)
     data.allow_pixels(4000)  # of which Pillow would warn
     assert opened(wide).size == (10, 400)
-    data.allow_pixels(598)
-    with pytest.raises(data.UnreadableImageError, match="more than 598 pixels"):
+    data.allow_pixels(599)
+    with pytest.raises(data.UnreadableImageError, match="more than 599 pixels"):
         opened(bands, 5)
