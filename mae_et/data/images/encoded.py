@@ -126,7 +126,10 @@ class EncodedImage:
             UnreadableImageError: The image can't be decoded.
         """
         with reading(self.name):
-            return _convert(ImageOps.exif_transpose(self.open()), self.mode)
+            image = self.open()
+            if self.orientation is not UPRIGHT:
+                image = ImageOps.exif_transpose(image)
+            return _convert(image, self.mode)
 
     def crop(self, box: Box, size: tuple[int, int]) -> Tensor:
         """Decode a box of the upright image and resize it (bicubic, antialiased).
@@ -206,7 +209,9 @@ def _open_header(encoded: bytes) -> tuple[Image.Image, int]:
     if header.format in REFUSED:  # nothing is started before pixels are asked for
         raise OSError(f"{header.format} is not read, since that may start a program")
     if header.format in ("PNG", "TIFF"):
-        header.load()  # a PNG may have EXIF at its end; some versions turn a TIFF upright
+        header.load()  # a PNG may have EXIF at its end, and a TIFF is turned upright
+    if header.format == "TIFF":
+        return header, 1  # whatever its tag still says, which depends on the version of Pillow
     return header, header.getexif().get(int(ExifTags.Base.Orientation), 1)
 
 
