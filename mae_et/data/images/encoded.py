@@ -244,7 +244,7 @@ def reading(name: str) -> Iterator[None]:
         raise
     except Image.DecompressionBombError as error:
         allowed = round(2 * (Image.MAX_IMAGE_PIXELS or 0))
-        reason = f"more than {allowed} pixels (data.max_pixels); a decompression bomb?"
+        reason = f"more than the {allowed} pixels that max_pixels allows: a decompression bomb?"
         raise UnreadableImageError(name, reason) from error
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)

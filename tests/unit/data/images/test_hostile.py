@@ -94,9 +94,9 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "GIF without frames": (lambda: b"GIF89a\x08\0\x08\0\0\0\0;", "no image"),
     "decompression bomb": (
         lambda: png(30_000, 30_000),
-        r"more than 178956970 pixels .data.max_pixels",
+        "more than the 178956970 pixels that max_pixels allows",
     ),
-    "deep bomb": (one_header_of_16_bits, r"more than 178956970 pixels .data.max_pixels"),
+    "deep bomb": (one_header_of_16_bits, "more than the 178956970 pixels that max_pixels allows"),
     "no pixels": (lambda: png(0, 0), "no image"),
     "SVG": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", "no image"),
     "HTML": (lambda: b"<!DOCTYPE html>\n<html><img src='http://a/'></html>", "no image"),
@@ -133,7 +133,8 @@ def opened(encoded: bytes, in_chans: int = 3) -> Any:
 def test_the_fixture_sees_ghostscript_start() -> None:
     with pytest.raises(SystemExit, match="started"):
         Image.open(io.BytesIO(EPS)).load()
-    with pytest.raises((SystemExit, TypeError)):  # the oldest Pillow can't read them
+    pytest.importorskip("PIL", minversion="10.2")  # older ones can't read what is inside
+    with pytest.raises(SystemExit, match="started"):
         IptcImagePlugin.IptcImageFile(io.BytesIO(iptc(EPS))).load()
 
 
@@ -236,11 +237,11 @@ def test_the_limit_of_pixels_can_be_moved() -> None:
     wide = encode(Image.new("L", (400, 10)), "PNG")
     bands = tiff(pixels(), **BANDS)  # 20 × 30
     data.allow_pixels(3999)
-    with pytest.raises(data.UnreadableImageError, match="more than 3999 pixels"):
+    with pytest.raises(data.UnreadableImageError, match="more than the 3999 pixels"):
         opened(wide)
     assert opened(bands, 5).size == (20, 30)
     data.allow_pixels(4000)  # of which Pillow would warn
     assert opened(wide).size == (10, 400)
     data.allow_pixels(599)
-    with pytest.raises(data.UnreadableImageError, match="more than 599 pixels"):
+    with pytest.raises(data.UnreadableImageError, match="more than the 599 pixels"):
         opened(bands, 5)
