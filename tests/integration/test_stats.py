@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mae_et.__main__ import main
+from tests.support.arguments import tiny
 from tests.support.images import damaged_folder
 from tests.support.stats import printed
 
@@ -99,3 +100,24 @@ def test_the_limit_of_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main([*options, "--data.max_pixels=0"]) == 2
     assert "--data.max_pixels must be above 0, got 0" in capsys.readouterr().err
     assert main(options) == 0  # which restores the default
+
+
+def test_a_run_says_that_mean_and_deviation_do_not_fit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Numbers without a scale, normalised as if they had one; what is learned does not change."""
+    noise = np.random.default_rng(0).random((20, 16, 16))
+    for name, largest, kind in (("12", 4095, "uint16"), ("int", 60_000, "int32")):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, image in enumerate(noise):
+            file = folder / f"{number}.tif"
+            Image.fromarray(np.round(image * largest).astype(kind)).save(file)
+        statistics = {"12": [0.031, 0.018], "int": [30_000, 17_000]}[name]
+        for run, (mean, std) in (("unfit", (0.3, 0.35)), ("fit", statistics)):
+            caplog.clear()
+            options: dict[str, object] = {"data.mean": [mean], "data.std": [std], "optim.epochs": 3}
+            assert main(["pretrain", *tiny(f"imagefolder:{folder}", folder / run, **options)]) == 0
+            found = [message for message in caplog.messages if "data.mean" in message]
+            assert len(found) == (run == "unfit")
+            assert all("python -m mae_et stats prints those that do" in line for line in found)
