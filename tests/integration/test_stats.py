@@ -113,10 +113,11 @@ def test_a_run_says_that_mean_and_deviation_do_not_fit(
         for number, image in enumerate(noise):
             file = folder / f"{number}.tif"
             Image.fromarray(np.round(image * largest).astype(kind)).save(file)
-        statistics = {"12": [0.031, 0.018], "int": [30_000, 17_000]}[name]
-        for run, (mean, std) in (("unfit", (0.3, 0.35)), ("fit", statistics)):
+        fit = {"12": (0.031, 0.018), "int": (30_000, 17_000)}[name]
+        for run, statistics in {"unfit": (0.3, 0.35), "fit": fit}.items():
             caplog.clear()
-            options: dict[str, object] = {"data.mean": [mean], "data.std": [std], "optim.epochs": 3}
+            options: dict[str, object] = {"optim.epochs": 3}
+            options |= {"data.mean": [statistics[0]], "data.std": [statistics[1]]}
             assert main(["pretrain", *tiny(f"imagefolder:{folder}", folder / run, **options)]) == 0
             found = [message for message in caplog.messages if "data.mean" in message]
             assert len(found) == (run == "unfit")
