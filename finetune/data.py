@@ -61,7 +61,7 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
     """
     assert source.path is not None
     allow_pixels(source.max_pixels)
-    splits = load_splits(source.path)
+    splits = load_splits(source.path, source.layout)
     train = LabelledImages(take_split(splits, source.split, "data.split"), source.label_column)
     name = eval_split_name(splits, source.split, source.eval_split)
     if name is None:

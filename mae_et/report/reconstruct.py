@@ -270,7 +270,7 @@ def _load(
     if split:
         if path is None:
             raise ValueError(f"--data.split must be left out with data.sources, got {split!r}")
-        rows = data.take_split(data.load_splits(path), split, "data.split")
+        rows = data.take_split(data.load_splits(path, known.layout), split, "data.split")
         images = data.ImageTable(rows, known.image_column, model.in_chans)
     else:
         _, images = data.open_images(known, model.in_chans, run_seed)
