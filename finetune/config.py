@@ -162,8 +162,8 @@ class FinetuneOptimConfig(OptimConfig):
         layer_decay: Factor, in (0, 1], of a layer's learning rate relative to the layer above it.
         ema_decay: Decay of the moving average of the weights, in (0, 1), shorter at first; the
             average is then what is evaluated and saved. null for no average.
-        class_weights: Weights of the classes in the loss: a list, or balanced for the inverse of
-            their number of images; null for equal ones. Only their ratios matter.
+        class_weights: How much an image of each class counts in the loss: a list, or balanced for
+            the inverse of the class's number of images; null for all alike. Only ratios matter.
     """
 
     epochs: float = 100

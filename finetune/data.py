@@ -25,10 +25,12 @@ from mae_et.data import (
     AnyImage,
     ArrayImage,
     Box,
+    CutEnds,
     ImageTable,
     LabelledImages,
     SampleClock,
     Samples,
+    allow_pixels,
     check_every_class,
     choose_labels,
     eval_split_name,
@@ -58,6 +60,7 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
         ValueError: A split, a column or a class is missing, or there are too few labels.
     """
     assert source.path is not None
+    allow_pixels(source.max_pixels)
     splits = load_splits(source.path, source.layout)
     train = LabelledImages(take_split(splits, source.split, "data.split"), source.label_column)
     name = eval_split_name(splits, source.split, source.eval_split)
@@ -222,7 +225,11 @@ def _posterize(image: Image.Image, num_bits: int, **_: Any) -> Image.Image:
 def eval_transform(**preprocessing: Any) -> Compose:
     """Return timm's evaluation transform without its end, so pixels keep their type and range."""
     transform = create_transform(**preprocessing, use_prefetcher=True, is_training=False)
-    return Compose([*transform.transforms[:-1], MaybePILToTensor()])
+    steps = [*transform.transforms[:-1], MaybePILToTensor()]
+    if preprocessing.get("crop_mode") in (None, "center"):  # the others show the whole image
+        _, height, width = preprocessing["input_size"]
+        steps.insert(0, CutEnds((height, width)))
+    return Compose(steps)
 
 
 class EvalTransform:

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
+from mae_et.config import ImagesConfig
 from mae_et.config.parser import LineParser
 from mae_et.data import (
     ImageTable,
     UnreadableImageError,
+    allow_pixels,
     channel_statistics,
     is_image_folder,
     load_splits,
@@ -45,6 +47,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--layout", type=str, default="auto", help="of a folder, as data.layout")
     parser.add_argument("--split", type=str | None, default=None, help="default: all splits")
     parser.add_argument("--image_column", type=str | None, default=None)
+    parser.add_argument(
+        "--max_pixels", type=int, default=ImagesConfig.max_pixels, help="of an image, as in data"
+    )
     parser.add_argument("--out", type=str, default="predictions.csv", help="a CSV file")
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--num_workers", type=int, default=2)
@@ -53,8 +58,10 @@ def main(arguments: Sequence[str]) -> None:
     )
     options = parser.parse_args(list(arguments))
     check(options.batch_size > 0, "--batch_size", options.batch_size, "above 0")
+    check(options.max_pixels > 0, "--max_pixels", options.max_pixels, "above 0")
     check(options.num_workers >= 0, "--num_workers", options.num_workers, "at least 0")
 
+    allow_pixels(options.max_pixels)
     model, class_names, preprocessing = load_classifier(Path(options.checkpoint), options.encoder)
     in_chans = preprocessing["input_size"][0]
     tables = load_tables(

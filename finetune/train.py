@@ -43,7 +43,7 @@ from mae_et.training import (
 from .build import batch_chunk_size, build_images, build_schedule, full_size_steps
 from .config import FinetuneConfig
 from .data import LabelledSplits, erase, load_labelled
-from .loss import build_mixup, class_weights
+from .loss import build_mixup, class_weights, smoothed, weighted_cross_entropy
 from .model import (
     build_classifier,
     parameter_groups,
@@ -161,12 +161,9 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         smoothing = self.config.augment.label_smoothing
         if self.mixup is not None:
             images, targets = self.mixup(images, labels)  # targets: (N, classes), smoothed
-            smoothing = 0.0
         else:
-            targets = F.one_hot(labels, len(self.class_names)).float()
-        return F.cross_entropy(
-            self.model(images), targets, weight=self.class_weights, label_smoothing=smoothing
-        )
+            targets = smoothed(labels, len(self.class_names), smoothing)
+        return weighted_cross_entropy(self.model(images), targets, self.class_weights, smoothing)
 
     @torch.no_grad()
     def share_statistics(self) -> None:

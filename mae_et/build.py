@@ -158,6 +158,7 @@ def open_samples(
         ValueError: The images cannot be read, or the stages do not fit.
     """
     source, seed, size = config.data, config.run.seed, as_pair(model.full_size)
+    data.allow_pixels(source.max_pixels)
     train, held_out = data.open_images(source, model.in_chans, seed)
     curriculum = build_curriculum(config, model, len(train))
     clock = data.sample_clock(config, curriculum)

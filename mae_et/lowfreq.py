@@ -12,6 +12,12 @@ axis it is
 with a real B × N matrix A, and v = 0 for odd B. The real part of M x Mᵀ is A x Aᵀ - u (vᵀ x v) uᵀ:
 two matrix products and a checkerboard per image, which is several times faster than the FFTs.
 
+A has a closed form, so that building it takes no more than its own B·N numbers. Its entries are
+(1/N) Σ_k cos(kθ) with θ = 2πp/(BN) and the whole number p = mN - nB. The terms form a Dirichlet
+kernel, whose sum is sin(Bθ/2) / sin(θ/2) for odd B; for even B, which has -B/2 without its partner,
+it is sin(Bθ/2) / tan(θ/2); and for θ = 0 it is B. Both angles, Bθ/2 = π(m - nB/N) and θ/2, are
+taken modulo π in whole numbers, so that they are exact but for one rounding.
+
 Shape legend: H, W height and width of the image; h, w those of the result.
 """
 
@@ -97,16 +103,25 @@ def _target_size(full_height: int, full_width: int, size: int | tuple[int, int])
 def _crop_matrix(full: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(size + 1, full): A, and below it vᵀ; see the module's docstring."""
     with torch.inference_mode(False), torch.no_grad():  # cached, and autograd may use it later
-        n = torch.arange(full, dtype=torch.float64)
-        m = torch.arange(size, dtype=torch.float64)
-        k = torch.arange(size, dtype=torch.float64) - size // 2
-        phase = 2 * math.pi * (m[:, None] / size - n / full)
-        matrix = torch.cos(phase[..., None] * k).sum(-1) / full
+        m, n = torch.arange(size)[:, None], torch.arange(full)
+        position = m * full - n * size  # p
+        angle, sign = _half_turns(-n * size, full)  # Bθ/2, but for m half turns
+        above = angle.sin() * sign * (1 - 2 * (m % 2))
+        angle, sign = _half_turns(position, size * full)  # θ/2
+        below = angle.tan() if size % 2 == 0 else angle.sin() * sign
+        matrix = torch.where(position == 0, size, above / below) / full
         if size % 2 == 0 and size < full:
-            unpaired = torch.sin(math.pi * size * n / full) / full
+            unpaired = torch.sin(math.pi * size * n.double() / full) / full
         else:
             unpaired = torch.zeros(full, dtype=torch.float64)
         return torch.cat([matrix, unpaired[None]]).to(device, dtype)
+
+
+def _half_turns(numerator: Tensor, denominator: int) -> tuple[Tensor, Tensor]:
+    """Split π · numerator / denominator into an angle in [-π/2, π/2] and the sign of half turns."""
+    turns = torch.div(numerator + denominator // 2, denominator, rounding_mode="floor")
+    rest = (numerator - turns * denominator).double()
+    return rest * (math.pi / denominator), 1 - 2 * (turns % 2)
 
 
 @lru_cache(maxsize=64)

@@ -26,6 +26,7 @@ FREE_ON_RESUME = BOOK_KEEPING | frozenset(
         "data.num_workers",
         "run.patience",
         "data.bad_images",
+        "data.max_pixels",
         "data.max_bad_share",
         "optim.max_skipped_steps",
         "optim.micro_batch_size",

@@ -25,6 +25,7 @@ from .images import (
     EncodedImage,
     ImageTable,
     UnreadableImageError,
+    allow_pixels,
     open_image,
 )
 from .labels import LabelledImages, check_every_class, choose_labels
@@ -41,9 +42,10 @@ from .samples import (
 )
 from .sources import is_image_folder, load_splits, open_images
 from .splits import eval_split_name, take_split, train_and_eval_splits
-from .stats import channel_mean_and_std
+from .stats import LEAST_RANGE, channel_values, warn_of_range
 from .streaming import StreamedImages, StreamedSamples
 from .transforms import (
+    CutEnds,
     EvalTransform,
     LabelledCrop,
     PretrainTransform,
@@ -54,10 +56,12 @@ from .transforms import (
 )
 
 __all__ = [
+    "LEAST_RANGE",
     "MODES",
     "AnyImage",
     "ArrayImage",
     "Box",
+    "CutEnds",
     "EncodedImage",
     "EvalTransform",
     "ImageTable",
@@ -73,10 +77,11 @@ __all__ = [
     "StreamedSamples",
     "Transform",
     "UnreadableImageError",
+    "allow_pixels",
     "augment_progress",
     "centre_crop",
-    "channel_mean_and_std",
     "channel_statistics",
+    "channel_values",
     "check_every_class",
     "check_replay",
     "choose_labels",
@@ -101,5 +106,6 @@ __all__ = [
     "stage_size",
     "take_split",
     "train_and_eval_splits",
+    "warn_of_range",
     "worker_options",
 ]

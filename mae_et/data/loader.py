@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -70,12 +71,15 @@ def worker_options(num_workers: int) -> dict[str, Any]:
     return {
         "num_workers": num_workers,
         "multiprocessing_context": worker_context() if num_workers else None,
-        "worker_init_fn": partial(_init_worker, sorted(sources.own_modules)),
+        "worker_init_fn": partial(
+            _init_worker, sorted(sources.own_modules), Image.MAX_IMAGE_PIXELS
+        ),
     }
 
 
-def _init_worker(own_modules: Iterable[str], _worker: int) -> None:
+def _init_worker(own_modules: Iterable[str], max_pixels: float | None, _worker: int) -> None:
     become_worker()
+    Image.MAX_IMAGE_PIXELS = max_pixels  # type: ignore[assignment]  # see `allow_pixels`
     for name in own_modules:
         import_module(name)
 

@@ -1,33 +1,60 @@
-"""Mean and deviation of a data set's channels, the values for `data.mean` and `data.std`."""
+"""The values of a data set's channels: what `data.mean` and `data.std` are, or can't be."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from .images import ImageTable, UnreadableImageError
+from .images import UnreadableImageError
+from .samples import Images
+
+log = logging.getLogger(__name__)
+
+LEAST_RANGE = 0.1
+"""The part of their scale that values use at least, if nothing is wrong."""
+
+MOST_DEVIATIONS = 10
+"""The root mean square of normalised values at most, if nothing is wrong; it should be 1."""
 
 
-def channel_mean_and_std(images: ImageTable, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Compute mean and standard deviation of each channel over the pixels of whole images.
+class ChannelValues(NamedTuple):
+    """What the values of the channels are, in the unit of `data.mean` (see `images.units`)."""
 
-    Every image has the same weight, whatever its size. Images that can't be decoded are left out.
+    mean: Tensor
+    """(C,) over the pixels of whole images, each of which has the same weight."""
+    std: Tensor
+    """(C,) the standard deviation over these."""
+    low: Tensor
+    """(C,) the least value."""
+    high: Tensor
+    """(C,) the largest value."""
+
+    @property
+    def widest(self) -> float:
+        """The difference of the largest and the least value of the channel with most of it."""
+        return (self.high - self.low).max().item()
+
+    def __str__(self) -> str:
+        return f"{self.low.min().item():.4g} to {self.high.max().item():.4g}"
+
+
+def channel_values(images: Images, rows: Sequence[int]) -> ChannelValues:
+    """Measure the channels of images. Images that can't be decoded are left out.
 
     Args:
         images: The images of a data set.
         rows: The rows to use.
 
-    Returns:
-        Means (C,) and deviations (C,) in the unit of `data.mean`: unsigned numbers are divided by
-        the largest of their type.
-
     Raises:
         ValueError: None of the images can be decoded.
     """
-    means, variances, reasons = [], [], list[str]()
+    means, variances, lows, highs = [], [], [], []
+    reasons = list[str]()
     for row in rows:
         try:
             pixels = v2.functional.to_image(images[row].decode())  # (C, H, W)
@@ -37,6 +64,8 @@ def channel_mean_and_std(images: ImageTable, rows: Sequence[int]) -> tuple[Tenso
         flat = pixels.flatten(1).double() / 255
         means.append(flat.mean(1))
         variances.append(flat.var(1, correction=0))
+        lows.append(flat.amin(1))
+        highs.append(flat.amax(1))
     if not means:
         raise ValueError(
             f"data.path must hold images, got {len(rows)} of which none is readable"
@@ -44,4 +73,43 @@ def channel_mean_and_std(images: ImageTable, rows: Sequence[int]) -> tuple[Tenso
         )
     mean = torch.stack(means)
     variance = torch.stack(variances).mean(0) + mean.var(0, correction=0)
-    return mean.mean(0), variance.sqrt()
+    return ChannelValues(
+        mean=mean.mean(0),
+        std=variance.sqrt(),
+        low=torch.stack(lows).amin(0),
+        high=torch.stack(highs).amax(0),
+    )
+
+
+def warn_of_range(
+    images: Images, mean: Sequence[float], std: Sequence[float], num_images: int = 8
+) -> None:
+    """Warn if `data.mean` and `data.std` can't be those of the images.
+
+    That is so if values use less than a tenth of their scale, as 12 bits in a 16-bit file do, and
+    are normalised as if they used all of it; or if they are far outside, as large numbers are that
+    have no scale.
+
+    Args:
+        images: The images of a data set.
+        mean: As `data.mean`.
+        std: As `data.std`.
+        num_images: How many of the images to look at.
+    """
+    rows = range(0, len(images), max(1, len(images) // num_images))[:num_images]
+    try:
+        found = channel_values(images, rows)
+    except ValueError:  # which is said elsewhere
+        return
+    centre, deviation = (torch.tensor(values, dtype=torch.float64) for values in (mean, std))
+    size = (((found.mean - centre) ** 2 + found.std**2) / deviation**2).mean().sqrt().item()
+    is_small = found.widest < LEAST_RANGE and found.widest < deviation.min().item()
+    if is_small or size > MOST_DEVIATIONS:
+        log.warning(
+            "the values of the images go from %s%s, which data.mean %s and data.std %s do not fit; "
+            "python -m mae_et stats prints those that do",
+            found,
+            ", less than a tenth of their scale" if is_small else "",
+            list(mean),
+            list(std),
+        )

@@ -265,6 +265,7 @@ def _load(
     path = known.path
     if path is None and not known.sources:
         raise ValueError("data.path must be given, since the checkpoint names no data")
+    data.allow_pixels(known.max_pixels)
     images: data.Images
     if split:
         if path is None:

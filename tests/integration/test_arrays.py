@@ -13,7 +13,7 @@ from PIL import Image
 
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
-from mae_et.data.images import arrays
+from mae_et.data.images import deep
 from mae_et.runs import Run
 from tests.support.arguments import tiny, tiny_finetune
 from tests.support.arrays import CHANNELS, pixels, tiff
@@ -25,7 +25,7 @@ def test_the_missing_package_is_named(
 ) -> None:
     for number in range(3):
         (tmp_path / f"{number}.tif").write_bytes(tiff(pixels(), photometric="minisblack"))
-    monkeypatch.setattr(arrays, "tifffile", None)
+    monkeypatch.setattr(deep, "tifffile", None)
     arguments = spectral(
         f"imagefolder:{tmp_path}", tmp_path / "run", data__eval_images=1, optim__epochs=40
     )

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import numpy as np
+import PIL.ImageOps
 import pytest
 import timm
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
 from finetune.__main__ import main as finetune_main
-from mae_et import load_mae_checkpoint
+from mae_et import data, load_mae_checkpoint
 from mae_et.__main__ import main
 from mae_et.runs import Run
 from mae_et.weights import model_card as card
 from mae_et.weights.timm_folder import save_timm_folder
 from tests.support.arguments import tiny, tiny_finetune
+from tests.support.images import encode, picture
 from tests.support.models import SMALL, make_classifier
 from tests.support.tensors import seeded
 
@@ -184,7 +189,11 @@ def test_card_of_a_masked_autoencoder(pretrained: Path, tmp_path: Path) -> None:
     assert f"| last | 20 | {last['eval_loss']:.4f} |" in text
     config = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert config["optim"]["batch_size"] == 16
-    assert 'image.convert("L")' in text
+    (line,) = re.findall(r"`(PIL.*)`; transparent ones on white", text)  # what it says has to work
+    photo = encode(picture(), orientation=6)
+    shown = eval(line, {"PIL": PIL, "image": Image.open(io.BytesIO(photo))})
+    ours = data.open_image({"bytes": photo, "path": None}, 1, "a").decode()
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(ours))
 
 
 @pytest.mark.parametrize("library", ["timm", "transformers"])

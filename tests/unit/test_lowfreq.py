@@ -28,6 +28,8 @@ CROPS = [
     ((29, 36), (14, 15)),
     ((24, 24), (24, 16)),  # one side stays whole
     ((24, 23), (2, 3)),
+    ((8, 2048), (6, 1463)),  # for which a sum over frequencies needs tens of GiB
+    ((1500, 9), (1050, 7)),
 ]
 
 

@@ -9,11 +9,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import datasets
 import psutil
 import pytest
+from PIL import Image
 
 from mae_et import data
 from mae_et.data import sources
+from tests.support.images import black, numbered_png
 from tests.support.paths import ROOT
 from tests.support.workers import Surroundings
 
@@ -39,6 +42,18 @@ def test_workers_are_no_copies_of_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert chunk["parent"] != os.getpid()
     assert chunk["blocked"]
     assert chunk["has_plugin"]
+
+
+def test_workers_have_the_limit_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # and restore it
+    (cell,) = black().rows["image"]
+    cells = datasets.Dataset.from_dict({"image": [cell["bytes"], numbered_png(1)]})
+    table = data.ImageTable(cells, None, 1)  # 8 × 8 and 16 × 16
+    for most, number in ((300, 0), (255, 1), (64, 1)):
+        data.allow_pixels(most)
+        samples = data.Samples(table, data.EvalTransform((8, 8), 4), seed=0, shuffle=False)
+        (chunk,) = data.make_loader(samples, [[0, 1]], 1, pin_memory=False)
+        assert len(chunk["unreadable"]) == number
 
 
 KILLED = """

@@ -4,7 +4,8 @@ This package imports nothing else of `mae_et`.
 """
 
 from .arrays import ArrayImage
-from .encoded import MODES, Box, EncodedImage, UnreadableImageError
+from .boxes import Box
+from .encoded import MODES, EncodedImage, UnreadableImageError, allow_pixels
 from .table import AnyImage, ImageTable, image_column, name_of, open_image, undecoded
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "EncodedImage",
     "ImageTable",
     "UnreadableImageError",
+    "allow_pixels",
     "image_column",
     "name_of",
     "open_image",

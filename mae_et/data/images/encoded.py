@@ -9,20 +9,26 @@ Compared with decoding the whole image at full resolution (photos of about 500 Ã
 100 %, mean absolute difference in grey levels of 255): nothing changes at 224, where no such box
 allows a lower resolution; at 96, where nearly all are decoded at 1/2, the difference is 1.2 for the
 same box, and 4.4 in all, since rounding moves and scales the box by up to half a pixel.
+
+Files may come from anybody, so no program is started to read one, and its size is limited.
 """
 
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
+
+from .boxes import ORIENTATIONS, UPRIGHT, Box
+from .units import BACKGROUND
 
 try:
     import simplejpeg
@@ -42,6 +48,18 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 COLOR_SPACES = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGBA"}
 """Pillow's modes -> libjpeg-turbo's names."""
 
+REFUSED = ("EPS", "IPTC")
+"""Formats of which Pillow reads the pixels by starting a program, or which may hold such a file."""
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+"""The first bytes of a PNG file."""
+
+PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+"""Chunks of a PNG file whose size Pillow limits, though no pixel depends on them."""
+
+ORIENTATION_TEXT = (b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
+"""Keywords of texts in a PNG file that may tell its orientation."""
+
 
 class UnreadableImageError(ValueError):
     """An image that can't be decoded: its name, and the reason in one line.
@@ -59,64 +77,6 @@ class UnreadableImageError(ValueError):
         return f"{self.name}: {self.reason}"
 
 
-class Box(NamedTuple):
-    """A rectangle of pixels: its upper left corner and its size."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-class Orientation(NamedTuple):
-    """How stored pixels become upright: by flips of rows and columns, then a transposition."""
-
-    flip_rows: bool
-    """Whether the order of the rows is reversed."""
-    flip_columns: bool
-    """Whether the order of the columns is reversed."""
-    transpose: bool
-    """Whether rows and columns are exchanged."""
-
-    def stored(self, box: Box, height: int, width: int) -> Box:
-        """Return where a box of the upright image lies in the stored image.
-
-        Args:
-            box: A box of the upright image.
-            height: Height of the stored image in pixels.
-            width: Width of the stored image in pixels.
-        """
-        top, left, rows, columns = box
-        if self.transpose:
-            top, left, rows, columns = left, top, columns, rows
-        if self.flip_rows:
-            top = height - top - rows
-        if self.flip_columns:
-            left = width - left - columns
-        return Box(top, left, rows, columns)
-
-    def upright(self, pixels: Tensor) -> Tensor:
-        """Turn stored pixels (C, h, w) upright."""
-        flipped = [axis for axis, flip in ((-2, self.flip_rows), (-1, self.flip_columns)) if flip]
-        pixels = pixels.flip(flipped) if flipped else pixels
-        return pixels.mT if self.transpose else pixels
-
-
-ORIENTATIONS = {
-    2: Orientation(False, True, False),
-    3: Orientation(True, True, False),
-    4: Orientation(True, False, False),
-    5: Orientation(False, False, True),
-    6: Orientation(True, False, True),
-    7: Orientation(True, True, True),
-    8: Orientation(False, True, True),
-}
-"""Value of the EXIF tag -> orientation; images with any other value are upright."""
-
-UPRIGHT = Orientation(False, False, False)
-"""The orientation of images that are stored upright."""
-
-
 class EncodedImage:
     """An image of which only the header has been read.
 
@@ -126,26 +86,38 @@ class EncodedImage:
         name: Name of the image for messages.
 
     Raises:
-        UnreadableImageError: The bytes are not an image, or are one of more than twice Pillow's
-            limit of 89 million pixels (a decompression bomb; below that, Pillow only warns).
+        UnreadableImageError: The bytes are not an image, or are one of more pixels than
+            `allow_pixels` allows.
     """
 
     def __init__(self, encoded: bytes, mode: str, name: str) -> None:
         self.encoded, self.mode, self.name = encoded, mode, name
         with reading(self.name):
-            header = Image.open(io.BytesIO(encoded))
-            exif = header.getexif().get(int(ExifTags.Base.Orientation), 1)
+            try:
+                header, exif = _open_header(encoded)
+            except ValueError:  # Pillow's response to large texts
+                if not encoded.startswith(PNG_MAGIC):
+                    raise
+                self.encoded = _without_text(encoded)
+                header, exif = _open_header(self.encoded)
         # Kept for the first decoding: in a PNG, looking for EXIF has decoded all of it.
         self._opened: Image.Image | None = header
-        self._stored_mode, self._is_jpeg = header.mode, header.format in ("JPEG", "MPO")
+        self.format, self.stored_mode = header.format, header.mode
+        self._is_jpeg = header.format in ("JPEG", "MPO")
         self._stored_width, self._stored_height = header.size
-        self._orientation = ORIENTATIONS.get(exif, UPRIGHT)
+        self.orientation = ORIENTATIONS.get(exif, UPRIGHT)
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the numbers of the image have more than 8 bits; see `deep.from_picture`."""
+        is_png_16 = self.format == "PNG" and self.encoded[24] == 16
+        return is_png_16 or self.stored_mode in ("I", "F") or self.stored_mode.startswith("I;16")
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels, upright."""
         height, width = self._stored_height, self._stored_width
-        return (width, height) if self._orientation.transpose else (height, width)
+        return (width, height) if self.orientation.transpose else (height, width)
 
     def decode(self) -> Image.Image:
         """Decode the whole image, upright and converted.
@@ -154,7 +126,10 @@ class EncodedImage:
             UnreadableImageError: The image can't be decoded.
         """
         with reading(self.name):
-            return _convert(ImageOps.exif_transpose(self._open()), self.mode)
+            image = self.open()
+            if self.orientation is not UPRIGHT:
+                image = ImageOps.exif_transpose(image)
+            return _convert(image, self.mode)
 
     def crop(self, box: Box, size: tuple[int, int]) -> Tensor:
         """Decode a box of the upright image and resize it (bicubic, antialiased).
@@ -172,14 +147,14 @@ class EncodedImage:
         Raises:
             UnreadableImageError: The image can't be decoded.
         """
-        stored = self._orientation.stored(box, self._stored_height, self._stored_width)
-        target = size[::-1] if self._orientation.transpose else size
+        stored = self.orientation.stored(box, self._stored_height, self._stored_width)
+        target = size[::-1] if self.orientation.transpose else size
         with reading(self.name):
             region = self._decode_region(stored, self._factor(stored, target))
         pixels = torch.from_numpy(region).permute(2, 0, 1)  # (C, h, w)
         if pixels.shape[-2:] != target:
             pixels = F.interpolate(pixels[None], target, mode="bicubic", antialias=True)[0]
-        return self._orientation.upright(pixels)
+        return self.orientation.upright(pixels)
 
     def _factor(self, box: Box, size: tuple[int, int]) -> int:
         """The largest factor by which decoding may shrink the box without going below `size`."""
@@ -193,7 +168,7 @@ class EncodedImage:
         height, width = -(-self._stored_height // factor), -(-self._stored_width // factor)
         rows = _scaled(box.top, box.height, factor, height)
         columns = _scaled(box.left, box.width, factor, width)
-        if simplejpeg is not None and self._is_jpeg and self._stored_mode in ("L", "RGB"):
+        if simplejpeg is not None and self._is_jpeg and self.stored_mode in ("L", "RGB"):
             try:
                 pixels = simplejpeg.decode_jpeg(
                     self.encoded, COLOR_SPACES[self.mode], min_height=height, min_width=width
@@ -202,7 +177,7 @@ class EncodedImage:
                 pass  # simplejpeg is stricter than Pillow, which decides what is readable
             else:
                 return pixels[rows, columns]
-        image = self._open()
+        image = self.open()
         if self._is_jpeg:
             grey = "L" if self.mode == "L" else None
             image.draft(grey, (self._stored_width // factor, self._stored_height // factor))
@@ -210,9 +185,46 @@ class EncodedImage:
         pixels = np.array(_convert(part, self.mode))
         return pixels if pixels.ndim == 3 else pixels[..., None]
 
-    def _open(self) -> Image.Image:
+    def open(self) -> Image.Image:
+        """Open the file with Pillow; the caller may change the image."""
         opened, self._opened = self._opened, None
         return opened or Image.open(io.BytesIO(self.encoded))
+
+
+def allow_pixels(number: int) -> None:
+    """Set the most pixels that an image may have, in this process.
+
+    Loader workers take the number over, see `worker_options`.
+
+    Args:
+        number: Height times width.
+    """
+    # Above this number Pillow warns; above twice this number it refuses.
+    Image.MAX_IMAGE_PIXELS = number / 2  # type: ignore[assignment]
+
+
+def _open_header(encoded: bytes) -> tuple[Image.Image, int]:
+    """Open an image, and find the value of its EXIF orientation."""
+    header = Image.open(io.BytesIO(encoded))
+    if header.format in REFUSED:  # nothing is started before pixels are asked for
+        raise OSError(f"{header.format} is not read, since that may start a program")
+    if header.format in ("PNG", "TIFF"):
+        header.load()  # a PNG may have EXIF at its end, and a TIFF is turned upright
+    if header.format == "TIFF":
+        return header, 1  # whatever its tag still says, which depends on the version of Pillow
+    return header, header.getexif().get(int(ExifTags.Base.Orientation), 1)
+
+
+def _without_text(encoded: bytes) -> bytes:
+    """A PNG file without its texts and colour profile, but for texts that tell its orientation."""
+    kept, start = [encoded[:8]], 8
+    while start + 8 <= len(encoded):
+        stop = start + 12 + int.from_bytes(encoded[start : start + 4])
+        kind, text = encoded[start + 4 : start + 8], encoded[start + 8 : stop]
+        if kind not in PNG_TEXT or text.startswith(ORIENTATION_TEXT):
+            kept.append(encoded[start:stop])
+        start = stop
+    return b"".join(kept)
 
 
 @contextmanager
@@ -226,9 +238,14 @@ def reading(name: str) -> Iterator[None]:
         UnreadableImageError: The image can't be read.
     """
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):  # of Pillow, on what it reads all the same
+            yield
     except UnreadableImageError:
         raise
+    except Image.DecompressionBombError as error:
+        allowed = round(2 * (Image.MAX_IMAGE_PIXELS or 0))
+        reason = f"more than the {allowed} pixels that max_pixels allows: a decompression bomb?"
+        raise UnreadableImageError(name, reason) from error
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise UnreadableImageError(name, reason or type(error).__name__) from error
@@ -242,7 +259,11 @@ def _scaled(start: int, length: int, factor: int, limit: int) -> slice:
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
-    """Convert an image of any mode to L, RGB or RGBA."""
-    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits instead of scaling them
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    """Convert an image of 8 bits to L, RGB or RGBA; the first two without transparency."""
+    if mode != "RGBA" and (image.mode.endswith(("A", "a")) or "transparency" in image.info):
+        if image.mode == "La":
+            image = image.convert("LA")
+        colours = image.convert("RGBA")
+        image = Image.new("RGB", image.size, (round(255 * BACKGROUND),) * 3)
+        image.paste(colours, mask=colours.getchannel("A"))
     return image.convert(mode)

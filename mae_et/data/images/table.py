@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .arrays import NPY_MAGIC, ArrayImage, read_deep, read_npy
+from .arrays import NPY_MAGIC, ArrayImage, read_npy
+from .deep import from_picture, read_tiff
 from .encoded import MODES, EncodedImage, UnreadableImageError, reading
 
 AnyImage = EncodedImage | ArrayImage
@@ -128,8 +129,9 @@ def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
         cell = row[0].as_py() if _is_bytes(row.type) else _to_numpy(row, name)
     if isinstance(cell, Image.Image):
         buffer = io.BytesIO()
+        is_for_png = cell.mode in ("1", "L", "LA", "P", "RGB", "RGBA")
         with reading(name):
-            cell.save(buffer, "PNG", compress_level=0)
+            cell.save(buffer, "PNG" if is_for_png else "TIFF", compress_level=0)
         cell = {"bytes": buffer.getvalue()}
     if isinstance(cell, dict):
         try:
@@ -142,12 +144,13 @@ def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
         return ArrayImage(cell, in_chans, name)
     if cell.startswith(NPY_MAGIC):
         return ArrayImage(read_npy(cell, name), in_chans, name)
-    deep = read_deep(cell, in_chans, name)
-    if deep is not None:
-        return ArrayImage(deep, in_chans, name)
+    bands = read_tiff(cell, in_chans, name)
+    if bands is not None:
+        return bands
     if in_chans not in MODES:
         raise UnreadableImageError(name, f"a picture, which can't have {in_chans} channels")
-    return EncodedImage(cell, MODES[in_chans], name)
+    picture = EncodedImage(cell, MODES[in_chans], name)
+    return from_picture(picture) if picture.is_deep else picture
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

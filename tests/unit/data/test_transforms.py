@@ -6,10 +6,12 @@ import io
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import v2
 
 from mae_et import data
 from mae_et.curriculum import Curriculum
@@ -130,3 +132,38 @@ def test_deviation_from_the_exact_crop_on_a_smooth_picture() -> None:
     exact = low_frequency_crop(samples[0]["image"].float(), 96)
     deviation = (samples[1]["image"] - exact).square().mean().sqrt() / exact.std()
     assert deviation < 0.13
+
+
+def resized_and_cropped(image: Any, size: tuple[int, int]) -> Tensor:
+    """What a centre crop shows, with all of the image resized first."""
+    resize = v2.Resize(max(size), interpolation=v2.InterpolationMode.BICUBIC)
+    return v2.Compose([resize, v2.CenterCrop(size), v2.PILToTensor()])(image)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 40)])
+@pytest.mark.parametrize("extent", [(32, 32), (50, 37), (30, 240), (241, 31), (2000, 260)])
+def test_ordinary_images_are_cropped_as_ever(
+    extent: tuple[int, int], size: tuple[int, int]
+) -> None:
+    image = picture(*extent)
+    assert torch.equal(data.centre_crop(size)(image), resized_and_cropped(image, size))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
+    assert torch.equal(data.centre_crop(size)(pixels), resized_and_cropped(pixels, size))
+
+
+@pytest.mark.parametrize("extent", [(8, 400), (8, 401), (400, 8), (16, 999)])
+def test_the_ends_of_long_images_are_cut_off_before_resizing(extent: tuple[int, int]) -> None:
+    image = picture(*extent)
+    kept = data.CutEnds((32, 32))(image).size
+    assert max(kept) <= 8 * min(kept) + 1
+    assert torch.equal(data.centre_crop((32, 32))(image), resized_and_cropped(image, (32, 32)))
+
+
+@pytest.mark.parametrize("extent", [(1, 20_000), (20_000, 1), (1, 1)])
+def test_a_line_of_pixels(extent: tuple[int, int]) -> None:
+    """Resized as a whole, the first two would have 4.5 million columns or rows."""
+    image = Image.new("RGB", extent[::-1], (1, 2, 3))
+    assert max(data.CutEnds((224, 224))(image).size) <= 9
+    cropped = data.centre_crop((224, 224))(image)
+    assert cropped.shape == (3, 224, 224)
+    assert cropped.flatten(1).unique(dim=1).flatten().tolist() == [1, 2, 3]

@@ -8,10 +8,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from timm.data import create_transform
 
 from finetune import config as sections
-from finetune.data import Augmentation, TrainTransform, erase, randaug_policies
+from finetune.data import Augmentation, TrainTransform, erase, eval_transform, randaug_policies
 from mae_et.config import ProbeConfig
 from mae_et.data.images.encoded import EncodedImage
 from mae_et.data.samples import seed_generators
@@ -144,3 +145,27 @@ def test_the_strongest_randaug_is_possible(policy: str) -> None:
     augment = Augmentation(make_config(), 64, policy)
     for _ in range(30):
         assert augment(photo())["image"].shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("crop_mode", [None, "center", "squash", "border"])
+@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+@pytest.mark.parametrize("extent", [(160, 120), (40, 300), (320, 41)])
+def test_evaluation_is_timms(
+    extent: tuple[int, int], size: tuple[int, int], crop_mode: str | None
+) -> None:
+    options: dict[str, Any] = {"input_size": (3, *size), "crop_mode": crop_mode}
+    options |= {"interpolation": "bicubic", "crop_pct": 0.875}
+    theirs = create_transform(**options, is_training=False, normalize=False)
+    image = picture(*extent)
+    assert torch.equal(eval_transform(**options)(image), theirs(image))
+
+
+@pytest.mark.parametrize("extent", [(1, 20_000), (20_000, 1)])
+def test_a_line_of_pixels_is_evaluated_in_little_memory(extent: tuple[int, int]) -> None:
+    """All of it, at 256 pixels of height, would be 5.1 million pixels wide."""
+    image = Image.new("RGB", extent[::-1], (1, 2, 3))
+    transform = eval_transform(input_size=(3, 224, 224), interpolation="bicubic", crop_pct=0.875)
+    assert max(transform.transforms[0](image).size) <= 9
+    cropped = transform(image)
+    assert cropped.shape == (3, 224, 224)
+    assert cropped.flatten(1).unique(dim=1).flatten().tolist() == [1, 2, 3]

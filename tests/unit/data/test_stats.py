@@ -1,0 +1,64 @@
+"""The values of channels, and a warning where `data.mean` and `data.std` can't be theirs."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+
+from mae_et import data
+from mae_et.data import channel_values, warn_of_range
+
+NOISE = np.random.default_rng(0).random((12, 3, 8, 8))
+
+
+def images(values: Any) -> data.ImageTable:
+    """Images (N, 3, H, W) as arrays."""
+    kind = datasets.Array3D(values.shape[1:], str(values.dtype))
+    features = datasets.Features({"x": kind})
+    rows = datasets.Dataset.from_dict({"x": list(values)}, features=features)
+    return data.ImageTable(rows, None, 3)
+
+
+def test_values_of_channels() -> None:
+    scaled = np.round(NOISE * np.array([1, 0.5, 0.25])[:, None, None] * 4095).astype(np.uint16)
+    found = channel_values(images(scaled), range(12))
+    expected = (scaled / 65535).transpose(1, 0, 2, 3).reshape(3, -1)
+    np.testing.assert_allclose(found.mean, expected.mean(1), rtol=1e-6)
+    np.testing.assert_allclose(found.std, expected.std(1), rtol=1e-6)
+    np.testing.assert_allclose(found.low, expected.min(1), rtol=1e-6)
+    np.testing.assert_allclose(found.high, expected.max(1), rtol=1e-6)
+    assert found.widest == pytest.approx(np.ptp(expected[0]), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "std", "warning"),
+    [
+        (np.round(NOISE * 255).astype(np.uint8), 0.5, 0.3, None),
+        (np.round(NOISE * 65535).astype(np.uint16), 0.45, 0.22, None),
+        (np.round(NOISE * 4095).astype(np.uint16), 0.45, 0.22, "0.0.*, less than a tenth"),
+        (np.round(NOISE * 4095).astype(np.uint16), 0.03, 0.02, None),
+        (NOISE.astype(np.float32), 0.5, 0.3, None),
+        (NOISE.astype(np.float32) / 200, 0.45, 0.22, "to 0.00.*, less than a tenth of their scale"),
+        (np.round(NOISE * 65535).astype(np.int32), 0.45, 0.22, "to 6.55e.*, which data.mean"),
+        (np.round(NOISE * 65535).astype(np.int32), 32767, 18918, None),
+        (NOISE.astype(np.float32) * 255, 0.45, 0.22, "to 254.9, which data.mean"),
+        (np.round(NOISE * 20).astype(np.uint8), 0.45, 0.22, "to 0.07843, less than a tenth"),
+        (np.full_like(NOISE, np.nan), 0.5, 0.3, None),  # which is an error elsewhere
+    ],
+)
+def test_warning(
+    values: Any, mean: float, std: float, warning: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        warn_of_range(images(values), [mean] * 3, [std] * 3)
+    assert len(caplog.messages) == (warning is not None)
+    for message in caplog.messages:
+        assert "\n" not in message
+    if warning is not None:
+        assert "mae_et stats" in caplog.text
+        assert re.search(f"the values of the images go from .* {warning}", caplog.text)
