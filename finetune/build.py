@@ -85,4 +85,10 @@ def build_images(
     held_out = evaluation_samples(config, splits.held_out)
     for samples in (train, held_out):
         main_process_first(accelerator, partial(samples.__getitem__, 0))
-    return RunImages(train=train, held_out=held_out, chunk_size=chunk_size)
+    return RunImages(
+        train=train,
+        held_out=held_out,
+        chunk_size=chunk_size,
+        class_names=splits.class_names,
+        labels=splits.train.labels,
+    )

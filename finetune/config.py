@@ -224,6 +224,13 @@ class FinetuneConfig(TrainingConfig):
             "linear classifier (linear) or its nearest neighbours (knn)"
         },
     )
+    keep_head: bool = field(
+        default=False,
+        metadata={
+            "help": "keep the checkpoint's head although it does not name its classes, or names "
+            "others; there must be as many"
+        },
+    )
     model: ClassifierConfig
     curriculum: SupervisedCurriculumConfig
     data: DataConfig
@@ -237,6 +244,8 @@ class FinetuneConfig(TrainingConfig):
         check(checkpoint is not None, "--checkpoint", checkpoint, allowed)
         ok = mode == "finetune" or checkpoint != "none"
         check(ok, "--checkpoint", checkpoint, f"an encoder for --mode {mode}")
+        ok = not self.keep_head or (mode == "finetune" and checkpoint != "none")
+        check(ok, "--keep_head", self.keep_head, "false without a checkpoint to fine-tune")
         super().__post_init__()
         policy, in_chans = self.augment.randaug, self.model.in_chans
         allowed = f"null for model.in_chans {in_chans}: its operations take grey or RGB"

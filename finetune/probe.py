@@ -25,6 +25,7 @@ from mae_et.data import channel_statistics, normalize
 from mae_et.evaluation import Features, ProbeImages, knn_accuracy, linear_probe
 from mae_et.runs import probe_file
 from mae_et.training import main_process_first, make_accelerator, writing_to
+from mae_et.weights import warn_of_other_normalisation
 
 from .config import FinetuneConfig
 from .data import LabelledSplits, evaluation_samples, load_labelled
@@ -46,6 +47,8 @@ def probe(config: FinetuneConfig) -> None:
     accelerator = make_accelerator(config.run)
     splits = main_process_first(accelerator, lambda: load_labelled(config.data))
     assert config.checkpoint is not None
+    if accelerator.is_main_process:
+        warn_of_other_normalisation(config.checkpoint, config.data)
     encoder = build_encoder(config.model, config.checkpoint)
     main_process_first(accelerator, lambda: _make_folder(Path(config.run.output_dir)))
     features = cached_features(config, accelerator, encoder, splits)

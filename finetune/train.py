@@ -39,6 +39,7 @@ from mae_et.training import (
     make_accelerator,
     save_beside,
 )
+from mae_et.weights import warn_of_other_normalisation
 
 from .build import batch_chunk_size, build_images, build_schedule, full_size_steps
 from .config import FinetuneConfig
@@ -78,7 +79,10 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
     assert config.checkpoint is not None
     has_checkpoint = Run(Path(config.run.output_dir)).latest_checkpoint() is not None
     weights = "none" if resume and has_checkpoint else config.checkpoint  # a run has its own by now
-    model = build_classifier(config.model, splits.class_names, weights)
+    if weights != "none" and accelerator.is_main_process:
+        warn_of_other_normalisation(weights, config.data)
+    keep_head = config.keep_head and weights != "none"
+    model = build_classifier(config.model, splits.class_names, weights, keep_head=keep_head)
     schedule = build_schedule(config, model, num_steps)
     images = build_images(config, splits, schedule, chunk_size, accelerator)
     trainer = Finetuner(config, accelerator, model, schedule, splits, images.held_out)

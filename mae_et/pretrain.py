@@ -37,7 +37,7 @@ from .training import (
     uncompiled,
     whole,
 )
-from .weights import export_encoder, load_initial_weights
+from .weights import export_encoder, load_initial_weights, warn_of_other_normalisation
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ def pretrain(
     model = build_model(config)
     has_checkpoint = Run(Path(config.run.output_dir)).latest_checkpoint() is not None
     if config.checkpoint is not None and not (resume and has_checkpoint):
+        if accelerator.is_main_process:
+            warn_of_other_normalisation(config.checkpoint, config.data)
         has_decoder = load_initial_weights(model, config.checkpoint)
         if not has_decoder and accelerator.is_main_process:
             log.warning("%s has no decoder; a new one is trained", config.checkpoint)

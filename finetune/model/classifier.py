@@ -21,7 +21,11 @@ from .weights import load_encoder
 
 
 def build_classifier(
-    model: ClassifierConfig, class_names: Sequence[str], checkpoint: str
+    model: ClassifierConfig,
+    class_names: Sequence[str],
+    checkpoint: str,
+    *,
+    keep_head: bool = False,
 ) -> SizedModel:
     """Build a classifier with the weights of an encoder, or with new ones.
 
@@ -32,6 +36,7 @@ def build_classifier(
         model: The section `model` of the configuration.
         class_names: The names of the classes by number.
         checkpoint: The encoder, as `mae_et.weights.find_weights` finds it; "none" for new weights.
+        keep_head: As in `load_encoder`.
 
     Raises:
         ValueError: The model cannot be built, or the checkpoint is not its encoder.
@@ -54,7 +59,7 @@ def build_classifier(
         if isinstance(classifier.model, VisionTransformer) and isinstance(head, nn.Linear):
             nn.init.trunc_normal_(head.weight, std=2e-5)  # as in the reference
         pretrained = find_weights(checkpoint, prefer_result=True).read()
-        load_encoder(classifier.model, pretrained, checkpoint, class_names)
+        load_encoder(classifier.model, pretrained, checkpoint, class_names, keep_head=keep_head)
     return classifier
 
 

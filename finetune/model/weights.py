@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -18,8 +18,12 @@ def load_encoder(
     pretrained: Pretrained,
     checkpoint: str,
     class_names: Sequence[str] | None = None,
+    *,
+    keep_head: bool = False,
 ) -> None:
     """Load all weights but the head, and the head too if it is for the same classes.
+
+    A head whose classes are the same in another order is reordered.
 
     Args:
         classifier: The model that gets the weights; positions are resampled to a
@@ -27,25 +31,64 @@ def load_encoder(
         pretrained: The weights, as `mae_et.weights.Origin.read` returns them.
         checkpoint: Where the weights come from, for messages.
         class_names: The names of the classifier's classes; None for an encoder without a head.
+        keep_head: Whether a head of as many classes stays even if the checkpoint does not name
+            them.
 
     Raises:
-        ValueError: The checkpoint is of another architecture.
+        ValueError: The checkpoint is of another architecture, or has no head to keep.
     """
+    if pretrained.note:
+        log.warning(pretrained.note)
+    own = classifier.state_dict()
     if isinstance(classifier, VisionTransformer):
         weights = _weights_of_vit(classifier, pretrained, checkpoint)
     else:
-        weights = _encoder_weights(pretrained)
-    own = classifier.state_dict()
+        weights = _encoder_weights(pretrained, own)
     heads = _head_names(classifier)
-    old_head = {name: value for name, value in weights.items() if name.startswith(heads)}
-    if old_head and not _is_for(pretrained, class_names, old_head, own):
-        weights = {name: value for name, value in weights.items() if name not in old_head}
-        if class_names is not None:
-            log.warning("the checkpoint's head has other classes; a new one takes its place")
+    head = {name: value for name, value in weights.items() if name.startswith(heads)}
+    weights = {name: value for name, value in weights.items() if name not in head}
+    fits = all(name in own and own[name].shape == value.shape for name, value in head.items())
+    if keep_head and not (head and fits):
+        raise ValueError(
+            f"--keep_head must be false, since checkpoint {checkpoint} has no head of "
+            f"{len(class_names or ())} classes"
+        )
+    if head and fits and class_names is not None and not keep_head:
+        head = _head_of_classes(head, pretrained.class_names, class_names)
+    elif head and not fits and class_names is not None:
+        log.warning("the checkpoint's head has other classes; a new one takes its place")
+    if fits:
+        weights |= head
     unused = [name for name in weights if name.startswith("norm.") and name not in own]
     for name in unused:  # the classifier pools, and has a new norm after that
         del weights[name]
     load_weights(classifier, weights, checkpoint, may_miss=(*heads, "fc_norm."))
+
+
+def _head_of_classes(
+    head: dict[str, Tensor], old: Sequence[str] | None, new: Sequence[str]
+) -> dict[str, Tensor]:
+    """Return a head's weights in the order of the new classes; none if it has other classes.
+
+    Args:
+        head: The weights, of as many classes.
+        old: The names of its classes; None if they are unknown.
+        new: The names of the classifier's classes.
+    """
+    if old is None or sorted(old) != sorted(new):
+        what = "has other classes" if old else "does not name its classes"
+        log.warning(
+            "the checkpoint's head %s; a new one takes its place (--keep_head true keeps it)", what
+        )
+        return {}
+    if list(old) == list(new):
+        return head
+    log.warning("the classes of the checkpoint's head are in another order; it is reordered")
+    rows = [list(old).index(name) for name in new]
+    return {
+        name: value[rows] if value.ndim and len(value) == len(old) else value
+        for name, value in head.items()
+    }
 
 
 def _head_names(classifier: nn.Module) -> tuple[str, ...]:
@@ -54,12 +97,15 @@ def _head_names(classifier: nn.Module) -> tuple[str, ...]:
     return tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
 
 
-def _encoder_weights(pretrained: Pretrained) -> dict[str, Tensor]:
-    return {
+def _encoder_weights(pretrained: Pretrained, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the encoder by the names that match more of the model's own."""
+    weights = {
         name.removeprefix("encoder."): value
         for name, value in pretrained.weights.items()
         if name.startswith("encoder.")
     }
+    by_file_names = pretrained.by_file_names or {}  # a prefix may be the network's own
+    return max(weights, by_file_names, key=lambda found: len(found.keys() & own.keys()))
 
 
 def _weights_of_vit(
@@ -75,22 +121,9 @@ def _weights_of_vit(
         num_heads=vit.blocks[0].attn.num_heads,
     )
     pretrained.check_fits(described, checkpoint)
-    weights = _encoder_weights(pretrained)
+    weights = _encoder_weights(pretrained, {})
     num_prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
     table = pretrained.resampled("encoder.pos_embed", vit.patch_embed.grid_size, num_prefix)
     if table is not None:
         weights["pos_embed"] = table
     return weights
-
-
-def _is_for(
-    pretrained: Pretrained,
-    class_names: Sequence[str] | None,
-    head: dict[str, Tensor],
-    own: dict[str, Tensor],
-) -> bool:
-    """Return whether a checkpoint's head is for these classes, as far as it says."""
-    if any(name not in own or own[name].shape != value.shape for name, value in head.items()):
-        return False
-    names = pretrained.class_names
-    return names is None or class_names is None or names == list(class_names)

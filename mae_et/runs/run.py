@@ -2,6 +2,7 @@
 
     RUN/config.yaml        the resolved configuration
     RUN/metrics.jsonl      a line per log step and per evaluation
+    RUN/classes.json       the names of the classes by number, in fine-tuning
     RUN/bad_images.txt     images that could not be decoded: name, tab, reason
     RUN/checkpoints/       see `checkpoints`
     RUN/encoder/           after pretraining: a folder that plain timm opens
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,11 @@ class Run:
     def metrics_file(self) -> Path:
         """The file with a line of JSON per log step and per evaluation."""
         return self.folder / "metrics.jsonl"
+
+    @property
+    def classes_file(self) -> Path:
+        """The file with the names of the classes, in a fine-tuning run."""
+        return self.folder / "classes.json"
 
     @property
     def bad_images_file(self) -> Path:
@@ -158,6 +164,24 @@ class Run:
         if not isinstance(config, dict):
             raise ValueError(f"{file} must hold the configuration of a run, got {config!r}")
         return config
+
+    def write_classes(self, names: Sequence[str]) -> None:
+        """Write the names of the classes by number."""
+        write_text(self.classes_file, json.dumps(list(names), indent=0, ensure_ascii=False) + "\n")
+
+    def read_classes(self) -> list[str] | None:
+        """Return the names of the classes by number; None if the run has not written them.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        file = self.classes_file
+        try:
+            return [str(name) for name in json.loads(file.read_text())]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{file} must hold the names of classes ({error})") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of the metrics, only the last of those with the same step and kind."""

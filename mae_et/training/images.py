@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,17 +24,22 @@ class RunImages:
         train: The training samples, of any number of epochs.
         held_out: The samples to evaluate on.
         chunk_size: Images that a process handles at a time at full size; see `data.split_batch`.
+        class_names: The names of the classes by number; empty without labels.
+        labels: (images,), the class numbers of the training images; None without labels.
     """
 
     train: data.Samples | data.StreamedSamples
     held_out: data.Samples
     chunk_size: int
+    class_names: Sequence[str] = ()
+    labels: Any = None
 
     def digest(self) -> str:
-        """Return a digest of the number, names and sizes of the images."""
-        return "-".join(
-            data.digest_images(samples.images) for samples in (self.train, self.held_out)
-        )
+        """Return a digest of the number, names and sizes of the images, and of their labels."""
+        parts = [data.digest_images(samples.images) for samples in (self.train, self.held_out)]
+        if self.labels is not None:
+            parts.append(hashlib.blake2b(self.labels.tobytes(), digest_size=16).hexdigest())
+        return "-".join(parts)
 
     def num_chunks(self, config: TrainingConfig, accelerator: Accelerator) -> int:
         """Return the number of chunks that a process handles in an optimizer step."""

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -77,6 +77,7 @@ class RunFolder:
         self._lock = _lock(files)
         try:
             if is_resumed:
+                _check_classes(files.read_classes(), images.class_names)
                 self._check_resume(described, type(config))
                 self.checkpoint = files.sound_checkpoint()
                 self._forget_later_metrics()
@@ -91,6 +92,8 @@ class RunFolder:
         files.remove_unfinished()
         if not is_resumed or config.data.allow_changed:
             files.write_config(described)
+        if images.class_names and not files.classes_file.exists():
+            files.write_classes(images.class_names)
 
     def _check_resume(self, config: Mapping[str, Any], kind: type) -> None:
         written = self.files.read_config()
@@ -211,6 +214,26 @@ def _describe(
     described["run"]["mixed_precision"] = accelerator.mixed_precision
     known = {"train": len(images.train), "eval": len(images.held_out), "digest": images.digest()}
     return described | {"images": known}
+
+
+def _check_classes(old: Sequence[str] | None, new: Sequence[str]) -> None:
+    """Check that a run's head still has the classes that it began with, in their order.
+
+    Raises:
+        ValueError: It has others.
+    """
+    if old is None or list(old) == list(new):
+        return
+    gone, added = [name for name in old if name not in new], [n for n in new if n not in old]
+    changes = [f"without {_few(gone)}"] * bool(gone) + [f"with {_few(added)}"] * bool(added)
+    raise ValueError(
+        f"--resume needs the classes of the run, got them {' and '.join(changes) or 'reordered'}; "
+        "its head has an output for each, in order"
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _check_images(old: Mapping[str, Any], new: Mapping[str, Any], allow_changed: bool) -> None:

@@ -5,7 +5,11 @@ and the leaves.
 """
 
 from .files import load_weights, read_weights
-from .loading import load_initial_weights, load_mae_checkpoint
+from .loading import (
+    load_initial_weights,
+    load_mae_checkpoint,
+    warn_of_other_normalisation,
+)
 from .origin import Origin, TimmFolder, find_weights
 from .pretrained import Pretrained
 from .timm_folder import export_encoder, save_timm_folder
@@ -21,4 +25,5 @@ __all__ = [
     "load_weights",
     "read_weights",
     "save_timm_folder",
+    "warn_of_other_normalisation",
 ]

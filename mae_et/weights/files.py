@@ -5,23 +5,46 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-DECODER = ("decoder_", "mask_token")
-"""Prefixes of the names of the decoder's weights."""
+from ..errors import first_line
+from .unwrap import DECODER, tensors_of
+
+NUMPY_SCALAR = np.float64(0).__reduce__()[0]
+"""The function that makes a NumPy number of its type and bytes, wherever NumPy keeps it."""
+
+SAFE_TYPES: list[Any] = [
+    argparse.Namespace,  # the arguments of many training scripts
+    *((PurePosixPath, f"pathlib{part}.PosixPath") for part in ("", "._local")),
+    *((PureWindowsPath, f"pathlib{part}.WindowsPath") for part in ("", "._local")),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")),
+    *((NUMPY_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+"""Harmless types that checkpoints hold beside tensors, and that torch would refuse."""
+
+OTHER_FILES = {
+    b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` gets the file",
+    b"<": "a page of HTML or XML, perhaps an error of the server",
+    b"{": "JSON",
+    b"\x89PNG": "a picture",
+}
+"""First bytes of files that people take for checkpoints, and what they are."""
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a .safetensors file, or of a .pth file without executing anything in it.
 
     Raises:
-        ValueError: The file is missing, damaged, or holds more than tensors.
+        ValueError: The file is missing, damaged, or holds objects that could execute code.
     """
     path = Path(path)
     if not path.is_file():
@@ -30,18 +53,29 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             tensors: dict[str, Tensor] = load_file(path)
             return tensors
-        with torch.serialization.safe_globals([argparse.Namespace]):  # reference runs hold one
+        with torch.serialization.safe_globals(SAFE_TYPES):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # its message advises loading the file anyway
-        raise ValueError(
-            f"checkpoint {path} holds more than tensors, or is damaged; it was not executed"
-        ) from error
     except Exception as error:  # unpickling damaged bytes raises nearly anything
-        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
-    weights = loaded.get("model", loaded) if isinstance(loaded, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
-        raise ValueError(f"checkpoint {path} must hold a state dict, or one under 'model'")
-    return weights
+        raise ValueError(_why_unread(path, error)) from error
+    return tensors_of(loaded, path)
+
+
+def _why_unread(path: Path, error: Exception) -> str:
+    """Return one line about a file that could not be read."""
+    with path.open("rb") as file:
+        head = file.read(32).lstrip()
+    for start, kind in OTHER_FILES.items():
+        if head.startswith(start):
+            return f"checkpoint {path} is damaged: it is {kind}"
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    if found:
+        return (
+            f"checkpoint {path} holds more than tensors, and was not executed: an object of "
+            f"{found[1]}; save its state dict alone, with torch.save(model.state_dict(), …)"
+        )
+    if isinstance(error, pickle.UnpicklingError):  # its message advises loading the file anyway
+        return f"checkpoint {path} holds more than tensors, or is damaged; it was not executed"
+    return f"checkpoint {path} is damaged: {first_line(error)}"
 
 
 def load_weights(

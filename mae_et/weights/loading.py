@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..config import ImagesConfig
 from ..model import MaskedAutoencoder
-from .files import DECODER, load_weights
+from .files import load_weights
 from .origin import find_weights
-from .pretrained import describe
+from .pretrained import Pretrained, describe
+from .unwrap import DECODER
+
+log = logging.getLogger(__name__)
 
 
 def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder:
@@ -31,6 +39,52 @@ def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder
     return model
 
 
+def warn_of_other_normalisation(path: str | Path, images: ImagesConfig) -> None:
+    """Warn if images are normalised otherwise than those that a checkpoint was trained on.
+
+    Args:
+        path: The checkpoint; see `find_weights`.
+        images: The section `data` of the configuration.
+
+    Raises:
+        ValueError: There are no weights at the path.
+    """
+    theirs = find_weights(path, prefer_result=True).normalisation
+    ours = {name: list(getattr(images, name)) for name in theirs}
+    if theirs and not all(
+        len(theirs[name]) == len(ours[name])
+        and all(map(partial(math.isclose, rel_tol=0.01, abs_tol=0.001), theirs[name], ours[name]))
+        for name in theirs
+    ):
+        log.warning(
+            "%s was trained on images normalised by mean %s and std %s, not by %s and %s; to do as "
+            "it was trained: %s",
+            path,
+            *theirs.values(),
+            *ours.values(),
+            " ".join(f"--data.{name} '{values}'" for name, values in theirs.items()),
+        )
+
+
+def _without_head(pretrained: Pretrained, path: str | Path) -> Pretrained:
+    """Return the weights of a classifier without its head, which pretraining has no use for.
+
+    Raises:
+        ValueError: The classifier averages the patches, so its encoder has no norm.
+    """
+    weights, heads = pretrained.weights, ("encoder.head", "encoder.fc_norm.")
+    kept = {name: value for name, value in weights.items() if not name.startswith(heads)}
+    if len(kept) == len(weights):
+        return pretrained
+    if "encoder.fc_norm.weight" in weights and "encoder.norm.weight" not in weights:
+        raise ValueError(
+            f"checkpoint {path} is a classifier that averages patches before its norm; give the "
+            "encoder that it was fine-tuned from, or one fine-tuned with model.global_pool token"
+        )
+    log.warning("%s is a classifier; its head is left out", path)
+    return replace(pretrained, weights=kept)
+
+
 def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     """Start a model from the weights of a checkpoint; see `find_weights` for its kinds.
 
@@ -48,6 +102,9 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
             message says which options the checkpoint needs.
     """
     pretrained = find_weights(path).read()
+    if pretrained.note:
+        log.warning(pretrained.note)
+    pretrained = _without_head(pretrained, path)
     pretrained.check_fits(describe(model, model.state_dict()), path)
     predicted = pretrained.weights.get("decoder_pred.bias")
     if predicted is not None and len(predicted) != model.target.num_values:

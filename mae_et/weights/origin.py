@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from .files import folder_config, read_weights, with_prefix
 from .from_reference import REFERENCE_DECODER_HEADS, REFERENCE_HEADS, reference_arguments
 from .from_transformers import from_vit_mae, vit_mae_arguments
 from .pretrained import Pretrained, describe
+from .unwrap import without_prefix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,11 @@ class Origin(ABC):
     def run(self) -> Run | None:
         """The run that they belong to, if any."""
         return Run.of(self.path)
+
+    @property
+    def normalisation(self) -> dict[str, list[float]]:
+        """The "mean" and "std" of the training images, as in `data`; empty if unknown."""
+        return {}
 
     @abstractmethod
     def read(self) -> Pretrained:
@@ -84,18 +90,25 @@ class WeightsFile(Origin):
 
     def read(self) -> Pretrained:
         """Read the weights of an encoder, with its decoder if there is one; see `Origin.read`."""
-        weights = with_prefix(read_weights(self.path))
-        if "decoder_embed.weight" not in weights:  # an encoder of unknown origin
-            return Pretrained(weights=weights)
-        return Pretrained(
+        file = read_weights(self.path)
+        network = without_prefix(file, self.path)
+        weights = with_prefix(network.weights)
+        pretrained = Pretrained(
             weights=weights,
+            by_file_names=file if network.prefix else None,
+            note=network.note(self.path),
+        )
+        if "decoder_embed.weight" not in weights:  # an encoder of unknown origin
+            return pretrained
+        return replace(
+            pretrained,
             num_heads=REFERENCE_HEADS.get(weights["decoder_embed.weight"].shape[-1]),
             decoder_num_heads=REFERENCE_DECODER_HEADS,
         )
 
     def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the masked autoencoder of the reference implementation; see `Origin.mae`."""
-        weights = read_weights(self.path)
+        weights = without_prefix(read_weights(self.path), self.path).weights
         return reference_arguments(weights, self.path), with_prefix(weights)
 
 
@@ -142,6 +155,11 @@ class TimmFolder(Origin):
 
     config: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def normalisation(self) -> dict[str, list[float]]:
+        """See `Origin.normalisation`."""
+        return _normalisation(self.config.get("pretrained_cfg"))
+
     def read(self) -> Pretrained:
         """Read the weights of an encoder, or of a classifier with its head; see `Origin.read`."""
         weights = with_prefix(read_weights(self.path / "model.safetensors"))
@@ -174,6 +192,11 @@ class RunCheckpoint(Origin):
     """
 
     checkpoint: Checkpoint
+
+    @property
+    def normalisation(self) -> dict[str, list[float]]:
+        """See `Origin.normalisation`."""
+        return _normalisation(Run(self.checkpoint.run_folder).read_config().get("data"))
 
     def read(self) -> Pretrained:
         """Read the weights; see `Origin.read`."""
@@ -227,6 +250,14 @@ def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
     if checkpoint is None or not Run(checkpoint.run_folder).exists:
         raise ValueError(f"checkpoint must be a run's folder with a checkpoint in it, got {path}")
     return RunCheckpoint(path=path, checkpoint=checkpoint)
+
+
+def _normalisation(described: Any) -> dict[str, list[float]]:
+    """Return the "mean" and "std" that a configuration states, if it does."""
+    try:
+        return {name: [float(value) for value in described[name]] for name in ("mean", "std")}
+    except (KeyError, TypeError, ValueError):
+        return {}
 
 
 def _num_heads(encoder: str) -> int | None:

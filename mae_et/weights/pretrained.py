@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..curriculum import as_pair, as_size
 from ..model import Grid, MaskedAutoencoder, resample_table
-from .files import DECODER, num_blocks
+from .files import num_blocks
+from .unwrap import DECODER
 
 LABELS = {
     "patch_size": "patch size {}",
@@ -41,6 +42,8 @@ class Pretrained:
         num_heads: Attention heads of the encoder; None if unknown.
         decoder_num_heads: Attention heads of the decoder; None if unknown.
         class_names: The names of a classifier's classes by number; None if unknown.
+        by_file_names: The weights by the names of their file, where those have a prefix.
+        note: What was unwrapped; empty if nothing was.
     """
 
     weights: dict[str, Tensor]
@@ -49,6 +52,8 @@ class Pretrained:
     num_heads: int | None = None
     decoder_num_heads: int | None = None
     class_names: list[str] | None = None
+    by_file_names: dict[str, Tensor] | None = None
+    note: str = ""
 
     @property
     def has_decoder(self) -> bool:

@@ -15,10 +15,12 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
+from mae_et.runs import Run
 from tests.support.arguments import tiny, tiny_finetune
 from tests.support.images import damaged_folder
 from tests.support.launch import launch_two
@@ -276,6 +278,31 @@ def test_resume_on_other_data_and_with_a_damaged_configuration(
     (tmp_path / "run" / "config.yaml").write_text("")
     line = error_of([*arguments, "--resume"], capsys)
     assert "config.yaml must hold the configuration of a run" in line
+
+
+def test_resume_with_other_classes_or_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    for split, number in (("train", 8), ("test", 4)):
+        for label in ("cat", "dog"):
+            (folder / split / label).mkdir(parents=True)
+            for index in range(number):
+                image = Image.new("L", (28, 28), 10 * index + 100 * (label == "dog"))
+                image.save(folder / split / label / f"{index}.png")
+    arguments = tiny_finetune(str(folder), tmp_path / "run", optim__epochs=2)
+    assert finetune_main(arguments) == 0
+    assert Run(tmp_path / "run").read_classes() == ["cat", "dog"]
+    for split in ("train", "test"):
+        (folder / split / "cat").rename(folder / split / "eel")
+    line = error_of([*arguments, "--resume"], capsys, "finetune")
+    assert "needs the classes of the run, got them without cat and with eel; its head" in line
+    for split in ("train", "test"):
+        (folder / split / "eel").rename(folder / split / "cat")
+    assert finetune_main([*arguments, "--resume"]) == 0
+    (folder / "train" / "cat" / "0.png").rename(folder / "train" / "dog" / "9.png")
+    line = error_of([*arguments, "--resume"], capsys, "finetune")
+    assert "got other names or sizes of images" in line
 
 
 def test_stale_checkpoints_are_no_new_folder(

@@ -131,7 +131,7 @@ def test_a_file_without_a_state_dict(
     tmp_path: Path, content: int | torch.Tensor | dict[str, Any] | list[torch.Tensor]
 ) -> None:
     torch.save(content, tmp_path / "mae.pth")
-    with pytest.raises(ValueError, match="must hold a state dict, or one under 'model'"):
+    with pytest.raises(ValueError, match="must hold the state dict of one network"):
         read_weights(tmp_path / "mae.pth")
 
 

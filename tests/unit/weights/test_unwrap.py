@@ -1,0 +1,201 @@
+"""Checkpoints as other people's code writes them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import pathlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from finetune.config import ClassifierConfig
+from finetune.model import build_classifier
+from mae_et import MaskedAutoencoder
+from mae_et.weights import find_weights, load_initial_weights, read_weights
+from tests.support.models import BuildMAE, make_classifier, randomized
+
+SIZES: dict[str, Any] = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+MODEL = ClassifierConfig(
+    encoder="vit_tiny_patch16_224", encoder_args=SIZES, image_size=28, patch_size=4, in_chans=1
+)
+
+
+def encoder_weights(seed: int = 0) -> dict[str, Tensor]:
+    model = build_classifier(MODEL, ["a", "b"], "none").model
+    weights: dict[str, Tensor] = randomized(model, seed).state_dict()
+    return {n: v for n, v in weights.items() if not n.startswith(("head.", "fc_norm."))}
+
+
+def prefixed(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in weights.items()}
+
+
+OURS, OTHER = encoder_weights(), encoder_weights(seed=1)
+
+FILES: dict[str, Any] = {
+    "plain": OURS,
+    "model": {"model": OURS, "epoch": 3},
+    "state_dict": {"state_dict": OURS, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
+    "numbers beside tensors": {**OURS, "epoch": 3, "name": "vit"},
+    "arguments": {"model": OURS, "args": argparse.Namespace(out=pathlib.Path("/x"), lr=1e-3)},
+    "numpy numbers": {"model": OURS, "best": np.float64(0.5), "hits": np.int64(3)},
+    "distributed": {"model": prefixed("module.", OURS)},
+    "compiled": prefixed("_orig_mod.", OURS),
+    "compiled and distributed": {"state_dict": prefixed("module._orig_mod.", OURS)},
+    "backbone": {"model": prefixed("backbone.", OURS)},
+    "encoder": {"state_dict": prefixed("encoder.", OURS)},
+    "averaged": {"model": OTHER, "model_ema": OURS},
+    "teacher": {"student": prefixed("module.", OTHER), "teacher": prefixed("backbone.", OURS)},
+    "teacher by prefix": prefixed("teacher.backbone.", OURS) | prefixed("student.", OTHER),
+    "nested": {"checkpoint": {"model": OURS}},
+    "with a projector": prefixed("backbone.", OURS) | {"projector.0.weight": torch.ones(3, 3)},
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_weights_are_found(tmp_path: Path, name: str) -> None:
+    torch.save(FILES[name], tmp_path / "some.pth")
+    model = build_classifier(MODEL, ["a", "b"], str(tmp_path / "some.pth")).model.state_dict()
+    for key in OURS.keys() & model.keys():
+        assert torch.equal(model[key], OURS[key]), key
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model", ""),
+        ("averaged", "'model_ema' is used, and not model"),
+        ("backbone", "weights are read without the prefix 'backbone.'"),
+        ("with a projector", "'backbone.' and without 1 others, such as projector.0.weight"),
+    ],
+)
+def test_what_is_unwrapped_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, said: str
+) -> None:
+    torch.save(FILES[name], tmp_path / "some.pth")
+    with caplog.at_level(logging.WARNING):
+        build_classifier(MODEL, ["a", "b"], str(tmp_path / "some.pth"))
+    assert said in caplog.text
+    assert bool(said) is bool(caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"actor": OURS, "critic": OTHER}, "the state dict of one network, .*got actor, critic"),
+        (prefixed("left.", OURS) | prefixed("right.", OTHER), "got the prefixes left., right."),
+        ({"model": {"epoch": 3}}, "the state dict of one network"),
+        ({"model": [torch.ones(2)]}, "the state dict of one network"),
+        (
+            {"model": OURS, "time": datetime.now(UTC)},
+            "an object of datetime.datetime",
+        ),
+    ],
+)
+def test_what_is_ambiguous_is_named(tmp_path: Path, content: Any, message: str) -> None:
+    torch.save(content, tmp_path / "some.pth")
+    with pytest.raises(ValueError, match=message) as caught:
+        find_weights(tmp_path / "some.pth").read()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_prefix_that_is_the_network_s_own_stays(tmp_path: Path) -> None:
+    """Of a network of one's own, which has a transformer as its backbone."""
+    own = make_own()
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    config = ClassifierConfig(
+        encoder=f"{__name__}:make_own", image_size=28, patch_size=None, in_chans=1, encoder_args={}
+    )
+    loaded = build_classifier(config, ["a", "b"], str(tmp_path / "own.pth")).model.state_dict()
+    for name, value in own.state_dict().items():
+        if not name.startswith("head."):
+            assert torch.equal(loaded[name], value), name
+
+
+class Own(torch.nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = make_classifier(**SIZES, img_size=28, patch_size=4, in_chans=1)
+        self.neck = torch.nn.Linear(3, 3)
+        self.head = torch.nn.Linear(7, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = self.head(self.backbone(images))
+        return result
+
+
+def make_own(num_classes: int = 2, **_: object) -> torch.nn.Module:
+    torch.manual_seed(len(torch.__version__))
+    return randomized(Own(num_classes), seed=3)
+
+
+@pytest.mark.parametrize("pool", ["token", "avg"])
+def test_a_classifier_given_to_pretraining(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, tiny_mae: BuildMAE, pool: str
+) -> None:
+    mae: MaskedAutoencoder = tiny_mae("vit_tiny_patch16_224", encoder_args=SIZES, in_chans=1)
+    classifier = make_classifier(**SIZES, img_size=32, patch_size=4, in_chans=1, global_pool=pool)
+    path = tmp_path / "classifier.pth"
+    torch.save({"model": randomized(classifier).state_dict()}, path)
+    if pool == "avg":
+        with pytest.raises(ValueError, match="is a classifier that averages patches before"):
+            load_initial_weights(mae, path)
+        return
+    with caplog.at_level(logging.WARNING):
+        assert not load_initial_weights(mae, path)
+    assert "is a classifier; its head is left out" in caplog.text
+    assert torch.equal(mae.encoder.norm.weight, classifier.norm.weight)
+
+
+@pytest.mark.parametrize(
+    ("names", "keep_head", "kept", "said"),
+    [
+        (None, False, None, "does not name its classes"),
+        (None, True, [0, 1, 2], ""),
+        (["a", "b", "c"], False, [0, 1, 2], ""),
+        (["c", "a", "b"], False, [1, 2, 0], "in another order; it is reordered"),
+        (["x", "y", "z"], False, None, "has other classes"),
+        (["x", "y", "z"], True, [0, 1, 2], ""),
+    ],
+)
+def test_which_head_stays(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    names: list[str] | None,
+    keep_head: bool,
+    kept: list[int] | None,
+    said: str,
+) -> None:
+    from finetune.model.weights import load_encoder
+    from mae_et.weights import Pretrained
+
+    old, new = (randomized(make_classifier(**SIZES, num_classes=3), seed) for seed in (0, 1))
+    before = new.head.weight.clone()
+    weights = {f"encoder.{name}": value for name, value in old.state_dict().items()}
+    pretrained = Pretrained(weights=weights, class_names=names)
+    with caplog.at_level(logging.WARNING):
+        load_encoder(new, pretrained, "some.pth", ["a", "b", "c"], keep_head=keep_head)
+    assert said in caplog.text
+    assert bool(said) is bool(caplog.text)
+    expected = before if kept is None else old.head.weight[kept]
+    assert torch.equal(new.head.weight, expected)
+    expected = old.head.bias[kept] if kept else new.head.bias
+    assert torch.equal(new.head.bias, expected)
+
+
+def test_no_head_to_keep(tmp_path: Path) -> None:
+    torch.save(OURS, tmp_path / "encoder.pth")
+    with pytest.raises(ValueError, match=r"--keep_head must be false, .* no head of 2 classes"):
+        build_classifier(MODEL, ["a", "b"], str(tmp_path / "encoder.pth"), keep_head=True)
+
+
+def test_numpy_objects_are_still_refused(tmp_path: Path) -> None:
+    torch.save({"model": OURS, "objects": np.array([print], object)}, tmp_path / "some.pth")
+    with pytest.raises(ValueError, match="holds more than tensors"):
+        read_weights(tmp_path / "some.pth")
