@@ -13,7 +13,7 @@ from timm.data import resolve_data_config
 from torch import Tensor, nn
 
 from mae_et.curriculum import as_pair
-from mae_et.errors import first_line
+from mae_et.errors import check_depths, first_line
 from mae_et.runs import new_folder
 from mae_et.weights import TimmFolder, find_weights, save_timm_folder
 
@@ -117,7 +117,8 @@ def _find_classifier(path: Path) -> tuple[Path, dict[str, Any]]:
             raise ValueError("no classifier")
         config = origin.config
         names = list(config.get("label_names", []))
-        _ = config["architecture"], dict(config["model_args"])
+        _ = config["architecture"]
+        check_depths("model_args", dict(config["model_args"]))
         _, _, _ = config["pretrained_cfg"]["input_size"]
     except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(
