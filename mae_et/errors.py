@@ -22,7 +22,7 @@ LONGEST_LINE = 2000
 """The most characters of an error that are shown; a value from a file may have a million."""
 
 
-MAX_DEPTH = 1000
+MAX_DEPTH = 256
 """The most blocks of a model, or of one of its stages."""
 
 

@@ -68,8 +68,8 @@ def check_within(path: Path, folder: Path) -> None:
     Raises:
         ValueError: The path is elsewhere.
     """
-    target = path.resolve()
-    if not target.is_relative_to(folder.resolve()):
+    target = Path(os.path.realpath(path))  # unlike resolve, this does not fail on loops
+    if not target.is_relative_to(os.path.realpath(folder)):
         raise ValueError(f"{path} must not be a link that leaves {folder}, got one to {target}")
 
 
@@ -181,12 +181,16 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON.
+    """Parse JSON of finite numbers; Python itself would also read NaN and Infinity.
 
     Raises:
         ValueError: It is not JSON, or is nested too deeply.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name}, which is no number of JSON")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from ..config import parse_json, read_text
+
+MOST_BYTES = 2**26
+"""The most bytes of a config.json, which may have the names of a hundred thousand classes."""
 
 DECODER = ("decoder_", "mask_token")
 """Prefixes of the names of the decoder's weights."""
@@ -101,7 +105,7 @@ def folder_config(path: Path) -> dict[str, Any]:
         ValueError: The file is damaged.
     """
     try:
-        config = json.loads((path / "config.json").read_text())
+        config = parse_json(read_text(path / "config.json", most=MOST_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:

@@ -78,7 +78,7 @@ HOSTILE = {
     "a deep decoder": ("model: {decoder_depth: 1000000}", "model.decoder_depth must be at most"),
     "a deep encoder": (
         "model: {encoder_args: {depth: 1000000}}",
-        "model.encoder_args.depth must be at most 1000, got 1000000",
+        "model.encoder_args.depth must be at most 256, got 1000000",
     ),
     "weights to fetch": (
         "model: {encoder_args: {pretrained_cfg: {url: 'http://127.0.0.1:9/x.pth'}}}",
