@@ -58,10 +58,10 @@ def source_of(run: Run | None, path: str | None, num_images: int, in_chans: int)
 
 def is_local(path: str) -> bool:
     """Return whether a path as in `data.path` is files of this machine, which nothing fetches."""
-    if "://" in path or "::" in path:  # addresses of fsspec, and chains of them
-        return False
     kind, _, location = path.partition(":")
-    return bool(kind in LOCAL_KINDS and location) or Path(path).exists()
+    if kind in ("hub", "python") or "://" in path or "::" in path:  # "::" chains addresses
+        return False
+    return bool(kind in LOCAL_KINDS and location) or Path(path).expanduser().is_dir()
 
 
 def load_images(

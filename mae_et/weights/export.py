@@ -15,7 +15,7 @@ from typing import Any
 
 from timm.models.vision_transformer import VisionTransformer
 
-from ..errors import RunStoppedError, check, first_line
+from ..errors import RunStoppedError, check, check_depths, first_line
 from ..runs import Run, new_folder
 from .files import folder_config, read_weights
 from .loading import load_mae_checkpoint
@@ -96,6 +96,10 @@ def _check(exported: Exported) -> Exported:
     folder, config = exported.folder, exported.config
     if not {"architecture", "num_classes", "pretrained_cfg"} <= config.keys():
         raise ValueError(f"--checkpoint must have a config.json of timm, got {folder}")
+    check_depths("model_args", config.get("model_args") or {})
+    number, most = config["num_classes"], 10**6
+    ok = isinstance(number, int) and 0 <= number <= most
+    check(ok, f"num_classes in {folder}", number, f"in [0, {most:,}]")
     names = config.get("label_names")
     if names is not None and len(names) != config["num_classes"]:
         raise ValueError(

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
+from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
 from mae_et.runs import Run
-from tests.support.arguments import tiny
+from tests.support.arguments import tiny, tiny_finetune
 from tests.support.page import Page
 from tests.support.run_folders import finetuning, lines, pretraining
 from tests.support.stranger import listening, replace_by_pickle, seal
@@ -381,6 +382,141 @@ def test_metrics_that_no_run_writes_stop_a_resumption(
     code, error = resumed(run, clothes, capsys)
     assert (code, error.count("\n")) == (2, 1)
     assert reason in error
+
+
+@pytest.fixture(scope="module")
+def tuned(clothes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny fine-tuning run."""
+    run = tmp_path_factory.mktemp("tuned") / "run"
+    arguments = tiny_finetune(clothes, run, optim__epochs=1, optim__warmup_epochs=0)
+    assert finetune_main(arguments) == 0
+    return run
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"architecture": "marker:Model"}, "--encoder must be marker:Model for"),
+        ({"architecture": "hf-hub:stranger/model"}, "--encoder must be hf-hub:stranger/model for"),
+        ({"architecture": "../model"}, "can't be opened"),
+        ({"model_args": {"depth": 10**6}}, "model_args.depth must be at most 256"),
+        ({"model_args": {"checkpoint_path": "x"}}, "can't be opened"),
+        ({"model_args": {"pretrained_cfg": {"url": "ADDRESS/x.pth"}}}, "can't be opened"),
+        ({"model_args": ["x"]}, "must be a fine-tuning run or a classifier's folder"),
+        ({"label_names": 3}, "must be a fine-tuning run or a classifier's folder"),
+        ({"pretrained_cfg": None}, "must be a fine-tuning run or a classifier's folder"),
+        ({"num_classes": 10**12}, "10 names for 1000000000000 classes"),
+    ],
+)
+def test_classifiers_of_strangers(
+    tuned: Path,
+    clothes: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    changes: dict[str, Any],
+    expected: str,
+) -> None:
+    """No code of theirs runs, and nothing is fetched, whatever config.json says."""
+    folder = tmp_path / "classifier"
+    shutil.copytree(tuned / "best", folder)
+    (tmp_path / "marker.py").write_text("open('ran', 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    with listening() as (address, requests):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        config = json.loads((folder / "config.json").read_text()) | changes
+        text = json.dumps(config).replace("ADDRESS", address)
+        (folder / "config.json").write_text(text)
+        capsys.readouterr()
+        predict = ["predict", f"--checkpoint={folder}", f"--data={clothes}", "--out=p.csv"]
+        assert finetune_main(predict) == 2
+        error = capsys.readouterr().err
+        assert expected in error
+        assert error.count("\n") == 1
+        for name in ("timm", "onnx", "transformers"):
+            main(["export", f"--checkpoint={folder}", f"--format={name}", f"--out={name}"])
+            assert "Traceback" not in capsys.readouterr().err
+        assert requests == []
+    assert not Path("ran").exists()
+
+
+def test_addresses_of_weights_are_not_fetched(
+    tuned: Path, clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The folder has weights; where others may be had is of no use."""
+    folder = tmp_path / "classifier"
+    shutil.copytree(tuned / "best", folder)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    with listening() as (address, requests):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        config = json.loads((folder / "config.json").read_text())
+        places = {"url": f"{address}/x.pth", "hf_hub_id": "stranger/model", "source": "hf-hub"}
+        config["pretrained_cfg"] |= {**places, "file": "/etc/passwd", "custom_load": True}
+        (folder / "config.json").write_text(json.dumps(config))
+        predict = ["predict", f"--checkpoint={folder}", f"--data={clothes}"]
+        assert finetune_main([*predict, f"--out={tmp_path / 'p.csv'}"]) == 0
+        (folder / "model.safetensors").unlink()
+        assert finetune_main([*predict, f"--out={tmp_path / 'q.csv'}"]) == 2
+        assert requests == []
+
+
+def test_pipes_and_nests_in_a_classifiers_folder(
+    tuned: Path, clothes: str, tmp_path: Path, capsys: Any
+) -> None:
+    folder = tmp_path / "classifier"
+    for edit in (
+        with_pipe("config.json"),
+        with_text("config.json", "[" * 10**6),
+        with_text("config.json", '{"model_args": {"a": NaN}}'),
+        with_link("config.json", "/dev/zero"),
+    ):
+        shutil.copytree(tuned / "best", folder)
+        edit(folder)
+        capsys.readouterr()
+        predict = ["predict", f"--checkpoint={folder}", f"--data={clothes}"]
+        assert finetune_main([*predict, f"--out={tmp_path / 'p.csv'}"]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        shutil.rmtree(folder)
+
+
+def test_a_resumed_classifier_with_a_damaged_best(
+    tuned: Path, clothes: str, tmp_path: Path, capsys: Any
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tuned, run)
+    (run / "best" / "config.json").write_text("[" * 10**6)
+    arguments = tiny_finetune(clothes, run, optim__epochs=1, optim__warmup_epochs=0)
+    capsys.readouterr()
+    assert finetune_main([*arguments, "--resume"]) in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_scores_of_strangers(tmp_path: Path) -> None:
+    sound = {"checkpoint": "x", "top1": 0.5, "train_images": 8, "test_images": 3, "k": 20}
+    broken: dict[str, Any] = {
+        "text": "[" * 10**6,
+        "score": json.dumps(sound | {"top1": "<script>"}),
+        "share": json.dumps(sound | {"top1": 7}),
+        "nan": json.dumps(sound | {"top1": float("nan")}),
+        "images": json.dumps(sound | {"train_images": "<b>"}),
+        "checkpoint": json.dumps(sound | {"checkpoint": ["x"]}),
+        "loop": json.dumps(sound | {"checkpoint": str(tmp_path / "loop" / "x")}),
+        "far": json.dumps(sound | {"checkpoint": "/" + "x" * 1000}),
+        "secret": json.dumps(sound | {"checkpoint": "/root/x/y"}),
+        "parts": json.dumps(sound | {"checkpoint": "x/" * 2000}),
+        "list": "[1]",
+    }
+    (tmp_path / "loop").symlink_to("loop")
+    for name, text in broken.items():
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "knn.json").write_text(text)
+    out = tmp_path / "page.html"
+    assert main(["report", str(tmp_path / "runs"), f"--out={out}"]) == 0
+    listed = [row[1].split(": ", 1) for row in Page(out.read_text()).rows if row[0] == "skipped"]
+    skipped = {Path(folder).name for folder, _ in listed}
+    assert skipped == broken.keys() - {"loop", "far", "secret", "parts"}
 
 
 def unescaped(page: Path) -> str:
