@@ -58,7 +58,7 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
         ValueError: A split, a column or a class is missing, or there are too few labels.
     """
     assert source.path is not None
-    splits = load_splits(source.path)
+    splits = load_splits(source.path, source.layout)
     train = LabelledImages(take_split(splits, source.split, "data.split"), source.label_column)
     name = eval_split_name(splits, source.split, source.eval_split)
     if name is None:

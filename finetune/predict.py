@@ -21,6 +21,7 @@ from mae_et.data import (
     ImageTable,
     UnreadableImageError,
     channel_statistics,
+    is_image_folder,
     load_splits,
     normalize,
     take_split,
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = LineParser(prog="finetune predict", description="Classify images with a classifier.")
     parser.add_argument("--checkpoint", required=True, help="a fine-tuning run, or its best/")
     parser.add_argument("--data", required=True, help="a folder, or a path as for data.path")
+    parser.add_argument("--layout", type=str, default="auto", help="of a folder, as data.layout")
     parser.add_argument("--split", type=str | None, default=None, help="default: all splits")
     parser.add_argument("--image_column", type=str | None, default=None)
     parser.add_argument("--out", type=str, default="predictions.csv", help="a CSV file")
@@ -55,7 +57,9 @@ def main(arguments: Sequence[str]) -> None:
 
     model, class_names, preprocessing = load_classifier(Path(options.checkpoint), options.encoder)
     in_chans = preprocessing["input_size"][0]
-    tables = load_tables(options.data, options.split, options.image_column, in_chans)
+    tables = load_tables(
+        options.data, options.layout, options.split, options.image_column, in_chans
+    )
     transform = eval_transform(**preprocessing)
     images: Dataset[dict[str, Any]] = ConcatDataset(
         [ImagesToClassify(table, transform) for table in tables]
@@ -73,12 +77,13 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def load_tables(
-    path: str, split: str | None, image_column: str | None, in_chans: int
+    path: str, layout: str, split: str | None, image_column: str | None, in_chans: int
 ) -> list[ImageTable]:
     """Load the images of one split or of all, with as many channels as the classifier has.
 
     Args:
         path: A folder, or a path as for data.path.
+        layout: The layout of a folder, as for data.layout.
         split: The split; None for all.
         image_column: The column of images; None to find it.
         in_chans: Image channels.
@@ -86,9 +91,13 @@ def load_tables(
     Raises:
         ValueError: The images do not exist.
     """
-    is_folder = Path(path).is_dir()
-    check(is_folder or ":" in path, "--data", path, "a folder, or a path as for data.path")
-    splits = load_splits(f"imagefolder:{path}" if is_folder else path)
+    try:
+        if split is None and layout == "auto" and is_image_folder(path):
+            layout = "flat"  # all images, whatever the folders that hold them are called
+        splits = load_splits(path, layout)
+    except ValueError as error:  # in the words of this command's options
+        message = str(error).replace("--data.layout", "--layout")
+        raise ValueError(message.replace("data.path", "--data")) from error
     chosen = splits if split is None else {split: take_split(splits, split, "--split")}
     return [ImageTable(rows, image_column, in_chans) for rows in chosen.values()]
 

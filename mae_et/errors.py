@@ -171,13 +171,13 @@ def _report_expected(error: BaseException) -> int | None:
     match error:
         case ValueError() | RunStoppedError():
             everywhere = isinstance(error, ProcessStoppedError)
-            _print_once(f"error: {_own_message(error)}", everywhere=everywhere)
+            print_once(f"error: {_own_message(error)}", everywhere=everywhere)
             return 3 if isinstance(error, RunStoppedError) else 2
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            _print_once(f"error: {error}")
+            print_once(f"error: {error}")
             return 3
         case RunInterruptedError():
-            _print_once(str(error))
+            print_once(str(error))
             return os.EX_TEMPFAIL
         case KeyboardInterrupt():
             print("interrupted; --resume continues from the last checkpoint", file=sys.stderr)
@@ -203,7 +203,13 @@ def _own_message(error: Exception) -> str:
     return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
 
 
-def _print_once(line: str, *, everywhere: bool = False) -> None:
+def print_once(line: str, *, everywhere: bool = False) -> None:
+    """Print a line to stderr, in one process of a run only.
+
+    Args:
+        line: The line; white space in it is made single spaces.
+        everywhere: Whether every process prints it.
+    """
     if everywhere or os.environ.get("RANK", "0") == "0":  # else every process finds the same
         line = re.sub(r"\s+", " ", line).strip()
         print(line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " …", file=sys.stderr)

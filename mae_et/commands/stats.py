@@ -16,6 +16,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = LineParser(prog="mae_et stats", description=__doc__)
     parser.add_argument("--data.path", type=str, required=True, help="images, as for pretrain")
+    parser.add_argument("--data.layout", type=str, default="auto", help="as for pretrain")
     parser.add_argument("--data.split", type=str, default="train")
     parser.add_argument("--data.image_column", type=str, help="found if it is the only one")
     parser.add_argument("--in_chans", type=int, default=3, help="channels")
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from ..data import ImageTable, channel_mean_and_std, load_splits, take_split
 
-    splits = load_splits(options["data.path"])
+    splits = load_splits(options["data.path"], options["data.layout"])
     split = take_split(splits, options["data.split"], "data.split")
     images = ImageTable(split, options["data.image_column"], options.in_chans)
     order = np.random.default_rng([options.seed, 4]).permutation(len(images))

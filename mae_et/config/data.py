@@ -11,10 +11,16 @@ from ..curriculum import Size
 from ..errors import check, check_positive
 
 PATH_KINDS = (
-    "hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES, disk:DIR or "
-    "python:MODULE:FUNCTION"
+    "a folder that exists, hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, "
+    "webdataset:FILES, disk:DIR or python:MODULE:FUNCTION"
 )
-"""The kinds of `data.path`, where FILES are a file, a folder, or a glob pattern."""
+"""The kinds of `data.path`, where FILES are a file, a folder, or a glob pattern.
+
+A path without a kind is a folder of images, if there is one, or the name of a data set of the Hub.
+"""
+
+Layout = Literal["auto", "split/class", "class", "class/split", "flat"]
+"""How the folders of a folder of images are read."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,10 +31,14 @@ class ImagesConfig:
     """Where images come from, in pretraining and in fine-tuning.
 
     Args:
-        path: hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES (tar
-            shards), disk:DIR (saved by `datasets`) or python:MODULE:FUNCTION (your own function,
-            which returns a Dataset of `datasets` or a dict of them by split; for pretraining it
-            may return an IterableDataset); FILES are a file, a folder or a glob pattern.
+        path: A folder of images, or hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES,
+            webdataset:FILES (tar shards), disk:DIR (saved by `datasets`) or python:MODULE:FUNCTION
+            (your own function, which returns a Dataset of `datasets` or a dict of them by split;
+            for pretraining it may return an IterableDataset); FILES are a file, a folder or a glob
+            pattern.
+        layout: What the folders of a folder of images are: split/class, class, class/split, or flat
+            for neither; auto for splits if all of them are called train, val, test or the like, and
+            otherwise for classes. A class may hold further folders, which have no meaning.
         split: The split to train on.
         eval_split: The split to evaluate on; null for validation or test. Without either,
             pretraining holds out a part of the training split.
@@ -41,6 +51,8 @@ class ImagesConfig:
             largest of their type (255, 65535). Other numbers are taken as they are. `mae_et stats`
             prints it.
         std: The standard deviation per channel, in the same unit.
+        allow_changed: Whether a run resumes although the number, names or sizes of its images have
+            changed; otherwise that is an error.
         num_workers: Loader processes per training process; 0 loads in the training process.
         bad_images: What happens to an image that cannot be decoded: replace uses another one in its
             place, and raise stops the run after the step.
@@ -49,12 +61,14 @@ class ImagesConfig:
     """
 
     path: str | None = None
+    layout: Layout = "auto"
     split: str = "train"
     eval_split: str | None = None
     image_column: str | None = None
     downsample: Literal["device", "loader"] = "device"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    allow_changed: bool = False
     num_workers: int = 8
     bad_images: Literal["replace", "raise"] = "replace"
     max_bad_share: float = 0.01
@@ -89,6 +103,7 @@ class SourceConfig:
         path: As data.path.
         weight: Share of the samples, relative to the weights of the other sources; null in all of
             them for one sample per image and epoch.
+        layout: As data.layout.
         split: As data.split.
         eval_split: As data.eval_split.
         image_column: As data.image_column.
@@ -96,6 +111,7 @@ class SourceConfig:
 
     path: str
     weight: float | None = None
+    layout: Layout = "auto"
     split: str = "train"
     eval_split: str | None = None
     image_column: str | None = None
@@ -130,8 +146,8 @@ class DataConfig(ImagesConfig):
     """Where images come from, and how they are cropped and normalised.
 
     Args:
-        sources: Several data sets in place of `path`: a list of {path, weight, split, eval_split,
-            image_column}, of which only path is needed.
+        sources: Several data sets in place of `path`: a list of {path, weight, layout, split,
+            eval_split, image_column}, of which only path is needed.
         streaming: Whether a data set of hub, parquet or webdataset is read as a stream, without a
             copy on this machine, with its shards and blocks of its images in random order.
         shuffle_buffer: Images of a stream that are held in memory to be shuffled, over all
@@ -188,8 +204,10 @@ class DataConfig(ImagesConfig):
             value = getattr(self, name)
             allowed = "null with data.sources, which have their own"
             check(not self.sources or value is None, f"data.{name}", value, allowed)
-        ok = not self.sources or self.split == "train"
-        check(ok, "data.split", self.split, "train with data.sources, which have their own")
+        for name, default in (("split", "train"), ("layout", "auto")):
+            value = getattr(self, name)
+            allowed = f"{default} with data.sources, which have their own"
+            check(not self.sources or value == default, f"data.{name}", value, allowed)
         weights = [source.weight for source in self.sources]
         ok = None not in weights or not any(weights)
         check(ok, "data.sources", weights, "all with a weight or all without")

@@ -22,6 +22,7 @@ BOOK_KEEPING = frozenset(
 FREE_ON_RESUME = BOOK_KEEPING | frozenset(
     {
         "eval",
+        "data.allow_changed",
         "data.num_workers",
         "run.patience",
         "data.bad_images",

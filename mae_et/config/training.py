@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..curriculum import Size
 from ..errors import check, check_positive
 from .curriculum import CurriculumConfig
-from .data import ImagesConfig
+from .data import ImagesConfig, Layout
 
 Resume = bool | Literal["auto"]
 """Whether to resume the run in a folder; "auto" resumes it if there is one, or else starts one."""
@@ -128,6 +128,7 @@ class EvalConfig:
         linear_every: Steps between linear probes; null for none.
         path: Labelled images, as in data.path; null for data.path itself, which must then not be a
             stream.
+        layout: The layout of `path`, as data.layout.
         split: The split of `path` to learn from.
         image_column: The column of images of `path`; null to find it.
         label_column: The column of labels; null to find it.
@@ -139,6 +140,7 @@ class EvalConfig:
     knn_every: int | None = None
     linear_every: int | None = None
     path: str | None = None
+    layout: Layout = "auto"
     split: str = "train"
     image_column: str | None = None
     label_column: str | None = None

@@ -1,11 +1,13 @@
 """The data path, one module per step: source -> images -> samples -> loader -> device.
 
 - sources: opens data sets by name; splits: which rows are trained on and which held out
+- folders/: what a folder of images holds, and its images as data sets
 - images/: the images of a data set, decoded only as needed
 - labels: their classes; stats: their channels' means and deviations
-- mixture: several data sets as one
+- mixture: several data sets as one; digest: whether images have changed since a run began
 - transforms: image -> sample
 - clock: which samples a step takes; replay: steps that use some images again
+- scratch: temporary files
 - samples: sample number -> sample, and the sample numbers of each step
 - streaming/: samples of a data set that is read as a stream
 - loader: samples -> batches on the device
@@ -14,6 +16,7 @@ Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum` a
 """
 
 from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stage_size
+from .digest import digest_images
 from .images import (
     MODES,
     AnyImage,
@@ -36,7 +39,7 @@ from .samples import (
     seed_generators,
     split_batch,
 )
-from .sources import load_splits, open_images
+from .sources import is_image_folder, load_splits, open_images
 from .splits import eval_split_name, take_split, train_and_eval_splits
 from .stats import channel_mean_and_std
 from .streaming import StreamedImages, StreamedSamples
@@ -78,7 +81,9 @@ __all__ = [
     "check_replay",
     "choose_labels",
     "collate",
+    "digest_images",
     "eval_split_name",
+    "is_image_folder",
     "join",
     "load_splits",
     "load_steps",

@@ -8,6 +8,8 @@ from typing import Any
 import datasets
 import numpy as np
 
+from ..errors import print_once
+
 MAX_CLASSES = 100_000
 """The bound of labels that are integers; larger ones are not class numbers."""
 
@@ -36,13 +38,8 @@ class LabelledImages:
     ) -> None:
         self.column = find_label_column(dataset, column, field)
         feature = dataset.features[self.column]
+        dataset = _with_labels(dataset, self.column, field)
         values = dataset[self.column][:]
-        missing = sum(value is None or value == -1 for value in values)
-        if missing:
-            raise ValueError(
-                f"{field} must hold a label in every row, got {self.column!r} with {missing} rows "
-                "without one"
-            )
         if isinstance(feature, datasets.ClassLabel):
             outside = sorted({value for value in values if not 0 <= value < feature.num_classes})
             if outside:
@@ -69,6 +66,26 @@ class LabelledImages:
         """Keep only some of the rows, in the order given."""
         self.dataset = self.dataset.select(rows)
         self.labels = self.labels[rows]
+
+
+def _with_labels(dataset: datasets.Dataset, column: str, field: str) -> datasets.Dataset:
+    """Return the rows that have a label, neither null nor -1; a line on stderr counts the others.
+
+    Raises:
+        ValueError: No row has one.
+    """
+    values = dataset[column][:]
+    rows = [row for row, value in enumerate(values) if value is not None and value != -1]
+    missing = len(values) - len(rows)
+    if not missing:
+        return dataset
+    if not rows:
+        raise ValueError(f"{field} must hold labels, got {column!r} without any in {missing} rows")
+    print_once(
+        f"{field} {column!r}: {missing:,} of the {len(values):,} images of {dataset.split} have no "
+        "label and are left out"
+    )
+    return dataset.select(rows)
 
 
 def find_label_column(dataset: datasets.Dataset, column: str | None, field: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import datasets
 
 from ..config import PATH_KINDS, DataConfig, import_callable
-from ..errors import errors_of, first_line
+from ..errors import check, errors_of, first_line
+from .folders import open_folder
 from .images import ImageTable
 from .mixture import Mixture
 from .samples import Images
@@ -19,6 +21,9 @@ from .streaming.shards import HeldOutImages, StreamedImages
 Stream = datasets.IterableDataset
 
 
+KINDS = ("hub", "imagefolder", "parquet", "webdataset", "disk", "python")
+"""Kinds of paths."""
+
 STREAMABLE = ("hub", "parquet", "webdataset")
 """Kinds of paths that `data.streaming` can read."""
 
@@ -27,16 +32,17 @@ own_modules: set[str] = set()
 register an image format."""
 
 
-def load_splits(path: str) -> dict[str, datasets.Dataset]:
+def load_splits(path: str, layout: str = "auto") -> dict[str, datasets.Dataset]:
     """Open the splits of a data set of random access, by name.
 
     Args:
         path: A path as in `data.path`.
+        layout: The layout of a folder of images, as in `data.layout`.
 
     Raises:
         ValueError: The path is of no known kind, does not exist, holds no images, or is a stream.
     """
-    splits = open_splits(path)
+    splits = open_splits(path, layout)
     streams = [name for name, split in splits.items() if isinstance(split, Stream)]
     if streams:
         raise ValueError(
@@ -46,16 +52,20 @@ def load_splits(path: str) -> dict[str, datasets.Dataset]:
     return splits
 
 
-def open_splits(path: str) -> dict[str, Any]:
+def open_splits(path: str, layout: str = "auto") -> dict[str, Any]:
     """Open the splits of a data set, by name; those from a user's function may be streams.
 
     Args:
         path: A path as in `data.path`.
+        layout: The layout of a folder of images, as in `data.layout`.
 
     Raises:
         ValueError: The path is of no known kind, does not exist, or holds no images.
     """
     kind, location = _parse(path)
+    if kind == "imagefolder":
+        return dict(open_folder(Path(location), layout))
+    check(layout == "auto", "data.layout", layout, "auto for data that are no folder of images")
     own = None
     if kind == "python":
         own = import_callable(location, "data.path")
@@ -69,6 +79,8 @@ def open_splits(path: str) -> dict[str, Any]:
             splits = datasets.load_dataset(**_arguments(kind, location))
     except Exception as error:  # these libraries, and users' functions, raise many kinds of errors
         problem = "holds no data set of this kind"
+        if kind == "hub" and not path.startswith("hub:"):
+            problem = "is no folder here, and no data set of the Hub"
         if own is not None:
             problem = f"is a function that raised {type(error).__name__}"
         raise ValueError(f"data.path {path!r} {problem}: {first_line(error)}") from error
@@ -91,6 +103,15 @@ def open_splits(path: str) -> dict[str, Any]:
     if not any(isinstance(split, Stream) or len(split) for split in splits.values()):
         raise ValueError(f"data.path must hold images, got {path!r} with none")
     return dict(splits)
+
+
+def is_image_folder(path: str) -> bool:
+    """Return whether a path, as in `data.path`, is a folder of images.
+
+    Raises:
+        ValueError: The path is of no known kind, or does not exist.
+    """
+    return _parse(path)[0] == "imagefolder"
 
 
 def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
@@ -125,14 +146,30 @@ def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
 def _parse(path: str) -> tuple[str, str]:
     """The kind and the location of a path."""
     kind, _, location = path.partition(":")
-    kinds = ("hub", "imagefolder", "parquet", "webdataset", "disk", "python")
-    if kind not in kinds or not location:
+    if kind not in KINDS:
+        kind, location = _guess_kind(path), path
+    if not location:
         raise ValueError(f"data.path must be {PATH_KINDS}, got {path!r}")
+    if location.startswith("~"):
+        location = str(Path(location).expanduser())
     is_local = kind not in ("hub", "python") and "://" not in location
     is_pattern = kind in ("parquet", "webdataset") and any(sign in location for sign in "*?[")
     if is_local and not is_pattern and not Path(location).exists():
         raise ValueError(f"data.path must exist, got {path!r}")
     return kind, location
+
+
+def _guess_kind(path: str) -> str:
+    """Return what a path without a kind looks like: a folder, or else a data set of the Hub.
+
+    Raises:
+        ValueError: It looks like neither.
+    """
+    if Path(path).expanduser().is_dir():
+        return "imagefolder"
+    if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:[^/]+)?(@[^/]+)?", path):
+        return "hub"
+    raise ValueError(f"data.path must be {PATH_KINDS}, got {path!r}")
 
 
 def _arguments(kind: str, location: str) -> dict[str, Any]:
@@ -176,7 +213,9 @@ def open_images(
         return _open_mixture(source, in_chans, seed)
     assert source.path is not None
     splits, files = (
-        open_streams(source.path) if source.streaming else (open_splits(source.path), {})
+        open_streams(source.path)
+        if source.streaming
+        else (open_splits(source.path, source.layout), {})
     )
     if isinstance(take_split(splits, source.split, "data.split"), Stream):
         return _open_stream(source, splits, files, in_chans, seed)
@@ -197,7 +236,7 @@ def _open_mixture(source: DataConfig, in_chans: int, seed: int) -> tuple[Images,
         number = max(1, round(source.eval_images * share))
         with errors_of("data.sources"):
             rows = train_and_eval_splits(
-                load_splits(part.path), part.split, part.eval_split, number, seed
+                load_splits(part.path, part.layout), part.split, part.eval_split, number, seed
             )
             tables.append([ImageTable(table, part.image_column, in_chans) for table in rows])
     train, held_out = zip(*tables, strict=True)

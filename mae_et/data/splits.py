@@ -8,6 +8,8 @@ from typing import Any
 import datasets
 import numpy as np
 
+from .scratch import scratch_file
+
 
 def take_split(splits: Mapping[str, Any], name: str, field: str) -> Any:
     """Return a split by name.
@@ -71,7 +73,7 @@ def train_and_eval_splits(
         raise ValueError(f"data.path must hold at least 2 images to hold one out, got {len(train)}")
     order = np.random.default_rng([seed, 1]).permutation(len(train))
     number = min(eval_images, max(1, len(train) // 10))
-    return train.select(np.sort(order[number:])), select_alone(train, order[:number])
+    return _select(train, np.sort(order[number:])), select_alone(train, order[:number])
 
 
 def select_held_out(rows: datasets.Dataset, number: int, seed: int) -> datasets.Dataset:
@@ -95,5 +97,11 @@ def select_alone(rows: datasets.Dataset, indices: Any) -> datasets.Dataset:
         rows: A split of a data set.
         indices: Numbers of the rows to select.
     """
-    selected = rows.select(np.sort(indices))
+    selected = _select(rows, np.sort(indices))
     return selected if rows.cache_files else selected.flatten_indices(keep_in_memory=True)
+
+
+def _select(rows: datasets.Dataset, indices: Any) -> datasets.Dataset:
+    """Select some of the rows; workers map their numbers into memory, as they do the rows."""
+    file = str(scratch_file("indices.arrow")) if rows.cache_files else None
+    return rows.select(indices, indices_cache_file_name=file)

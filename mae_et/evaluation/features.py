@@ -229,16 +229,16 @@ def _open_rows(
 ) -> tuple[datasets.Dataset, datasets.Dataset, str | None]:
     """The rows to learn from and those to classify, and the name of their column of images."""
     path, split, eval_split = source.path, source.split, source.eval_split
-    image_column = source.image_column
+    layout, image_column = source.layout, source.image_column
     if options.path is not None:
         path, split, eval_split = options.path, options.split, None
-        image_column = options.image_column
+        layout, image_column = options.layout, options.image_column
     if path is None:
         raise ValueError("eval.path must be given where data.sources are several, got null")
     if options.path is None and source.streaming:  # else all of it would be copied to this machine
         raise ValueError("eval.path must be given with data.streaming, got null")
     with errors_of("data" if options.path is None else "eval"):
-        splits = data.load_splits(path)
+        splits = data.load_splits(path, layout)
         if options.held_out:
             splits = {name: rows for name, rows in splits.items() if name == split}
             eval_split = None

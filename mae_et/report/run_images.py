@@ -92,7 +92,7 @@ def load_images(
     if split:
         if source.path is None:
             raise ValueError(f"--data.split must be left out with data.sources, got {split!r}")
-        rows = data.take_split(data.load_splits(source.path), split, "data.split")
+        rows = data.take_split(data.load_splits(source.path, source.layout), split, "data.split")
         images = data.ImageTable(rows, source.image_column, model.in_chans)
     else:
         _, images = data.open_images(source, model.in_chans, run_seed)

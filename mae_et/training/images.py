@@ -29,6 +29,12 @@ class RunImages:
     held_out: data.Samples
     chunk_size: int
 
+    def digest(self) -> str:
+        """Return a digest of the number, names and sizes of the images."""
+        return "-".join(
+            data.digest_images(samples.images) for samples in (self.train, self.held_out)
+        )
+
     def num_chunks(self, config: TrainingConfig, accelerator: Accelerator) -> int:
         """Return the number of chunks that a process handles in an optimizer step."""
         world: int = accelerator.num_processes

@@ -55,8 +55,7 @@ class RunFolder:
         self.trackers: list[GeneralTracker] = []  # these get the metrics too
         self._unwritten: dict[Path, str] = {}
         self.checkpoint: Checkpoint | None = None
-        described = _describe(config, images, accelerator)
-        main_process_first(accelerator, lambda: self._open(described, type(config), resume))
+        main_process_first(accelerator, lambda: self._open(config, images, resume))
         checkpoint = [self.checkpoint]
         broadcast_object_list(checkpoint)  # only one process reads them
         (self.checkpoint,) = checkpoint
@@ -70,10 +69,11 @@ class RunFolder:
         if self.accelerator.is_main_process:
             self._lock.close()
 
-    def _open(self, config: Mapping[str, Any], kind: type, resume: Resume) -> None:
+    def _open(self, config: TrainingConfig, images: RunImages, resume: Resume) -> None:
         if not self.accelerator.is_main_process:
             return
         files = self.files
+        described = _describe(config, images, self.accelerator)
         if resume is True and not files.exists:
             raise ValueError(f"--resume needs a run in run.output_dir, got none in {files.folder}")
         is_resumed = bool(resume) and files.exists
@@ -81,7 +81,7 @@ class RunFolder:
         self._lock = _lock(files)
         try:
             if is_resumed:
-                self._check_resume(config, kind)
+                self._check_resume(described, type(config))
                 self.checkpoint = files.sound_checkpoint()
                 self._forget_later_metrics()
             elif files.holds_anything:
@@ -93,11 +93,13 @@ class RunFolder:
             self._lock.close()
             raise
         files.remove_unfinished()
-        if not is_resumed:
-            files.write_config(config)
+        if not is_resumed or config.data.allow_changed:
+            files.write_config(described)
 
     def _check_resume(self, config: Mapping[str, Any], kind: type) -> None:
-        changed = changed_fields(self.files.read_config(), config, kind)
+        written = self.files.read_config()
+        _check_images(written.get("images", {}), config["images"], config["data"]["allow_changed"])
+        changed = changed_fields(written | {"images": config["images"]}, config, kind)
         if changed:
             raise ValueError(
                 f"--resume needs the configuration of the run; changed: {', '.join(changed)}"
@@ -211,5 +213,27 @@ def _describe(
     described = to_dict(config)
     # What the launcher decided is part of the configuration.
     described["run"]["mixed_precision"] = accelerator.mixed_precision
-    numbers = {"train": len(images.train), "eval": len(images.held_out)}
-    return described | {"images": numbers}
+    known = {"train": len(images.train), "eval": len(images.held_out), "digest": images.digest()}
+    return described | {"images": known}
+
+
+def _check_images(old: Mapping[str, Any], new: Mapping[str, Any], allow_changed: bool) -> None:
+    """Check that a run's images are those that it began with, as far as it has recorded that.
+
+    Raises:
+        ValueError: They are not, and `allow_changed` is false; else a warning says so.
+    """
+    changed = [
+        f"{new[name]:,} images to {purpose}, were {old[name]:,}"
+        for name, purpose in (("train", "train on"), ("eval", "evaluate on"))
+        if name in old and old[name] != new[name]
+    ]
+    if not changed and old.get("digest", new["digest"]) != new["digest"]:
+        changed = ["other names or sizes of images"]
+    if changed and not allow_changed:
+        raise ValueError(
+            f"--resume needs the data of the run, got {' and '.join(changed)}; "
+            "--data.allow_changed true resumes with them"
+        )
+    if changed:
+        log.warning("the data have changed since the run began: %s", " and ".join(changed))

@@ -72,8 +72,8 @@ def error_of(
             "data.first_crop_scale must be null without stages to vary, got",
         ),
         ({"data.mean": "[0.1, 0.2]"}, "data.mean must be 1 numbers"),
-        ({"data.path": "null"}, "data.path must be hub:NAME"),
-        ({"data.path": "/no/kind"}, "data.path must be hub:NAME"),
+        ({"data.path": "null"}, "data.path must be a folder that exists, hub:NAME"),
+        ({"data.path": "/no/kind"}, "data.path must be a folder that exists, hub:NAME"),
         ({"data.path": "imagefolder:/not/there"}, "data.path must exist"),
         ({"data.split": "training"}, "data.split must be one of train, test, got 'training'"),
         ({"data.eval_split": "train"}, "data.eval_split must not be the training split"),
@@ -158,7 +158,7 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["--data.num_images=10"], "optim.epochs must give at least one step"),
         (["--processes=3"], "optim.batch_size must be a multiple of the 3 processes"),
         (["--price_per_hour=2"], "--price_per_hour must be together with --measure"),
-        (["--measure"], "data.path must be hub:NAME"),
+        (["--measure"], "data.path must be a folder that exists, hub:NAME"),
         (["--measure", "--processes=8"], "--processes must be left out with --measure"),
         (["--mae_size=100"], "--mae_size must be a multiple of the patch size 16, got 100"),
         (["--model.mask_ratio=2"], "model.mask_ratio must be in (0, 1)"),
@@ -264,7 +264,14 @@ def test_resume_on_other_data_and_with_a_damaged_configuration(
     assert main(["pretrain", *arguments]) == 0
     for file in sorted(folder.rglob("*.png"))[:10]:
         file.unlink()
-    assert "images.train: 72 -> 63" in error_of([*arguments, "--resume"], capsys)
+    line = error_of([*arguments, "--resume"], capsys)
+    assert "needs the data of the run, got 63 images to train on, were 72 and 7 images to" in line
+    assert main(["pretrain", *arguments, "--resume", "--data.allow_changed=true"]) == 0
+    assert main(["pretrain", *arguments, "--resume"]) == 0  # the run has them now
+    file = next(folder.rglob("*.png"))
+    file.write_bytes(file.read_bytes() + b"more")
+    line = error_of([*arguments, "--resume"], capsys)
+    assert "got other names or sizes of images; --data.allow_changed true resumes" in line
 
     (tmp_path / "run" / "config.yaml").write_text("")
     line = error_of([*arguments, "--resume"], capsys)
@@ -560,7 +567,7 @@ def test_bad_prediction(
         return error_of(["predict", *arguments], capsys, "finetune")
 
     assert "--checkpoint must be a fine-tuning run or a classifier" in error(checkpoint=tmp_path)
-    assert "--data must be a folder, or a path as for" in error(data=tmp_path / "missing")
+    assert "--data must be a folder that exists, hub:" in error(data=tmp_path / "missing")
     all_bad = damaged_folder(image_folder, tmp_path / "all_bad", 80)
     assert "--data must be images; none of 80 is readable" in error(data=all_bad)
     assert "--split must be one of train" in error(split="test")

@@ -39,7 +39,7 @@ def test_channels_images_of_two_sizes_and_a_damaged_one(
 def test_bad_input(image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = damaged_folder(image_folder, tmp_path / "damaged", 80)
     cases = [
-        (["--data.path", "here"], "data.path must be hub:NAME"),
+        (["--data.path", "here"], "'here' is no folder here, and no data set of the Hub: "),
         (["--data.path", f"imagefolder:{folder}"], "none is readable; first: "),
         (["--data.path", f"imagefolder:{folder}", "--data.split", "dev"], "data.split must be one"),
         (["--data.path", f"imagefolder:{folder}", "--in_chans", "0"], "--in_chans must be above 0"),

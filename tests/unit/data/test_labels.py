@@ -33,7 +33,7 @@ def test_eval_split_has_the_classes_of_the_training_split(clothes: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([0, None, 1], "1 rows without"),
+        ([-1, -1, -1], "without any in 3 rows"),
         ([0.5, 1.0, 1.5], "float64"),
         ([0, -2, 1], "from 0, got -2"),
     ],

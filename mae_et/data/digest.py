@@ -1,0 +1,91 @@
+"""A digest of a run's images, by which a later start notices that the data have changed.
+
+It covers their number, names and sizes, in order; no image is read. So it does not depend on where
+a folder lies, nor on times of files, and costs a second for some 100,000 files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from .images import ImageTable
+from .mixture import Mixture
+from .streaming.shards import StreamedImages
+
+NUM_THREADS = 16
+"""Files whose sizes are asked for at a time: on a network, each takes a while."""
+
+
+def digest_images(images: Any) -> str:
+    """Return a digest of the number, names and sizes of images, in their order.
+
+    Args:
+        images: An `ImageTable`, a `Mixture`, or `StreamedImages`, of which only the number of rows
+            of each shard is known; of any others, the number is.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in _parts(images):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(images: Any) -> Iterator[bytes]:
+    yield f"{len(images)}\n".encode()
+    if isinstance(images, Mixture):
+        for table in images.tables:
+            yield from _parts(table)
+    elif isinstance(images, StreamedImages):
+        yield f"{images.lengths}\n".encode()
+    elif isinstance(images, ImageTable):
+        column = images.rows.data.column(images.column)  # of the split, also if rows are selected
+        yield f"{len(column)} {column.type}\n".encode()
+        if pa.types.is_struct(column.type):
+            yield from _encoded(column)
+
+
+def _encoded(column: pa.ChunkedArray) -> Iterator[bytes]:
+    """Yield names and sizes of encoded images, which are in the cells or in files."""
+    lengths = pa.compute.binary_length(pa.compute.struct_field(column, "bytes"))
+    paths = pa.compute.struct_field(column, "path")
+    yield pa.compute.fill_null(lengths, -1).to_numpy().astype(np.int64).tobytes()
+    yield "\n".join(path or "" for path in _below_common_folder(paths.to_pylist())).encode()
+    files = paths.filter(pa.compute.is_null(lengths)).drop_null().to_pylist()
+    yield np.array(file_sizes(files), np.int64).tobytes()
+
+
+def _below_common_folder(paths: Sequence[str | None]) -> list[str | None]:
+    """Return paths relative to the deepest folder that holds all of them."""
+    given = [path for path in paths if path]
+    common = os.path.commonprefix([min(given), max(given)]) if given else ""  # noqa: RUF071
+    start = common.rfind("/") + 1
+    return [path and path[start:] for path in paths]
+
+
+def file_sizes(files: Sequence[str]) -> list[int]:
+    """Return the sizes of files in bytes; -1 for a file that is not there.
+
+    Args:
+        files: Their paths.
+    """
+    parts = [files[start::NUM_THREADS] for start in range(NUM_THREADS)]
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        return list(chain.from_iterable(pool.map(_sizes, parts)))
+
+
+def _sizes(files: Sequence[str]) -> list[int]:
+    sizes = []
+    for file in files:
+        try:
+            sizes.append(os.stat(file).st_size)  # noqa: PTH116  # a Path for each takes longer
+        except OSError:
+            sizes.append(-1)
+    return sizes

@@ -1,0 +1,153 @@
+"""Find the images of a folder: one pass over the names in it, which opens no file.
+
+Links are followed, except those that lead back to a folder above them. Hidden files and folders
+(names that begin with a dot) are left out. A file is an image if its name has an ending, in any
+case, of a format that Pillow or the reader of arrays can open. All that is left out is counted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from posixpath import dirname, splitext
+
+from PIL import Image
+
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Files that give further columns of the images beside or below them."""
+
+NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+"""Formats that Pillow recognises but cannot decode, or only by starting another program."""
+
+HINTS = {
+    **dict.fromkeys((".zip", ".gz", ".tgz", ".7z", ".rar"), "unpack them"),
+    ".tar": "webdataset:FILES reads them",
+    ".parquet": "parquet:FILES reads them",
+    ".arrow": "disk:DIR reads them",
+}
+"""What to do with files that are not used, by their ending."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds. Folders are relative to it, with slashes, and "" for itself."""
+
+    images: dict[str, list[str]] = field(default_factory=dict)
+    """The names of the images of each folder that has any, in no order."""
+    metadata: list[str] = field(default_factory=list)
+    """The metadata files, as paths relative to the folder."""
+    not_used: Counter[str] = field(default_factory=Counter)
+    """How many there are of each kind of thing that is not used."""
+
+
+@cache
+def image_endings() -> frozenset[str]:
+    """Return the endings, in lower case and with their dot, of files that may be images."""
+    Image.init()
+    formats = Image.OPEN.keys() - NOT_DECODED
+    known = {ending for ending, name in Image.EXTENSION.items() if name in formats}
+    return frozenset(known | {".npy", ".tif", ".tiff"})
+
+
+def scan(root: Path) -> Found:
+    """Find the images of a folder and of all folders below it.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        ValueError: A folder cannot be read.
+    """
+    found, empty = Found(), set[str]()
+    folders = [("", str(root))]
+    while folders:
+        folder, path = folders.pop()
+        entries = _entries(path)
+        images = _names_of_images(entries)
+        others, images = (entries, []) if images is None else ([], images)
+        for entry in others:
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            if reason := _reason_to_leave_out(entry):
+                found.not_used[reason] += 1
+            elif entry.is_dir():
+                folders.append((name, entry.path))
+            elif (ending := splitext(name)[1].lower()) in image_endings():
+                images.append(entry.name)
+            elif entry.name in METADATA_NAMES:
+                found.metadata.append(name)
+            else:
+                found.not_used[ending or "file without an ending"] += 1
+        if images:
+            found.images[folder] = images
+        elif folder:
+            empty.add(folder)
+    _count_empty(found, empty)
+    return found
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except OSError as error:
+        raise ValueError(f"data.path must be readable, got {path!r} ({error.strerror})") from error
+
+
+def _names_of_images(entries: list[os.DirEntry[str]]) -> list[str] | None:
+    """Return the names of a folder's entries if all are ordinary images, as they mostly are.
+
+    This looks at all names at once, in half of the time that looking at each would take.
+    """
+    names = [entry.name for entry in entries if entry.is_file()]
+    joined = "/" + "/".join(names)
+    endings = {f".{end.lower()}" for end in {name.rpartition(".")[2] for name in names}}
+    is_ordinary = len(names) == len(entries) and joined.isascii() and "/." not in joined
+    return names if is_ordinary and endings <= image_endings() else None
+
+
+def _reason_to_leave_out(entry: os.DirEntry[str]) -> str | None:
+    """Return why an entry is not even looked at, or None."""
+    if entry.name[0] == ".":
+        return "hidden folder" if entry.is_dir() else "hidden file"
+    if not (entry.is_file() or entry.is_dir()):
+        return "broken link" if entry.is_symlink() else "special file"
+    if entry.is_symlink() and entry.is_dir() and _leads_above(entry.path):
+        return "link to a folder above it"
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:  # Linux allows any bytes
+        return "name not in UTF-8"
+    return None
+
+
+def _leads_above(link: str) -> bool:
+    """Return whether a link leads to one of the folders that its path goes through."""
+    return any(Path(link).samefile(folder) for folder in Path(link).absolute().parents)
+
+
+def _count_empty(found: Found, empty: set[str]) -> None:
+    """Count the folders that hold no images, not even below, but not those inside another one."""
+    full = {""}
+    for folder in found.images:
+        parts = folder.split("/")
+        full.update("/".join(parts[:number]) for number in range(1, len(parts) + 1))
+    number = sum(dirname(folder) in full for folder in empty - full)
+    if number:
+        found.not_used["folder without images"] += number
+
+
+def describe_not_used(not_used: Counter[str]) -> str:
+    """Return words such as "14 .txt, 2 .zip (unpack them), 1 hidden folder"."""
+    return ", ".join(
+        f"{number:,} {kind if number == 1 else _plural(kind)}"
+        + (f" ({HINTS[kind]})" if kind in HINTS else "")
+        for kind, number in sorted(not_used.items(), key=lambda item: (-item[1], item[0]))
+    )
+
+
+def _plural(kind: str) -> str:
+    return re.sub(r"\b(file|folder|link|name|image|row)\b", r"\1s", kind, count=1)

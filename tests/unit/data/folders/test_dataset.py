@@ -1,0 +1,181 @@
+"""Folders of images as data sets: their order, metadata, layouts that are asked for, and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from mae_et.data import ImageTable, load_splits
+from mae_et.data.labels import LabelledImages
+
+
+def make(root: Path, files: Iterable[str]) -> str:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(b"not decoded here")
+    return f"imagefolder:{root}"
+
+
+def files_of(rows: datasets.Dataset, root: Path) -> list[str]:
+    table = ImageTable(rows, None, 3)
+    return [table.name(row).removeprefix(f"{root}/") for row in range(len(table))]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["b.png", "a.png", "B.png", "a-1.png", "a1.png"],
+        ["train/b/0.png", "train/b-c/0.png", "train/a/10.png", "train/a/9.png", "test/a/0.png"],
+        ["car/z/0.png", "car/0.png", "car/zz.png", "bus/1.png"],
+    ],
+)
+def test_rows_are_in_the_order_of_datasets(tmp_path: Path, files: list[str]) -> None:
+    """So that a run that began with their order resumes in the same one."""
+    splits = load_splits(make(tmp_path, files))
+    theirs = datasets.load_dataset("imagefolder", data_dir=str(tmp_path))
+    for name, rows in splits.items():
+        paths = theirs[name].cast_column("image", datasets.Image(decode=False))["image"]
+        assert files_of(rows, tmp_path) == [
+            cell["path"].removeprefix(f"{tmp_path}/") for cell in paths
+        ]
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ("class/split", {"train": "car car dog", "test": "car dog"}),
+        ("class", {"train": "car car car dog dog"}),
+        ("flat", {"train": None}),
+    ],
+)
+def test_a_layout_that_is_asked_for(
+    tmp_path: Path, layout: str, expected: dict[str, str | None]
+) -> None:
+    files = ("car/train/0.png", "car/train/1.png", "car/test/0.png", "dog/Train/0.png")
+    splits = load_splits(make(tmp_path, [*files, "dog/testing/0.png"]), layout)
+    assert splits.keys() == expected.keys()
+    for name, classes in expected.items():
+        labels = splits[name].features.get("label")
+        assert (labels and " ".join(labels.int2str(splits[name]["label"][:]))) == classes
+
+
+def test_layouts_that_do_not_fit(tmp_path: Path) -> None:
+    path = make(tmp_path, ["car/0.png", "dog/0.png"])
+    with pytest.raises(ValueError, match=r"data\.layout must find splits in .*, got 'split"):
+        load_splits(path, "split/class")
+    with pytest.raises(ValueError, match=r"data\.layout must be auto, .*, got 'classes'"):
+        load_splits(path, "classes")
+    with pytest.raises(ValueError, match=r"data\.layout must be auto for data that are no"):
+        load_splits(f"disk:{tmp_path}", "class")
+
+
+METADATA = [
+    {"file_name": "a/1.png", "species": "owl", "weight": 2.5},
+    {"file_name": "0.png", "species": "kite", "weight": 1.0},
+    {"file_name": "a/gone.png", "species": "owl", "weight": 9.0},
+]
+
+
+def write_metadata(file: Path, rows: list[dict[str, object]]) -> None:
+    table = pa.Table.from_pylist(rows)
+    if file.suffix == ".csv":
+        pa.csv.write_csv(table, file)
+    elif file.suffix == ".jsonl":
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        pyarrow.parquet.write_table(table, file)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_metadata_are_joined_by_file_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    path = make(tmp_path, ["0.png", "a/1.png", "a/2.png"])
+    write_metadata(tmp_path / f"metadata.{ending}", METADATA)
+    rows = load_splits(path)["train"]
+    assert files_of(rows, tmp_path) == ["0.png", "a/1.png", "a/2.png"]
+    assert rows["species"][:] == ["kite", "owl", None]
+    assert rows["weight"][:] == [1.0, 2.5, None]
+    assert "label" not in rows.features  # one folder among metadata is no class
+    said = capsys.readouterr().err
+    assert "train 3 images; not used: 1 row of metadata without an image" in said
+    labelled = LabelledImages(rows, "species")
+    assert labelled.class_names == ["kite", "owl"]
+    assert labelled.labels.tolist() == [0, 1]
+    assert "1 of the 3 images of train have no label" in capsys.readouterr().err
+
+
+def test_metadata_of_each_split_and_of_classes(tmp_path: Path) -> None:
+    files = ["train/car/0.png", "train/dog/0.png", "test/car/0.png", "test/dog/1.png"]
+    path = make(tmp_path, files)
+    write_metadata(
+        tmp_path / "train" / "metadata.csv", [{"file_name": "dog/0.png", "text": "woof"}]
+    )
+    write_metadata(tmp_path / "test/metadata.jsonl", [{"file_name": "dog/1.png", "age": 3}])
+    splits = load_splits(path)
+    assert splits["train"]["text"][:] == [None, "woof"]
+    assert splits["test"]["age"][:] == [None, 3]
+    assert splits["train"].features["label"].names == ["car", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metadata.csv", "name,species\n0.png,owl\n", "a column file_name of texts, got 'metadata"),
+        ("metadata.csv", "file_name\n", "a column file_name of texts"),
+        ("metadata.csv", "", "readable metadata, got 'metadata.csv'"),
+        ("metadata.csv", "file_name,image\n0.png,x\n", "without a column image"),
+        ("metadata.csv", "file_name,a\n0.png,x\n0.png,y\n", "one row of metadata per image, got"),
+        ("metadata.csv", "file_name,a\n0.png,x,y,z\n", "readable metadata, got 'metadata.csv'"),
+        ("metadata.jsonl", "{not json", "readable metadata, got 'metadata.jsonl'"),
+        ("metadata.jsonl", '{"file_name": 3}\n', "a column file_name of texts"),
+        ("metadata.parquet", "PAR1", "readable metadata, got 'metadata.parquet'"),
+    ],
+)
+def test_bad_metadata(tmp_path: Path, name: str, content: str, message: str) -> None:
+    path = make(tmp_path, ["0.png", "1.png"])
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_splits(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_two_metadata_files_in_a_folder(tmp_path: Path) -> None:
+    path = make(tmp_path, ["0.png"])
+    for ending in ("csv", "jsonl"):
+        write_metadata(tmp_path / f"metadata.{ending}", METADATA)
+    with pytest.raises(ValueError, match=r"got metadata\.csv and metadata\.jsonl"):
+        load_splits(path)
+
+
+def test_what_a_worker_is_sent_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    def sent(number: int) -> int:
+        path = make(tmp_path / str(number), (f"c/{index}.png" for index in range(number)))
+        return len(pickle.dumps(ImageTable(load_splits(path)["train"], None, 3)))
+
+    assert sent(2000) < sent(20) + 100
+
+
+def test_special_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, ["0.png"])
+    os.mkfifo(tmp_path / "pipe.png")
+    with open(os.path.join(os.fsencode(tmp_path), b"\xff.png"), "wb"):  # noqa: PTH118, PTH123
+        pass
+    splits = load_splits(str(tmp_path))  # a bare path, too
+    assert files_of(splits["train"], tmp_path) == ["0.png"]
+    assert "not used: 1 name not in UTF-8, 1 special file" in capsys.readouterr().err
+
+
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make(tmp_path / "photos", ["0.png", "1.png"])
+    for path in ("~/photos", "imagefolder:~/photos"):
+        assert len(load_splits(path)["train"]) == 2
