@@ -108,7 +108,8 @@ def config_parser(config_type: type[Config], prog: str, description: str) -> Arg
         else:
             text = field.metadata.get("help")
             parser.add_argument(f"--{name}", type=field_type, default=field.default, help=text)
-    parser.add_argument("--images", type=dict[str, int], help=SUPPRESS)  # in a run's config.yaml
+    # In a run's config.yaml: the numbers of its images, and their digest.
+    parser.add_argument("--images", type=dict[str, int | str], help=SUPPRESS)
     return parser
 
 
