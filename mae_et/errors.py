@@ -13,10 +13,17 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+LONGEST_LINE = 2000
+"""The most characters of an error that are shown; a value from a file may have a million."""
+
+
+MAX_DEPTH = 256
+"""The most blocks of a model, or of one of its stages."""
 
 
 class RunStoppedError(RuntimeError):
@@ -45,6 +52,23 @@ def check(ok: bool, name: str, value: object, allowed: str) -> None:
     """
     if not ok:
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def check_depths(section: str, arguments: Mapping[str, Any]) -> None:
+    """Check that a model has no more blocks than anyone trains: to build a million takes minutes.
+
+    Args:
+        section: The section of the configuration that has the arguments, for messages.
+        arguments: The arguments of a model, of which depth, layers and blocks may be numbers.
+
+    Raises:
+        ValueError: One of them is too large.
+    """
+    for name, value in arguments.items():
+        numbers = value if isinstance(value, list | tuple) else [value]
+        is_depth = any(word in str(name) for word in ("depth", "layers", "blocks"))
+        too_many = is_depth and any(isinstance(n, int) and n > MAX_DEPTH for n in numbers)
+        check(not too_many, f"{section}.{name}", value, f"at most {MAX_DEPTH}")
 
 
 def first_line(error: BaseException) -> str:
@@ -187,4 +211,5 @@ def print_once(line: str, *, everywhere: bool = False) -> None:
         everywhere: Whether every process prints it.
     """
     if everywhere or os.environ.get("RANK", "0") == "0":  # else every process finds the same
-        print(re.sub(r"\s+", " ", line).strip(), file=sys.stderr)
+        line = re.sub(r"\s+", " ", line).strip()
+        print(line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " …", file=sys.stderr)

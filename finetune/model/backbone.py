@@ -14,7 +14,7 @@ from torch import nn
 
 from mae_et.config import import_callable
 from mae_et.curriculum import Size, as_pair, as_size
-from mae_et.errors import first_line
+from mae_et.errors import check_depths, first_line
 from mae_et.model import SizedModel
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def create_model(
     Raises:
         ValueError: The model cannot be found, built, or run at the full size.
     """
+    check_depths("model.encoder_args", model_args or {})
     constructor = import_callable(name, "model.encoder") if ":" in name else _timm_constructor(name)
     wanted = {
         "img_size": as_size(*as_pair(image_size)),

@@ -13,9 +13,9 @@ from timm.data import resolve_data_config
 from torch import Tensor, nn
 
 from mae_et.curriculum import as_pair
-from mae_et.errors import first_line
+from mae_et.errors import check_depths, first_line
 from mae_et.runs import new_folder
-from mae_et.weights import TimmFolder, find_weights, save_timm_folder
+from mae_et.weights import TimmFolder, find_weights, folder_config, save_timm_folder
 
 from ..config import ClassifierConfig, DataConfig
 from .backbone import create_model
@@ -69,9 +69,11 @@ def save_classifier(
 
 
 def saved_top1(folder: Path) -> float:
-    """Return the accuracy that a classifier was saved with; 0 if there is no classifier."""
-    file = folder / "config.json"
-    return float(json.loads(file.read_text())["metrics"]["top1"]) if file.exists() else 0.0
+    """Return the accuracy that a classifier was saved with; 0 for none, or a damaged one."""
+    try:
+        return float(folder_config(folder)["metrics"]["top1"])
+    except (ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def load_classifier(
@@ -117,7 +119,8 @@ def _find_classifier(path: Path) -> tuple[Path, dict[str, Any]]:
             raise ValueError("no classifier")
         config = origin.config
         names = list(config.get("label_names", []))
-        _ = config["architecture"], dict(config["model_args"])
+        _ = config["architecture"]
+        check_depths("model_args", dict(config["model_args"]))
         _, _, _ = config["pretrained_cfg"]["input_size"]
     except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(

@@ -2,6 +2,8 @@
 
 The page needs no other file and no network. Costs are those of pretraining; seconds are those of
 training alone, as the runs measured them, without evaluations and checkpoints.
+
+Runs may be a stranger's: no images that they name are opened unless you ask for reconstructions.
 """
 
 from __future__ import annotations
@@ -25,22 +27,34 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=str, default="report.html", help="the page")
     parser.add_argument("--title", type=str, default="Runs", help="its heading")
     parser.add_argument(
-        "--no_reconstructions", action="store_true", help="open no images and no checkpoints"
+        "--reconstructions",
+        action="store_true",
+        help="draw what the runs reconstruct of their own held-out images, on this machine",
     )
+    parser.add_argument("--data.path", type=str, help="images to draw instead, as for pretrain")
+    parser.add_argument("--data.split", type=str, help="their split; the held-out images")
+    parser.add_argument("--no_reconstructions", action="store_true", help="leave them out")
     options = parser.parse_args(list(arguments))
     out = Path(options.out)
     ok = out.suffix == ".html" and can_be_written(out)
     check(ok, "--out", options.out, "an .html file in a folder that exists")
+    path, split = options["data.path"], options["data.split"]
+    is_drawn, is_left_out = options.reconstructions or path is not None, options.no_reconstructions
+    allowed = "left out with --reconstructions or --data.path"
+    check(not (is_drawn and is_left_out), "--no_reconstructions", is_left_out, allowed)
+    check(split is None or path is not None, "--data.split", split, "together with --data.path")
     try:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ValueError(f"report needs {error.name}: pip install 'mae-et[report]'") from error
     from ..report.page import build
+    from ..report.sections import Drawing
     from ..runs import find_runs
 
     runs, skipped = find_runs(options.runs)
     command = shlex.join(["python", "-m", "mae_et", "report", *arguments])
-    text = build(runs, skipped, options.title, command, not options.no_reconstructions)
-    out.write_text(text, encoding="utf-8")
+    drawing = Drawing(True if is_drawn else False if is_left_out else None, path, split)
+    text = build(runs, skipped, options.title, command, drawing)
+    out.write_text(text, encoding="utf-8", errors="replace")  # names of files may be of any bytes
     print(f"report: {options.out}")

@@ -25,6 +25,7 @@ from .training import (
     RunConfig,
     TrainingConfig,
 )
+from .untrusted import check_within, open_text, parse_json, read_text, read_yaml
 from .user_code import import_callable
 
 __all__ = [
@@ -50,7 +51,12 @@ __all__ = [
     "StageConfig",
     "TrainingConfig",
     "changed_fields",
+    "check_within",
     "flatten",
     "import_callable",
+    "open_text",
+    "parse_json",
+    "read_text",
+    "read_yaml",
     "to_dict",
 ]

@@ -1,25 +1,39 @@
 """Parse recipes and command lines: named YAML recipes, dotted overrides, one-line errors.
 
-jsonargparse does the parsing; this adds recipes by name, and suggests a name for a mistyped one.
-Only command lines import it.
+jsonargparse does the parsing; this adds recipes by name, suggests a name for a mistyped one, and
+refuses recipes that are more than plain data. Only command lines import it.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
-from jsonargparse import SUPPRESS, ArgumentParser, Namespace
+from jsonargparse import SUPPRESS, ArgumentParser, Namespace, get_loader, set_loader
 from yaml import YAMLError
 
+from ..errors import check
 from .training import Resume
+from .untrusted import TooLargeError, parse_yaml, read_yaml
 
 Config = TypeVar("Config")
+
+MAX_ENTRIES = 300
+"""The most stages, or data sets, of a recipe; jsonargparse takes a hundredth of a second each."""
+
+
+def _load_plain(text: str) -> Any:
+    """Parse a value as jsonargparse does, if it is plain data; see `parse_yaml`."""
+    parse_yaml(text)
+    return get_loader("yaml")(text)
+
+
+set_loader("plain_yaml", _load_plain, (YAMLError,))
 
 
 class LineParser(ArgumentParser):
@@ -29,7 +43,9 @@ class LineParser(ArgumentParser):
     """The fields that --print_config prints, so that every command can read them; None for all."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **{"allow_abbrev": False, **options})
+        super().__init__(
+            *arguments, **{"parser_mode": "plain_yaml", "allow_abbrev": False, **options}
+        )
 
     def dump(self, namespace: Namespace, **options: Any) -> str:
         """Return the YAML of a configuration, without the options of a command."""
@@ -92,7 +108,8 @@ def config_parser(config_type: type[Config], prog: str, description: str) -> Arg
         else:
             text = field.metadata.get("help")
             parser.add_argument(f"--{name}", type=field_type, default=field.default, help=text)
-    parser.add_argument("--images", type=dict[str, int], help=SUPPRESS)  # in a run's config.yaml
+    # In a run's config.yaml: the numbers of its images, and their digest.
+    parser.add_argument("--images", type=dict[str, int | str], help=SUPPRESS)
     return parser
 
 
@@ -113,9 +130,13 @@ def parse(
     arguments = list(argv)
     for index, argument in enumerate(arguments):
         if argument == "--config" and index + 1 < len(arguments):
-            arguments[index + 1] = find_recipe(arguments[index + 1], package)
+            recipe = arguments[index + 1] = find_recipe(arguments[index + 1], package)
         elif argument.startswith("--config="):
-            arguments[index] = f"--config={find_recipe(argument.partition('=')[2], package)}"
+            recipe = find_recipe(argument.partition("=")[2], package)
+            arguments[index] = f"--config={recipe}"
+        else:
+            continue
+        check_recipe(recipe, config_type)
     try:
         namespace = parser.instantiate(parser.parse_args(arguments))
     except (UnicodeDecodeError, YAMLError) as error:
@@ -123,6 +144,64 @@ def parse(
     except TypeError as error:  # a section that is not a mapping
         raise ValueError(f"--config must hold sections of fields: {error}") from error
     return config_type(**{name: namespace[name] for name in _fields(config_type)}), namespace
+
+
+def check_recipe(file: str, config_type: type) -> None:
+    """Check that a recipe is plain data: sections, not names of files or classes in their place.
+
+    jsonargparse would open the file, or import the class. (Fields are checked when it parses them.)
+
+    Args:
+        file: The file.
+        config_type: The dataclass of the configuration.
+
+    Raises:
+        ValueError: It is not; the message names the field.
+    """
+    try:
+        recipe = read_yaml(Path(file))
+    except ValueError as error:
+        raise ValueError(f"--config {error}") from error
+    check(isinstance(recipe, dict), f"--config {file}", recipe, "a YAML file of sections")
+    check("config" not in recipe, f"--config {file}", recipe.get("config"), "without a config")
+    _check_section(recipe, config_type, "")
+
+
+def _check_section(section: Mapping[Any, Any], kind: type, prefix: str) -> None:
+    for key, value in section.items():
+        name, hint = f"{prefix}{key}", _hint_of(kind, str(key))
+        _check_texts(value, name)
+        if is_dataclass(hint):
+            check(isinstance(value, dict), name, value, "a section of fields")
+            _check_section(value, hint, f"{name}.")  # type: ignore[arg-type]
+        elif get_origin(hint) is dict:
+            check(isinstance(value, dict), name, value, "a section of fields")
+        elif get_origin(hint) is list and is_dataclass(get_args(hint)[0]):
+            parts: list[Any] = value if isinstance(value, list) else [None]
+            ok = all(isinstance(part, dict) for part in parts)
+            check(ok, name, value, "a list of sections of fields")
+            check(len(parts) <= MAX_ENTRIES, f"the length of {name}", len(parts), "at most 300")
+            for part in parts:
+                _check_section(part, get_args(hint)[0], f"{name}.")
+
+
+def _check_texts(value: Any, name: str) -> None:
+    """Check the texts in a value: jsonargparse parses some of them as YAML once more."""
+    for text in value if isinstance(value, list) else [value]:
+        try:
+            parse_yaml(text if isinstance(text, str) else "")
+        except TooLargeError as error:
+            raise ValueError(f"{name} must be a value, got YAML with {error}") from error
+        except YAMLError:
+            pass  # no YAML, so no more than a text
+
+
+def _hint_of(kind: type, key: str) -> Any:
+    """Return the type of a field, of which key may be a dotted name; None if there is no such."""
+    hint: Any = kind
+    for name in key.rstrip("+").split("."):  # jsonargparse reads "stages+" as "append to stages"
+        hint = _fields(hint).get(name) if is_dataclass(hint) else None
+    return hint
 
 
 def add_resume(parser: ArgumentParser) -> None:
@@ -152,9 +231,9 @@ def resume_of(options: Any) -> Resume:
     return value
 
 
-def _fields(config_type: type[Config]) -> dict[str, Any]:
+def _fields(config_type: Any) -> dict[str, Any]:
     hints = get_type_hints(config_type)
-    return {field.name: hints[field.name] for field in fields(config_type)}  # type: ignore[arg-type]
+    return {field.name: hints[field.name] for field in fields(config_type)}
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

@@ -24,6 +24,8 @@ from timm.layers import Attention, Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import check_depths
+
 DecoderKind = Literal["self", "cross"]
 
 
@@ -161,6 +163,7 @@ def create_decoder(
     Raises:
         ValueError: A value is out of its range.
     """
+    check_depths("model", {"decoder_depth": depth})
     if num_heads < 1 or dim % num_heads:
         raise ValueError(
             f"model.decoder_num_heads must divide model.decoder_dim {dim}, got {num_heads}"

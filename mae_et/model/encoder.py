@@ -10,6 +10,10 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 
 from ..curriculum import Size, as_pair
+from ..errors import check_depths
+
+FROM_ELSEWHERE = frozenset({"checkpoint_path", "pretrained", "pretrained_cfg", "cache_dir"})
+"""Arguments of timm that name weights to open or fetch, which is not how weights are given here."""
 
 
 def create_vit(
@@ -41,6 +45,13 @@ def create_vit(
         raise ValueError(
             f"model.encoder must be the name of a timm VisionTransformer, got {name!r}"
             + (f"; nearest: {similar}" if similar else "")
+        )
+    check_depths("model.encoder_args", encoder_args or {})
+    named = FROM_ELSEWHERE & (encoder_args or {}).keys()
+    if named:
+        raise ValueError(
+            f"model.encoder_args must not have {', '.join(sorted(named))}; weights to start from "
+            "are given by --checkpoint"
         )
     arguments = {"img_size": as_pair(image_size), "in_chans": in_chans, **arguments}
     taken = {"patch_size", "patch_drop_rate", *arguments} & (encoder_args or {}).keys()

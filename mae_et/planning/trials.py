@@ -26,7 +26,14 @@ import yaml
 from accelerate import PartialState
 
 from ..build import build_curriculum, full_size_steps
-from ..config import FREE_ON_RESUME, PretrainConfig, StageConfig, changed_fields, to_dict
+from ..config import (
+    FREE_ON_RESUME,
+    PretrainConfig,
+    StageConfig,
+    changed_fields,
+    read_yaml,
+    to_dict,
+)
 from ..curriculum import Curriculum, Size, area
 from ..errors import RunInterruptedError, RunStoppedError, check
 from ..model import MaskedAutoencoder, training_flops
@@ -81,9 +88,10 @@ class Trials:
         config = to_dict(self._config(())) | {"search": {"score": self.probe}}
         file = self.folder / "search.yaml"
         if file.exists():
-            old, free = yaml.safe_load(file.read_text()), FREE_ON_RESUME - {"eval"}
-            changed = changed_fields(old, config, PretrainConfig, free)
+            old, free = read_yaml(file, within=self.folder), FREE_ON_RESUME - {"eval"}
             allowed = "new, or that of a search with the same configuration"
+            check(isinstance(old, dict), "run.output_dir", str(self.folder), allowed)
+            changed = changed_fields(old, config, PretrainConfig, free)
             check(not changed, "run.output_dir", f"{self.folder} ({', '.join(changed)})", allowed)
             return
         is_free = not any(self.folder.glob("*"))

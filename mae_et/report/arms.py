@@ -26,6 +26,14 @@ LONGEST_NAME = 60
 """The most characters of a name that charts have space for."""
 
 
+MOST_BLOCKS = 1024
+"""The most blocks, over all input sizes of a run, whose FLOPs are counted; each takes 0.05 s."""
+
+
+MOST_PARTS = 64
+"""The most folders of a path that are compared with those of runs."""
+
+
 Fields = Mapping[str, Any]
 """A configuration by dotted names."""
 
@@ -166,12 +174,15 @@ def pretraining_folder(run: RunHistory, known: Mapping[Path, object]) -> Path | 
         The folder; None if it is not among the known ones.
     """
     checkpoint = Path(str(run.checkpoint))
-    for folder in (checkpoint, *checkpoint.parents):
-        if folder.resolve() in known:
-            return folder.resolve()
-    if checkpoint.exists():
-        return None
     parts = checkpoint.relative_to(checkpoint.anchor).parts
+    if len(parts) > MOST_PARTS:
+        return None
+    for folder in (checkpoint, *checkpoint.parents):
+        resolved = Path(os.path.realpath(folder))
+        if resolved in known:
+            return resolved
+    if os.path.exists(checkpoint):  # noqa: PTH110 (Path.exists raises where it may not look)
+        return None
     folders = (
         above.joinpath(*parts[first:last])
         for first in range(len(parts))
@@ -193,13 +204,18 @@ def pretraining_flops(run: RunHistory) -> float | None:
     """Count the FLOPs of the steps that a run has taken; see `mae_et.model.flops`.
 
     Returns:
-        The FLOPs; None if this version cannot build the model of the run.
+        The FLOPs; None if this version cannot build the model of the run, or would take minutes.
     """
     model = json.dumps(run.config["model"])
     try:
+        sizes = {stage.size for stage in run.stages}
+        depths = [run.config["model"].get("encoder_args", {}).get("depth", 0)]
+        depths += [run.config["model"].get("decoder_depth", 0)]
+        if len(sizes) * sum(depths) > MOST_BLOCKS:
+            return None
         flops = sum(stage.steps * _flops_per_image(model, stage.size) for stage in run.stages)
         return float(run.config["optim"]["batch_size"] * flops)
-    except (KeyError, TypeError, ValueError):  # from a different version
+    except Exception:  # from a different version, or of numbers that make no model
         return None
 
 
@@ -228,7 +244,9 @@ def name_arms(arms: Sequence[Arm]) -> None:
     """
     own = [arm for arm in arms if arm.runs]
     for arm in arms:
-        arm.name = f"from {arm.checkpoint} (its pretraining is not given)"
+        folder = arm.checkpoint[-4 * LONGEST_NAME :]
+        shown = folder if folder == arm.checkpoint else f"…{folder}"
+        arm.name = f"from {shown} (its pretraining is not given)"
     fields = differences([arm.runs[0].fields for arm in own])
     described = {id(arm): describe(part) for arm, part in zip(own, fields, strict=True)}
     schemes: tuple[Callable[[Arm], str], ...] = (
@@ -243,7 +261,8 @@ def name_arms(arms: Sequence[Arm]) -> None:
         if fit and len(set(names)) == len(names):
             break
     for arm, name in zip(own, names, strict=True):
-        arm.name = name
+        # The name of a folder may have bytes that no encoding knows, and no picture can show.
+        arm.name = name.encode(errors="replace").decode()
 
 
 def _common(arm: Arm, text: Callable[[RunHistory], str]) -> str:

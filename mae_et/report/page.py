@@ -27,7 +27,7 @@ def build(
     skipped: Sequence[tuple[Path, str]],
     title: str,
     command: str,
-    with_reconstructions: bool,
+    drawing: sections.Drawing,
 ) -> str:
     """Compare runs on one page of HTML.
 
@@ -36,7 +36,7 @@ def build(
         skipped: Folders that are left out, and why.
         title: Heading of the page.
         command: The command line that makes the page.
-        with_reconstructions: Whether pictures are drawn, from checkpoints and held-out images.
+        drawing: Whether reconstructions are drawn, and of which images.
     """
     arms = group_into_arms(runs)
     tasks = sections.name_tasks(arms)
@@ -45,7 +45,7 @@ def build(
         "Accuracy against cost": sections.costs(arms, tasks),
         "Loss against time": sections.losses(arms, tasks),
         "Stages": sections.stages(arms),
-        "Reconstructions": sections.reconstructions(arms) if with_reconstructions else [],
+        "Reconstructions": sections.reconstructions(arms, drawing),
         "Configurations": sections.configurations(arms, tasks),
         "Facts": [facts(runs, skipped, command)],
     }
@@ -75,7 +75,7 @@ def facts(runs: Sequence[RunHistory], skipped: Sequence[tuple[Path, str]], comma
         if not run.is_complete
     ]
     rows += [
-        ["FLOPs unknown", f"{run.folder}: its model can't be built as its configuration says"]
+        ["FLOPs unknown", f"{run.folder}: its model is too deep to count, or can't be built"]
         for run in runs
         if run.kind == "pretraining" and pretraining_flops(run) is None
     ]

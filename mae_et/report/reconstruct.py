@@ -20,16 +20,23 @@ from einops import rearrange
 from torch import Tensor
 
 from .. import data
-from ..config import IMAGENET_MEAN, IMAGENET_STD, DataConfig
 from ..curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
 from ..errors import check
 from ..lowfreq import Nyquist, low_frequency_crop
 from ..model import MaskedAutoencoder, unnormalize
 from ..runs import Run
 from ..weights import load_mae_checkpoint
+from .run_images import load_images, source_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+NYQUIST: dict[str, Nyquist] = {"paper": "paper", "symmetric": "symmetric"}
+
+
+MOST_SIZES = 32
+"""The most input sizes of a run that are drawn without being asked for."""
 
 
 GREY = 0.5
@@ -209,25 +216,24 @@ def picture(
         f"one or three channels, from 0 to {model.in_chans - 1}",
     )
     run = Run.of(checkpoint)
-    config, metrics = (run.read_config(), run.read_metrics()) if run else ({}, [])
-    source = config.get("data", {})
-    own = {"path": path, "sources": [], "streaming": False} if path else {}
-    source = {"eval_images": num_images, **source, **own}
-    seeds = config.get("run", {}).get("seed", 0), seed
-    images, noise = _load(model, source, split, num_images, *seeds)
+    metrics = run.read_metrics() if run else []
+    source = source_of(run, path, num_images, model.in_chans)
+    run_seed = run.section("run").get("seed", 0) if run else 0
+    check(isinstance(run_seed, int) and run_seed >= 0, "run.seed", run_seed, "at least 0")
+    images, noise = load_images(model, source, split, num_images, run_seed, seed)
 
-    mean = data.channel_statistics(source.get("mean", IMAGENET_MEAN))
-    std = data.channel_statistics(source.get("std", IMAGENET_STD))
+    mean, std = data.channel_statistics(source.mean), data.channel_statistics(source.std)
     normalized = data.normalize(images, mean, std)
     scale, shift = (1 / 4, 1 / 2) if images.is_floating_point() else (std, mean)
 
     def shown(pictures: Tensor) -> Tensor:
         return (pictures * scale + shift)[:, channels]
 
-    nyquist = config.get("curriculum", {}).get("nyquist", "paper")
+    nyquist = run.section("curriculum").get("nyquist", "paper") if run else "paper"
+    check(str(nyquist) in NYQUIST, "curriculum.nyquist", nyquist, f"one of {', '.join(NYQUIST)}")
     columns: list[Column] = []
     for size in sizes or _sizes(model, metrics):
-        pictures = reconstruct(model, normalized, size, noise, nyquist)
+        pictures = reconstruct(model, normalized, size, noise, NYQUIST[str(nyquist)])
         columns += _columns(pictures, size, model, shown)
     return draw(shown(normalized), columns, metrics if with_losses else ())
 
@@ -252,37 +258,11 @@ def _columns(
     ]
 
 
-def _load(
-    model: MaskedAutoencoder,
-    source: dict[str, Any],
-    split: str | None,
-    num_images: int,
-    run_seed: int,
-    seed: int,
-) -> tuple[Tensor, Tensor]:
-    """Load images (N, C, H, W), from the held-out ones or from a split, and noise (N, L)."""
-    known = DataConfig.from_run(source)
-    path = known.path
-    if path is None and not known.sources:
-        raise ValueError("data.path must be given, since the checkpoint names no data")
-    data.allow_pixels(known.max_pixels)
-    images: data.Images
-    if split:
-        if path is None:
-            raise ValueError(f"--data.split must be left out with data.sources, got {split!r}")
-        rows = data.take_split(data.load_splits(path, known.layout), split, "data.split")
-        images = data.ImageTable(rows, known.image_column, model.in_chans)
-    else:
-        _, images = data.open_images(known, model.in_chans, run_seed)
-    transform = data.EvalTransform(as_pair(model.full_size), model.num_patches)
-    samples = data.Samples(images, transform, seed)  # shuffled by --seed
-    batch = data.collate([samples[number] for number in range(min(num_images, len(samples)))])
-    return batch["image"], batch["noise"]
-
-
 def _sizes(model: MaskedAutoencoder, metrics: Sequence[dict[str, Any]]) -> list[Size]:
     """Return the input sizes of a run, each once; without a run, those of EfficientTrain."""
     seen = [line["size"] for line in metrics if "size" in line]
+    number = len({as_pair(size) for size in seen})
+    check(number <= MOST_SIZES, "--sizes", None, f"given, since the run has {number} sizes")
     if not seen:
         curriculum = Curriculum.efficienttrain(
             full_size=model.full_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..errors import first_line
 from ..runs import RunHistory
@@ -10,6 +11,11 @@ from . import charts
 from .arms import Arm, Task, describe, differences, spread
 from .html import Block, Cell, Table, embed
 from .reconstruct import picture
+
+NOT_ASKED = (
+    "Not drawn: no images and no checkpoints are opened. --reconstructions draws the runs' own "
+    "held-out images, if they are on this machine, and --data.path PATH draws others."
+)
 
 
 def name_tasks(arms: Sequence[Arm]) -> dict[Task, str]:
@@ -148,25 +154,47 @@ def stages(arms: Sequence[Arm]) -> list[Block]:
     return [embed(figure, "input size over the time of a run"), Table(header, rows)]
 
 
-def reconstructions(arms: Sequence[Arm]) -> list[Block]:
+class Drawing(NamedTuple):
+    """Whether reconstructions are drawn, and of which images.
+
+    Nobody's images are opened, and no checkpoint, unless the user has asked for it: the
+    configuration of a run may be a stranger's.
+    """
+
+    wanted: bool | None = None
+    """None to show how to ask for them instead."""
+    path: str | None = None
+    """The images, as in data.path; None for those that the runs name."""
+    split: str | None = None
+
+
+def reconstructions(arms: Sequence[Arm], drawing: Drawing) -> list[Block]:
     """Show what one run of each pretraining arm reconstructs, or say why it can't be drawn."""
+    pretrained = [arm for arm in arms if arm.is_pretrained]
+    if not pretrained or drawing.wanted is False:
+        return []
+    if drawing.wanted is None:
+        return [NOT_ASKED]
     blocks: list[Block] = []
-    for arm in arms:
-        if not arm.is_pretrained:
-            continue
+    for arm in pretrained:
         run = next(iter([*arm.complete, *arm.runs]))
         caption = f"{arm.name}: {run.folder.name}, target {target_of(run)}"
         try:
-            figure = picture(run.folder, num_images=4, with_losses=False)
+            figure = picture(
+                run.folder,
+                path=drawing.path,
+                split=drawing.split,
+                num_images=4,
+                with_losses=False,
+            )
         except Exception as error:  # whatever is wrong with one run, the page shows the others
             blocks.append(f"{caption}: not drawn, {first_line(error)}")
         else:
             blocks += [embed(figure, caption, kind="png"), caption]
-    if blocks:
-        blocks.append(
-            "Held-out images. Normalised pixels are shown with the statistics of the true "
-            "patches, which the model never sees: a visual aid, no measure of quality."
-        )
+    blocks.append(
+        "Held-out images. Normalised pixels are shown with the statistics of the true patches, "
+        "which the model never sees: a visual aid, no measure of quality."
+    )
     return blocks
 
 

@@ -15,6 +15,7 @@ from ..errors import RunStoppedError
 def write_text(file: Path, text: str) -> None:
     """Write a text file, replacing an existing one."""
     unfinished = file.with_name(file.name + ".tmp")
+    unfinished.unlink(missing_ok=True)  # what it may link to is not ours to write
     unfinished.write_text(text)
     unfinished.replace(file)
 

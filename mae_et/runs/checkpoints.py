@@ -4,6 +4,7 @@
 
 A checkpoint is written under a temporary name and renamed, so a folder without ".tmp" is complete.
 Its seal, state.json, has its step and the SHA-256 of each of its files, which reveals later damage.
+It is no signature: who writes a checkpoint writes its seal.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..config import check_within, parse_json, read_text
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +84,11 @@ class Checkpoint:
             ValueError: They are not those; the message says what is wrong.
         """
         try:
-            state = json.loads((self.folder / SEAL).read_text())
+            check_within(self.folder, self.run_folder)
+            state = parse_json(read_text(self.folder / SEAL, within=self.folder))
             step, written = int(state["step"]), dict(state["sha256"])
             found = _digests(self.folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
             raise ValueError(f"{SEAL}: {type(error).__name__} {error}") from error
         if self.name != Checkpoint.of_step(self.folder.parent, step).name:
             raise ValueError(f"{SEAL} is of step {step}")
@@ -144,6 +148,7 @@ def _digests(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != SEAL:
+            check_within(path, folder)
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             digests[path.relative_to(folder).as_posix()] = digest

@@ -5,8 +5,8 @@ A run is pretraining, fine-tuning, or a probe of a frozen encoder (linear.json, 
 
 from __future__ import annotations
 
-import json
 import math
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..config import flatten
-from ..errors import check
+from ..config import flatten, parse_json, read_text
+from ..errors import check, check_depths
 from .run import Run
 
 Kind = Literal["pretraining", "fine-tuned", "linear", "knn"]
@@ -28,6 +28,22 @@ PROBES: tuple[Kind, ...] = ("linear", "knn")
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
 """The errors raised by files that are damaged, or of another program."""
+
+
+MOST_STAGES = 1000
+"""The most stages of a run that is reported."""
+
+
+LONGEST_TEXT = 4096
+"""The most characters of a text in a configuration; no path is longer."""
+
+
+SHOWN: dict[str, type] = {
+    **dict.fromkeys(("checkpoint", "data.path", "eval.path", "model.target"), str),
+    **dict.fromkeys(("optim.batch_size", "run.seed", "images.train", "images.eval"), int),
+    **dict.fromkeys(("train_images", "test_images", "k"), int),
+}
+"""The types of what reports compute with or show, if it is given; in scores, the last three."""
 
 
 class Window(NamedTuple):
@@ -159,7 +175,7 @@ def find_runs(paths: Sequence[str]) -> tuple[list[RunHistory], list[tuple[Path, 
                 runs |= {(run.folder, run.kind): run for run in _read(folder)}
             except UNREADABLE as error:
                 reason = error if isinstance(error, ValueError | OSError) else repr(error)
-                skipped[folder] = f"can't be read: {reason}"
+                skipped[folder] = " ".join(f"can't be read: {reason}".split())
     if not runs:
         reasons = "; ".join(f"{folder} {reason}" for folder, reason in skipped.items())
         raise ValueError(f"no runs found in {', '.join(paths)} ({reasons})")
@@ -193,7 +209,10 @@ def _read(folder: Path) -> Iterator[RunHistory]:
     for kind in PROBES:
         file = probe_file(folder, kind)
         if file.is_file():
-            scores = json.loads(file.read_text())
+            scores = parse_json(read_text(file, within=folder))
+            _check_fields(scores, file)
+            top1 = scores["top1"]
+            check(isinstance(top1, int | float) and 0 <= top1 <= 1, "top1", top1, "in [0, 1]")
             yield RunHistory(
                 folder=folder,
                 kind=kind,
@@ -208,6 +227,9 @@ def _read(folder: Path) -> Iterator[RunHistory]:
 def _read_training(run: Run) -> RunHistory:
     """Read a run that trained."""
     config, metrics = run.read_config(), run.read_metrics()
+    _check_fields(config, run.config_file)
+    check_depths("model", config["model"])
+    check_depths("model.encoder_args", config["model"].get("encoder_args") or {})
     kind: Kind = "pretraining" if "decoder_dim" in config["model"] else "fine-tuned"
     result = run.encoder if kind == "pretraining" else run.last
     last = {name: value for line in metrics for name, value in line.items()}
@@ -221,12 +243,35 @@ def _read_training(run: Run) -> RunHistory:
         config=config,
         is_complete=bool(metrics) and result.is_dir(),
         checkpoint=config.get("checkpoint"),
-        top1={what: float(last[name]) for what, name in names.items() if name in last},
+        top1={what: last[name] for what, name in names.items() if last.get(name) is not None},
         images=(images.get("train"), images.get("eval")),
         metrics=metrics,
     )
-    _ = history.stages, history.eval_losses  # raises now if the lines are damaged
+    stages, _ = history.stages, history.eval_losses  # raises now if the lines are damaged
+    check(len(stages) <= MOST_STAGES, "the number of stages", len(stages), f"at most {MOST_STAGES}")
     return history
+
+
+def _check_fields(values: dict[str, Any], file: Path) -> None:
+    """Check that what is read from a file can be computed with and shown.
+
+    Raises:
+        ValueError: It can't; the message names the field.
+    """
+    for name, value in flatten(values).items():
+        kind = SHOWN.get(name)
+        ok = kind is None or value is None or (isinstance(value, kind) and value is not True)
+        check(ok, f"{name} in {file}", f"{value!r:.80}", f"of type {kind and kind.__name__}")
+        for text in value if isinstance(value, list) else [value]:
+            ok = not isinstance(text, str) or (len(text) <= LONGEST_TEXT and _is_plain(text))
+            check(ok, f"{name} in {file}", f"{text!r:.80}", "a text without control characters")
+    size = flatten(values).get("optim.batch_size", 1)
+    check(0 < size < 2**40, f"optim.batch_size in {file}", size, "above 0")
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a text has neither control characters nor halves of characters."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 def _size(size: int | list[int]) -> str:

@@ -14,6 +14,7 @@ No other module spells out these names.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,18 @@ from typing import Any
 
 import yaml
 
+from ..config import check_within, parse_json, read_text, read_yaml
 from .atomic import write_text
 from .checkpoints import Checkpoint, list_checkpoints, sound_checkpoint
+from .metrics import read_metrics
+
+WRITTEN = frozenset(
+    {
+        *(".lock", "config.yaml", "metrics.jsonl", "bad_images.txt", "checkpoints", "mae-et"),
+        *("encoder", "best", "last", "predictions.parquet", "report.json", "confusion.png"),
+    }
+)
+"""What a run writes in its folder, also under these names with .tmp or .old.tmp behind them."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +169,12 @@ class Run:
         """
         file = self.config_file
         try:
-            config = yaml.safe_load(file.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            config = read_yaml(file, within=self.folder)
+        except ValueError as error:
             raise ValueError(f"{file} must hold the configuration of a run ({error})") from error
         if not isinstance(config, dict):
-            raise ValueError(f"{file} must hold the configuration of a run, got {config!r}")
+            got = repr(config)[:80]
+            raise ValueError(f"{file} must hold the configuration of a run, got {got}")
         return config
 
     def write_classes(self, names: Sequence[str]) -> None:
@@ -176,24 +188,47 @@ class Run:
             ValueError: The file is damaged.
         """
         file = self.classes_file
-        try:
-            return [str(name) for name in json.loads(file.read_text())]
-        except FileNotFoundError:
+        if not file.exists():
             return None
-        except (OSError, ValueError, TypeError) as error:
+        try:
+            return [str(name) for name in parse_json(read_text(file, within=self.folder))]
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{file} must hold the names of classes ({error})") from error
 
+    def section(self, name: str) -> dict[str, Any]:
+        """Return a section of the configuration; it is empty if there is none.
+
+        Raises:
+            ValueError: The configuration is damaged.
+        """
+        section = self.read_config().get(name, {})
+        if not isinstance(section, dict):
+            raise ValueError(f"{self.config_file} must have a section {name}")
+        return section
+
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of the metrics, only the last of those with the same step and kind."""
-        file = self.metrics_file
+        """Return the lines of the metrics, only the last of those with the same step and kind.
+
+        Raises:
+            ValueError: A line is none that a run writes.
+        """
         lines: dict[tuple[int, bool], dict[str, Any]] = {}
-        for text in file.read_text().splitlines() if file.exists() else []:
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                continue  # truncated by a kill, or empty
+        for line in read_metrics(self.metrics_file):
             lines[line["step"], "loss" not in line] = line  # a step and its scores
         return [lines[key] for key in sorted(lines)]
+
+    def check_links(self) -> None:
+        """Check that nothing that the run writes is a link that leaves its folder.
+
+        Raises:
+            ValueError: There is such a link. (The folder may be one itself.)
+        """
+        for entry in self.folder.iterdir() if self.folder.is_dir() else ():
+            if entry.name.removesuffix(".tmp").removesuffix(".old") in WRITTEN:
+                check_within(entry, self.folder)
+                for above, folders, files in os.walk(entry):
+                    for name in (*folders, *files):
+                        check_within(Path(above) / name, self.folder)
 
     def top1_history(self) -> list[float]:
         """Return the accuracies of a fine-tuning run's evaluations, in order."""

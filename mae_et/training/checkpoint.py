@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import RNG_STATE_NAME, gather_object, load
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..errors import first_line
 from ..runs import Checkpoint, Run, remove_folder, replace_folder
 from .fsdp import load_whole, whole
 
@@ -73,15 +75,25 @@ def _write(accelerator: Accelerator, work: Callable[[], object]) -> str:
 def load_checkpoint(accelerator: Accelerator, checkpoint: Checkpoint) -> int:
     """Restore a sound checkpoint into the prepared model and optimizer; return the next step.
 
+    Accelerate unpickles tensors and numbers only. It says nothing if the random states are more
+    than that, and goes on with others, so they are read here first.
+
     Raises:
-        ValueError: The checkpoint does not fit.
+        ValueError: The checkpoint does not fit, or holds what can't be read safely.
     """
+    random_states = checkpoint.folder / f"{RNG_STATE_NAME}_{accelerator.process_index}.pkl"
     try:
+        if random_states.exists():  # not of a process that the run did not have before
+            load(random_states, weights_only=True)
         accelerator.load_state(str(checkpoint.folder))
-    except Exception as error:  # from any library that keeps a state in it
+    except pickle.UnpicklingError as error:  # its message advises loading the file anyway
         raise ValueError(
-            f"checkpoint {checkpoint.folder} can't be restored ({type(error).__name__} {error})"
+            f"checkpoint {checkpoint.folder} holds more than tensors and numbers, or is damaged; "
+            "nothing in it was executed"
         ) from error
+    except Exception as error:  # from any library that keeps a state in it
+        reason = f"{type(error).__name__} {first_line(error)}"
+        raise ValueError(f"checkpoint {checkpoint.folder} can't be restored ({reason})") from error
     return checkpoint.step
 
 

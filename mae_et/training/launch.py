@@ -116,19 +116,23 @@ def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> 
     return results[0]
 
 
-def start_trackers(accelerator: Accelerator, config: object, folder: Path) -> list[GeneralTracker]:
+def start_trackers(
+    accelerator: Accelerator, config: object, folder: Path, step: int
+) -> list[GeneralTracker]:
     """Start the run's trackers, with every field of its configuration.
 
     Args:
         accelerator: The accelerator of this process.
         config: The run.
         folder: The run folder, whose name some trackers show.
+        step: The number of steps taken before; TensorBoard forgets what a killed run logged later.
     """
     fields = {
         name: value if isinstance(value, int | float | str) else str(value)
         for name, value in flatten(to_dict(config)).items()
     }
-    accelerator.init_trackers("mae-et", fields, {"wandb": {"name": folder.name}})
+    options = {"wandb": {"name": folder.name}, "tensorboard": {"purge_step": step + 1}}
+    accelerator.init_trackers("mae-et", fields, options)
     return list(accelerator.trackers)
 
 

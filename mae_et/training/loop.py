@@ -56,7 +56,8 @@ class Loop:
         self.interrupt = interrupt or Interrupt(accelerator)
         if isinstance(images.train, StreamedSamples):
             save_state_beside(accelerator, images.train, "stream.json")
-        run.trackers = start_trackers(accelerator, config, run.files.folder)
+        step = run.checkpoint.step if run.checkpoint else 0
+        run.trackers = start_trackers(accelerator, config, run.files.folder, step)
         self.start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
         self.num_steps = stop or self.schedule.num_steps
         self.num_chunks = images.num_chunks(config, accelerator)

@@ -20,13 +20,16 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import broadcast_object_list
 
-from ..config import Resume, TrainingConfig, changed_fields, to_dict
+from ..config import Resume, TrainingConfig, changed_fields, read_text, to_dict
 from ..errors import RunInterruptedError
 from ..runs import Checkpoint, Run, write_text
 from .images import RunImages
 from .launch import main_process_first
 
 log = logging.getLogger(__name__)
+
+MOST_BYTES = 2**30
+"""The most bytes of a run's text files, which are read when it resumes."""
 
 
 class RunFolder:
@@ -74,6 +77,7 @@ class RunFolder:
         if resume is True and not files.exists:
             raise ValueError(f"--resume needs a run in run.output_dir, got none in {files.folder}")
         is_resumed = bool(resume) and files.exists
+        files.check_links()
         self._lock = _lock(files)
         try:
             if is_resumed:
@@ -110,7 +114,7 @@ class RunFolder:
         lines = self.files.read_metrics()
         kept = [json.dumps(line) for line in lines if line["step"] <= step]
         file = self.files.metrics_file
-        text = file.read_text() if file.exists() else "\n"
+        text = read_text(file, most=MOST_BYTES) if file.exists() else "\n"
         if [line for line in text.split("\n") if line] != kept or not text.endswith("\n"):
             write_text(file, "".join(line + "\n" for line in kept))
 
@@ -147,7 +151,7 @@ class RunFolder:
         """Return the reason for each unreadable image by its name, the same in every process."""
         file, lines = self.files.bad_images_file, list[str]()
         if self.accelerator.is_main_process and file.exists():
-            lines = file.read_text().splitlines()
+            lines = read_text(file, most=MOST_BYTES).splitlines()
         shared = [lines]
         broadcast_object_list(shared)
         parts = (line.partition("\t") for line in shared[0] if line)

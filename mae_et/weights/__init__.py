@@ -4,7 +4,7 @@ Start reading at `origin`, which identifies what lies at a path. Imports `runs`,
 and the leaves.
 """
 
-from .files import load_weights, read_weights
+from .files import folder_config, load_weights, read_weights
 from .loading import (
     load_initial_weights,
     load_mae_checkpoint,
@@ -20,6 +20,7 @@ __all__ = [
     "TimmFolder",
     "export_encoder",
     "find_weights",
+    "folder_config",
     "load_initial_weights",
     "load_mae_checkpoint",
     "load_weights",

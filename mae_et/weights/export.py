@@ -15,7 +15,7 @@ from typing import Any
 
 from timm.models.vision_transformer import VisionTransformer
 
-from ..errors import RunStoppedError
+from ..errors import RunStoppedError, check, check_depths, first_line
 from ..runs import Run, new_folder
 from .files import folder_config, read_weights
 from .loading import load_mae_checkpoint
@@ -82,7 +82,12 @@ def find_exported(path: Path, scratch: Path) -> Exported:
     if not isinstance(origin, RunCheckpoint) or run is None:
         raise ValueError(f"--checkpoint must have a config.json of timm, got {path}")
     model = load_mae_checkpoint(path)
-    data, folder = run.read_config()["data"], scratch / "encoder"
+    data, folder = run.section("data"), scratch / "encoder"
+    for name in ("mean", "std"):
+        values: Any = data.get(name)
+        ok = isinstance(values, list) and len(values) == model.in_chans
+        ok = ok and all(isinstance(value, int | float) for value in values)
+        check(ok, f"data.{name}", values, f"{model.in_chans} numbers in {run.config_file}")
     export_encoder(model, folder, mean=data["mean"], std=data["std"])
     return _check(Exported(folder=folder, config=folder_config(folder), run=run, mae=path))
 
@@ -91,6 +96,10 @@ def _check(exported: Exported) -> Exported:
     folder, config = exported.folder, exported.config
     if not {"architecture", "num_classes", "pretrained_cfg"} <= config.keys():
         raise ValueError(f"--checkpoint must have a config.json of timm, got {folder}")
+    check_depths("model_args", config.get("model_args") or {})
+    number, most = config["num_classes"], 10**6
+    ok = isinstance(number, int) and 0 <= number <= most
+    check(ok, f"num_classes in {folder}", number, f"in [0, {most:,}]")
     names = config.get("label_names")
     if names is not None and len(names) != config["num_classes"]:
         raise ValueError(
@@ -172,8 +181,8 @@ def export(path: Path, library: str, out: Path, repository: str | None = None) -
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"--out must be a new or an empty folder, got {out}")
     with tempfile.TemporaryDirectory() as scratch:
-        exported = find_exported(path.resolve(), Path(scratch))
         try:
+            exported = find_exported(path.resolve(), Path(scratch))
             with new_folder(out) as folder:
                 FORMATS[library](exported, folder)
                 card = model_card(
@@ -185,6 +194,11 @@ def export(path: Path, library: str, out: Path, repository: str | None = None) -
                 (folder / "README.md").write_text(card)
         except (OSError, RunStoppedError) as error:
             raise ValueError(f"--out must be a folder to write in, got {out} ({error})") from error
+        except (KeyError, TypeError, AttributeError, IndexError) as error:  # values of other types
+            raise ValueError(
+                f"--checkpoint {path} has a damaged config.json or config.yaml "
+                f"({type(error).__name__} {first_line(error)})"
+            ) from error
 
 
 def describe(exported: Exported, library: str) -> Described:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -15,8 +14,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..config import parse_json, read_text
 from ..errors import first_line
 from .unwrap import DECODER, tensors_of
+
+MOST_BYTES = 2**26
+"""The most bytes of a config.json, which may have the names of a hundred thousand classes."""
 
 NUMPY_SCALAR = np.float64(0).__reduce__()[0]
 """The function that makes a NumPy number of its type and bytes, wherever NumPy keeps it."""
@@ -135,7 +138,7 @@ def folder_config(path: Path) -> dict[str, Any]:
         ValueError: The file is damaged.
     """
     try:
-        config = json.loads((path / "config.json").read_text())
+        config = parse_json(read_text(path / "config.json", most=MOST_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:

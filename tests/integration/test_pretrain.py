@@ -13,6 +13,7 @@ import timm
 import torch
 import yaml
 from PIL import Image
+from tensorboard.backend.event_processing import event_accumulator
 from torch import Tensor
 
 from mae_et import load_mae_checkpoint
@@ -60,6 +61,25 @@ def test_tracker_is_written(clothes: str, tmp_path: Path) -> None:
     arguments = tiny(clothes, run, run__tracker="tensorboard", optim__epochs=2)
     assert main(["pretrain", *arguments]) == 0
     assert list(run.rglob("events.out.tfevents*"))
+
+
+@pytest.mark.slow
+def test_tensorboard_shows_each_step_of_a_resumed_run_once(clothes: str, tmp_path: Path) -> None:
+    """The killed run had logged steps after its last checkpoint, which the resumed one repeats."""
+    run = tmp_path / "run"
+    arguments = tiny(clothes, run, run__tracker="tensorboard")
+    result = subprocess_run(["-m", "tests.support.killed_run", "step:8", *arguments])
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    logged = [line["step"] for line in Run(run).read_metrics() if "loss" in line]
+    assert logged == list(range(1, 9))
+    # In a process of its own, as files of events are in the order of seconds.
+    result = subprocess_run(["-m", "mae_et", "pretrain", *arguments, "--resume"])
+    assert result.returncode == 0, result.stderr
+    events = event_accumulator.EventAccumulator(str(run / "mae-et"), {"scalars": 0}).Reload()
+    for name in ("loss", "lr", "images_per_s"):
+        assert [event.step for event in events.Scalars(name)] == list(range(1, 21))
+    losses = [line["loss"] for line in Run(run).read_metrics() if "loss" in line]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(losses)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import yaml
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
 from tests.support.arguments import tiny, tiny_finetune
+from tests.support.page import Page
 from tests.support.run_folders import arms_of, lines, pretraining
 
 
@@ -23,34 +23,6 @@ def test_flops_are_those_of_the_plan(
     planned = json.loads(capsys.readouterr().out)["exaflops"] * 1e18
     (arm,) = arms_of(finished).values()
     assert arm.flops == [pytest.approx(planned)]
-
-
-class Page(HTMLParser):
-    """The rows of a page's tables, its pictures, and everything that it would fetch."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.pictures: list[str] = []
-        self.fetched: list[str] = []
-        self.is_cell = False
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-            self.is_cell = True
-        source = dict(attributes).get("src") or dict(attributes).get("href") or ""
-        (self.pictures if source.startswith("data:image/") else self.fetched).append(source)
-
-    def handle_endtag(self, tag: str) -> None:
-        self.is_cell = self.is_cell and tag not in ("td", "th")
-
-    def handle_data(self, data: str) -> None:
-        if self.is_cell:
-            self.rows[-1][-1] += data
 
 
 def test_page_of_broken_and_unfinished_runs(
@@ -100,7 +72,12 @@ def test_page_of_real_runs(clothes: str, finished: Path, tmp_path: Path) -> None
     assert main(["report", str(finished), str(tuned), f"--out={out}"]) == 0
     page = Page(out.read_text())
     kinds = [picture.partition(";")[0] for picture in page.pictures]
-    assert kinds == [*3 * ["data:image/svg+xml"], "data:image/png"]
+    assert kinds == 3 * ["data:image/svg+xml"]
+    assert "Not drawn: no images and no checkpoints are opened. --reconstructions" in page.text
+    for asked in (["--reconstructions"], [f"--data.path={clothes}", "--data.split=test"]):
+        assert main(["report", str(finished), *asked, f"--out={out}"]) == 0
+        kinds = [part.partition(";")[0] for part in Page(out.read_text()).pictures]
+        assert kinds == [*2 * ["data:image/svg+xml"], "data:image/png"]
     stages = [row[2:4] for row in page.rows if row[0] == "run" and len(row) == 7]
     assert stages == [["8", "10"], ["12", "5"], ["16", "5"]]
     top1 = json.loads((tuned / "report.json").read_text())["top1"]
@@ -115,6 +92,11 @@ def test_page_of_real_runs(clothes: str, finished: Path, tmp_path: Path) -> None
         (["."], "no runs found in ."),
         ([".", "--out=no/page.html"], "--out must be an .html file in a folder that exists"),
         ([".", "--out=page.txt"], "--out must be an .html file in a folder that exists"),
+        (
+            [".", "--reconstructions", "--no_reconstructions"],
+            "--no_reconstructions must be left out with --reconstructions or --data.path",
+        ),
+        ([".", "--data.split=test"], "--data.split must be together with --data.path"),
         ([".", "--titel=x"], "unknown option titel; nearest: title"),
     ],
 )
