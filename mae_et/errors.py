@@ -18,6 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+THREAD_SECONDS = 10.0
+"""How long a process that ends waits for its threads, which may hang in reading."""
+
 
 class RunStoppedError(RuntimeError):
     """A run cannot continue, for a reason that the user must act on. The message is one line."""
@@ -117,13 +120,22 @@ def end_process(code: int) -> NoReturn:
     Python would go on to take the interpreter apart while threads of C++ libraries run. One that
     then asks for the interpreter (a reader of Arrow, a process group of gloo) aborts the process
     with 134 or waits forever, and the scheduler sees a crash in place of the code
-    (https://github.com/apache/arrow/issues/45214).
+    (https://github.com/apache/arrow/issues/45214). Threads that are no daemons are waited for, but
+    not for more than `THREAD_SECONDS`: one that reads from a file system that hangs never ends.
 
     Args:
         code: The exit code.
     """
+    has_ended = threading.Event()
+
+    def give_up() -> None:
+        if not has_ended.wait(THREAD_SECONDS):
+            os._exit(code)
+
     try:
+        threading.Thread(target=give_up, daemon=True).start()
         threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+        has_ended.set()
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

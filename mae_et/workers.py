@@ -30,6 +30,9 @@ They may be sent to all processes of a run. Its workers and their server block t
 run decides when to stop.
 """
 
+KILL_SECONDS = 5.0
+"""How long to wait for a worker that was killed; a file system that hangs may hold it."""
+
 
 @cache
 def worker_context() -> ForkServerContext | SpawnContext:
@@ -42,7 +45,7 @@ def worker_context() -> ForkServerContext | SpawnContext:
     """
     context = _start_context()
     # With a priority, this runs before Python waits for its children; with 0, after all others.
-    Finalize(None, _kill_workers, args=(context.Process,), exitpriority=0)
+    Finalize(None, kill_workers, exitpriority=0)
     return context
 
 
@@ -61,15 +64,16 @@ def _start_context() -> ForkServerContext | SpawnContext:
     return context
 
 
-def _kill_workers(kind: type[BaseProcess]) -> None:
+def kill_workers() -> None:
     """Kill the workers that are still alive; they only read, so nothing is lost."""
+    kind: type[BaseProcess] = worker_context().Process
     workers = [child for child in active_children() if child.daemon and isinstance(child, kind)]
     if workers:  # torch's handler would raise an error for each one that is killed
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for worker in workers:
         worker.kill()
     for worker in workers:
-        worker.join()
+        worker.join(KILL_SECONDS)
 
 
 def become_worker() -> None:

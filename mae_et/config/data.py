@@ -42,6 +42,8 @@ class ImagesConfig:
             prints it.
         std: The standard deviation per channel, in the same unit.
         num_workers: Loader processes per training process; 0 loads in the training process.
+        max_wait: Seconds for which the run waits for the loader's next batch before it stops; null
+            for no limit.
         bad_images: What happens to an image that cannot be decoded: replace uses another one in its
             place, and raise stops the run after the step.
         max_bad_share: Share of the data set's images that may be unreadable, in [0, 1], before the
@@ -56,12 +58,16 @@ class ImagesConfig:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     num_workers: int = 8
+    max_wait: float | None = 1800.0
     bad_images: Literal["replace", "raise"] = "replace"
     max_bad_share: float = 0.01
 
     def __post_init__(self) -> None:
         workers, share = self.num_workers, self.max_bad_share
         check(workers >= 0, "data.num_workers", workers, "at least 0")
+        wait = self.max_wait
+        ok = wait is None or 0 < wait < math.inf
+        check(ok, "data.max_wait", wait, "above 0 and finite, or null")
         check(0 <= share <= 1, "data.max_bad_share", share, "in [0, 1]")
         check(all(map(math.isfinite, self.mean)), "data.mean", self.mean, "finite")
         ok = all(0 < value < math.inf for value in self.std)

@@ -23,6 +23,7 @@ FREE_ON_RESUME = BOOK_KEEPING | frozenset(
     {
         "eval",
         "data.num_workers",
+        "data.max_wait",
         "run.patience",
         "data.bad_images",
         "data.max_bad_share",

@@ -10,7 +10,8 @@
 - streaming/: samples of a data set that is read as a stream
 - loader: samples -> batches on the device
 
-Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum` and `workers`.
+Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum`, `waiting` and
+`workers`.
 """
 
 from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stage_size
@@ -25,8 +26,8 @@ from .images import (
     open_image,
 )
 from .labels import LabelledImages, check_every_class, choose_labels
-from .loader import collate, join, load_steps, make_loader, worker_options
-from .replay import check_replay, replay_bytes, replay_spans
+from .loader import check_shared_memory, collate, join, load_steps, make_loader, worker_options
+from .replay import check_replay, processes_here, replay_bytes, replay_spans
 from .samples import (
     Images,
     Samples,
@@ -76,6 +77,7 @@ __all__ = [
     "channel_statistics",
     "check_every_class",
     "check_replay",
+    "check_shared_memory",
     "choose_labels",
     "collate",
     "eval_split_name",
@@ -87,6 +89,7 @@ __all__ = [
     "open_image",
     "open_images",
     "process_batches",
+    "processes_here",
     "random_box",
     "replay_bytes",
     "replay_spans",

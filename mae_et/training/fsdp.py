@@ -52,6 +52,10 @@ def launch_settings() -> FullyShardedDataParallelPlugin:
     for name, is_set in refused.items():
         if is_set:
             raise ValueError(f"{name} must be false, got true")
+    if settings.ignored_modules:
+        raise ValueError(
+            f"--fsdp_ignored_modules must not be given, got {settings.ignored_modules!r}"
+        )
     return settings
 
 

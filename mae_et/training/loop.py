@@ -60,6 +60,7 @@ class Loop:
         self.start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
         self.num_steps = stop or self.schedule.num_steps
         self.num_chunks = images.num_chunks(config, accelerator)
+        images.check_shared_memory(config, accelerator)
 
         self.meter = Meter(accelerator, config.optim.max_skipped_steps)
         num_images = len(images.train) + len(images.held_out)
