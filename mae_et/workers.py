@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from functools import cache
 from multiprocessing import (
     active_children,
@@ -45,7 +46,7 @@ def worker_context() -> ForkServerContext | SpawnContext:
     """
     context = _start_context()
     # With a priority, this runs before Python waits for its children; with 0, after all others.
-    Finalize(None, kill_workers, exitpriority=0)
+    Finalize(None, _kill_all, args=(context.Process,), exitpriority=0)
     return context
 
 
@@ -64,10 +65,16 @@ def _start_context() -> ForkServerContext | SpawnContext:
     return context
 
 
-def kill_workers() -> None:
-    """Kill the workers that are still alive; they only read, so nothing is lost."""
-    kind: type[BaseProcess] = worker_context().Process
-    workers = [child for child in active_children() if child.daemon and isinstance(child, kind)]
+def _kill_all(kind: type[BaseProcess]) -> None:
+    kill_workers([child for child in active_children() if child.daemon and isinstance(child, kind)])
+
+
+def kill_workers(workers: Sequence[BaseProcess]) -> None:
+    """Kill workers; they only read, so nothing is lost.
+
+    Args:
+        workers: The processes, dead or alive.
+    """
     if workers:  # torch's handler would raise an error for each one that is killed
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for worker in workers:

@@ -8,21 +8,24 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
-from ..errors import ProcessStoppedError, RunInterruptedError
+from ..errors import ProcessStoppedError
 from ..waiting import loader_wait
 from ..workers import become_worker, kill_workers, worker_context
 from . import sources
@@ -75,12 +78,10 @@ class Loader(DataLoader[dict[str, Any]]):
                 if chunk is None:
                     return
                 yield chunk
-        except (RunInterruptedError, ProcessStoppedError):
-            if self.num_workers:  # else each one that hangs would be waited for
-                kill_workers()
-            raise
-        except (RuntimeError, OSError, EOFError) as error:
-            problem = _problem(error, getattr(chunks, "_workers", ())) if self.num_workers else None
+        except Exception as error:
+            workers = getattr(chunks, "_workers", [])
+            problem = _problem(error, workers) if self.num_workers else None
+            kill_workers(workers)  # else each one that hangs would be waited for
             if problem is None:
                 raise
             raise ProcessStoppedError(
@@ -88,27 +89,29 @@ class Loader(DataLoader[dict[str, Any]]):
             ) from error
 
 
-def _problem(error: Exception, workers: Iterable[BaseProcess]) -> str | None:
+def _problem(error: Exception, workers: Sequence[BaseProcess]) -> str | None:
     """Say why a batch was not handed over; return None if this is no matter of handing over."""
-    text, number = str(error), getattr(error, "errno", None)
-    is_bus_error = any(worker.exitcode == -signal.SIGBUS for worker in workers)
-    if is_bus_error or number == errno.ENOSPC or "allocate shared memory" in text:
+    text, codes = str(error), {getattr(error, "errno", None)}
+    is_of_pipe = isinstance(error, EOFError | ConnectionError) and not text.startswith("Caught")
+    is_killed = is_of_pipe or text.startswith("DataLoader worker (pid")
+    if is_killed:
+        wait([worker.sentinel for worker in workers], 1.0)  # their codes may come a little later
+        codes |= {worker.exitcode for worker in workers}
+    if codes & {errno.ENOSPC, -signal.SIGBUS} or "allocate shared memory" in text:
         return (
             f"no shared memory is left to hand over images{_shared_memory()}: {MORE_SHARED_MEMORY}"
         )
-    if number == errno.EMFILE or any(sign in text for sign in TOO_MANY_FILES):
+    if errno.EMFILE in codes or any(sign in text for sign in TOO_MANY_FILES):
         return (
             "too many files are open to hand over images: raise `ulimit -n` (it is "
             f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]}) or use fewer data.num_workers"
         )
-    if text.startswith("Caught"):  # an error that a worker raised and torch passes on
-        return None
-    if not isinstance(error, RuntimeError) or text.startswith("DataLoader worker (pid"):
-        return (  # an error of a pipe, if it is no RuntimeError
+    if is_killed:
+        return (
             "a loader's worker was killed, perhaps for want of memory (fewer data.num_workers "
             "need less)"
         )
-    return None
+    return None  # mostly an error that a worker raised and torch passes on: "Caught …"
 
 
 def _shared_memory() -> str:
@@ -176,6 +179,7 @@ def worker_options(num_workers: int) -> dict[str, Any]:
 def _init_worker(own_modules: Iterable[str], _worker: int) -> None:
     become_worker()
     Queue._on_queue_feeder_error = _pass_on  # type: ignore[attr-defined]
+    sys.excepthook = _end_worker
     for name in own_modules:
         import_module(name)
 
@@ -186,12 +190,22 @@ def _pass_on(queue: Queue[Any], error: Exception, item: object) -> None:
     Python would print it and go on, and the run would wait for the batch for ever.
     """
     if not isinstance(item, tuple):  # already in bytes: nobody can tell which batch it was
-        traceback.print_exception(error)
-        os._exit(1)
+        _end_worker(type(error), error, error.__traceback__)
     index, _ = item
     wrapper: Any = ExceptionWrapper  # which has no types
     cause = (type(error), error, error.__traceback__)
     queue.put((index, wrapper(cause, "in handing over a worker's batch")))
+
+
+def _end_worker(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> NoReturn:
+    """End this worker, which cannot hand over batches any more; its code tells why.
+
+    So ends the thread that hands over shared memory, which would go on printing its error.
+    """
+    traceback.print_exception(kind, error, trace)
+    os._exit(getattr(error, "errno", None) or 1)
 
 
 def load_steps(
