@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import importlib.util
 import math
 import os
 import re
@@ -53,6 +54,18 @@ def check(ok: bool, name: str, value: object, allowed: str) -> None:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module can be imported; an empty folder of its name is none.
+
+    Python takes any such folder, in the working directory for example, for a namespace package.
+
+    Args:
+        module: The name of the module, without dots.
+    """
+    found = importlib.util.find_spec(module)
+    return found is not None and found.origin is not None
 
 
 def can_be_written(file: Path) -> bool:

@@ -71,7 +71,8 @@ class Loader(DataLoader[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         chunks: Any = None
         try:
-            chunks = super().__iter__()
+            with loader_wait.limited(self.max_wait):  # it reads ahead in a stream at once
+                chunks = super().__iter__()
             while True:
                 with loader_wait.limited(self.max_wait):
                     chunk = next(chunks, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,7 +19,7 @@ from accelerate.utils import (
 )
 
 from ..config import RunConfig, flatten, to_dict
-from ..errors import ProcessStoppedError, RunInterruptedError
+from ..errors import ProcessStoppedError, RunInterruptedError, is_installed
 from .environment import check_environment, own_settings, warn_of_overridden
 from .fsdp import LAUNCH_FLAG, fsdp_requested, launch_settings
 
@@ -79,8 +78,10 @@ def _tracker(name: str) -> str | None:
     if name == "none":
         return None
     if name == "auto":
-        return "tensorboard" if importlib.util.find_spec("tensorboard") else None
+        return "tensorboard" if is_installed("tensorboard") else None
     available = [str(one) for one in get_available_trackers()]
+    if not (is_installed("tensorboard") or is_installed("tensorboardX")):
+        available = [one for one in available if one != "tensorboard"]  # a folder of that name
     if name not in available:
         raise ValueError(
             f"run.tracker must be auto, none or an installed one "
