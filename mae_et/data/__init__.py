@@ -1,6 +1,7 @@
 """The data path, one module per step: source -> images -> samples -> loader -> device.
 
 - sources: opens data sets by name; splits: which rows are trained on and which held out
+- cache: where `datasets` keeps copies
 - images/: the images of a data set, decoded only as needed
 - labels: their classes; stats: their channels' means and deviations
 - mixture: several data sets as one

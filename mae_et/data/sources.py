@@ -10,6 +10,7 @@ import datasets
 
 from ..config import PATH_KINDS, DataConfig, import_callable
 from ..errors import errors_of, first_line
+from .cache import check_cache
 from .images import ImageTable
 from .mixture import Mixture
 from .samples import Images
@@ -68,6 +69,7 @@ def open_splits(path: str) -> dict[str, Any]:
         else:
             splits = datasets.load_dataset(**_arguments(kind, location))
     except Exception as error:  # these libraries, and users' functions, raise many kinds of errors
+        check_cache(path, error)
         problem = "holds no data set of this kind"
         if own is not None:
             problem = f"is a function that raised {type(error).__name__}"
@@ -115,6 +117,7 @@ def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
         builder = datasets.load_dataset_builder(**_arguments(kind, location))
         splits = builder.as_streaming_dataset()
     except Exception as error:  # as above
+        check_cache(path, error)
         raise ValueError(
             f"data.path {path!r} holds no data set of this kind: {first_line(error)}"
         ) from error
