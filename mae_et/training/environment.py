@@ -16,6 +16,8 @@ REFUSED = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+    "ACCELERATE_USE_TP": "tensor parallelism",  # these two of earlier versions of accelerate
+    "ACCELERATE_USE_IPEX": "IPEX",
 }
 """Variables with which the launcher asks for another engine than the loop's own."""
 
