@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import numpy as np
 from torch import Tensor
+
+from mae_et.errors import is_installed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +59,7 @@ def write_results(
         }
     ).to_parquet(folder / "predictions.parquet")
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    if importlib.util.find_spec("matplotlib") is None:
+    if not is_installed("matplotlib"):
         log.warning("no confusion.png without matplotlib: pip install 'mae-et[report]'")
     else:
         draw_confusion(counts, class_names).savefig(folder / "confusion.png")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import importlib.util
 import math
 import os
 import re
@@ -24,6 +25,9 @@ LONGEST_LINE = 2000
 
 MAX_DEPTH = 256
 """The most blocks of a model, or of one of its stages."""
+
+THREAD_SECONDS = 10.0
+"""How long a process that ends waits for its threads, which may hang in reading."""
 
 
 class RunStoppedError(RuntimeError):
@@ -74,6 +78,18 @@ def check_depths(section: str, arguments: Mapping[str, Any]) -> None:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module can be imported; an empty folder of its name is none.
+
+    Python takes any such folder, in the working directory for example, for a namespace package.
+
+    Args:
+        module: The name of the module, without dots.
+    """
+    found = importlib.util.find_spec(module)
+    return found is not None and found.origin is not None
 
 
 def can_be_written(file: Path) -> bool:
@@ -141,13 +157,22 @@ def end_process(code: int) -> NoReturn:
     Python would go on to take the interpreter apart while threads of C++ libraries run. One that
     then asks for the interpreter (a reader of Arrow, a process group of gloo) aborts the process
     with 134 or waits forever, and the scheduler sees a crash in place of the code
-    (https://github.com/apache/arrow/issues/45214).
+    (https://github.com/apache/arrow/issues/45214). Threads that are no daemons are waited for, but
+    not for more than `THREAD_SECONDS`: one that reads from a file system that hangs never ends.
 
     Args:
         code: The exit code.
     """
+    has_ended = threading.Event()
+
+    def give_up() -> None:
+        if not has_ended.wait(THREAD_SECONDS):
+            os._exit(code)
+
     try:
+        threading.Thread(target=give_up, daemon=True).start()
         threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+        has_ended.set()
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

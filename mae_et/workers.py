@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from functools import cache
 from multiprocessing import (
     active_children,
@@ -30,6 +31,9 @@ They may be sent to all processes of a run. Its workers and their server block t
 run decides when to stop.
 """
 
+KILL_SECONDS = 5.0
+"""How long to wait for a worker that was killed; a file system that hangs may hold it."""
+
 
 @cache
 def worker_context() -> ForkServerContext | SpawnContext:
@@ -42,7 +46,7 @@ def worker_context() -> ForkServerContext | SpawnContext:
     """
     context = _start_context()
     # With a priority, this runs before Python waits for its children; with 0, after all others.
-    Finalize(None, _kill_workers, args=(context.Process,), exitpriority=0)
+    Finalize(None, _kill_all, args=(context.Process,), exitpriority=0)
     return context
 
 
@@ -61,15 +65,22 @@ def _start_context() -> ForkServerContext | SpawnContext:
     return context
 
 
-def _kill_workers(kind: type[BaseProcess]) -> None:
-    """Kill the workers that are still alive; they only read, so nothing is lost."""
-    workers = [child for child in active_children() if child.daemon and isinstance(child, kind)]
+def _kill_all(kind: type[BaseProcess]) -> None:
+    kill_workers([child for child in active_children() if child.daemon and isinstance(child, kind)])
+
+
+def kill_workers(workers: Sequence[BaseProcess]) -> None:
+    """Kill workers; they only read, so nothing is lost.
+
+    Args:
+        workers: The processes, dead or alive.
+    """
     if workers:  # torch's handler would raise an error for each one that is killed
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for worker in workers:
         worker.kill()
     for worker in workers:
-        worker.join()
+        worker.join(KILL_SECONDS)
 
 
 def become_worker() -> None:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import importlib.util
 import math
 import os
 import statistics
@@ -55,6 +54,7 @@ from mae_et.config import (
     RunConfig,
     StageConfig,
 )
+from mae_et.errors import is_installed
 from mae_et.model import training_flops
 from mae_et.pretrain import Pretrainer
 from mae_et.training import make_accelerator
@@ -268,7 +268,7 @@ def main() -> None:
     if options.device == "cpu":  # else accelerate would put our models on a GPU that is there
         os.environ["ACCELERATE_USE_CPU"] = "true"
     for peer in set(PEERS) & set(options.contenders):
-        if importlib.util.find_spec(peer) is None:
+        if not is_installed(peer):
             parser.error(f"--contenders: {peer} is not installed; pip install {peer}")
     rows = [row for size in options.sizes for row in measure(size, options)]
     setting = {name: str(value) for name, value in vars(options).items()} | facts()

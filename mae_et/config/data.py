@@ -56,6 +56,8 @@ class ImagesConfig:
         num_workers: Loader processes per training process; 0 loads in the training process.
         max_pixels: Height times width of the largest image that is read. Larger ones are bad
             images, since a file of a few bytes may claim to be huge. The default is Pillow's limit.
+        max_wait: Seconds for which the run waits for the loader's next batch before it stops; null
+            for no limit.
         bad_images: What happens to an image that cannot be decoded: replace uses another one in its
             place, and raise stops the run after the step.
         max_bad_share: Share of the data set's images that may be unreadable, in [0, 1], before the
@@ -73,6 +75,7 @@ class ImagesConfig:
     allow_changed: bool = False
     num_workers: int = 8
     max_pixels: int = 178_956_970
+    max_wait: float | None = 1800.0
     bad_images: Literal["replace", "raise"] = "replace"
     max_bad_share: float = 0.01
 
@@ -80,6 +83,9 @@ class ImagesConfig:
         workers, share = self.num_workers, self.max_bad_share
         check(workers >= 0, "data.num_workers", workers, "at least 0")
         check(self.max_pixels > 0, "data.max_pixels", self.max_pixels, "above 0")
+        wait = self.max_wait
+        ok = wait is None or 0 < wait < math.inf
+        check(ok, "data.max_wait", wait, "above 0 and finite, or null")
         check(0 <= share <= 1, "data.max_bad_share", share, "in [0, 1]")
         check(all(map(math.isfinite, self.mean)), "data.mean", self.mean, "finite")
         ok = all(0 < value < math.inf for value in self.std)

@@ -24,6 +24,7 @@ FREE_ON_RESUME = BOOK_KEEPING | frozenset(
         "eval",
         "data.allow_changed",
         "data.num_workers",
+        "data.max_wait",
         "run.patience",
         "data.bad_images",
         "data.max_pixels",

@@ -2,6 +2,7 @@
 
 - sources: opens data sets by name; splits: which rows are trained on and which held out
 - folders/: what a folder of images holds, and its images as data sets
+- cache: where `datasets` keeps copies
 - images/: the images of a data set, decoded only as needed
 - labels: their classes; stats: their channels' means and deviations
 - mixture: several data sets as one; digest: whether images have changed since a run began
@@ -12,7 +13,8 @@
 - streaming/: samples of a data set that is read as a stream
 - loader: samples -> batches on the device
 
-Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum` and `workers`.
+Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum`, `waiting` and
+`workers`.
 """
 
 from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stage_size
@@ -29,8 +31,8 @@ from .images import (
     open_image,
 )
 from .labels import LabelledImages, check_every_class, choose_labels
-from .loader import collate, join, load_steps, make_loader, worker_options
-from .replay import check_replay, replay_bytes, replay_spans
+from .loader import check_shared_memory, collate, join, load_steps, make_loader, worker_options
+from .replay import check_replay, processes_here, replay_bytes, replay_spans
 from .samples import (
     Images,
     Samples,
@@ -84,6 +86,7 @@ __all__ = [
     "channel_values",
     "check_every_class",
     "check_replay",
+    "check_shared_memory",
     "choose_labels",
     "collate",
     "digest_images",
@@ -97,6 +100,7 @@ __all__ = [
     "open_image",
     "open_images",
     "process_batches",
+    "processes_here",
     "random_box",
     "replay_bytes",
     "replay_spans",

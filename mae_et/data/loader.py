@@ -2,45 +2,145 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
+import resource
+import shutil
+import signal
+import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 from ..errors import ProcessStoppedError
-from ..workers import become_worker, worker_context
+from ..waiting import loader_wait
+from ..workers import become_worker, kill_workers, worker_context
 from . import sources
 from .replay import Replay, first_step
 from .samples import Samples, StepBatches
 from .streaming.lanes import StreamedSamples
 
+log = logging.getLogger(__name__)
+
+MAX_WAIT = 1800.0
+"""The default of data.max_wait, in seconds."""
+
+SHARED_MEMORY = Path("/dev/shm")
+"""Where workers put the batches that they hand over, on Linux; small by default in containers."""
+
+MORE_SHARED_MEMORY = (
+    "start the container with a larger --shm-size or with --ipc=host, or use fewer "
+    "data.num_workers or none (--data.num_workers 0)"
+)
+
+TOO_MANY_FILES = ("Too many open files", "items of ancdata")
+"""What the system and Python say when a process may open no further file."""
+
 
 class Loader(DataLoader[dict[str, Any]]):
-    """A loader that reports in one line that a worker was killed.
+    """A loader that reports in one line that it cannot hand over its batches.
+
+    Args:
+        dataset: The samples.
+        max_wait: Seconds to wait for a batch; None for no limit.
+        options: Further arguments of `DataLoader`.
 
     Raises:
-        ProcessStoppedError: A worker was killed, which shows when its samples fail to arrive.
+        ProcessStoppedError: A worker was killed, or failed to hand over a batch, or the wait was
+            too long.
+        RunInterruptedError: The run was asked to stop, and the next batch did not arrive in time.
     """
 
+    def __init__(self, dataset: Any, *, max_wait: float | None, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.max_wait = max_wait
+
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        chunks: Any = None
         try:
-            yield from super().__iter__()
-        except (RuntimeError, EOFError, ConnectionError) as error:
-            if isinstance(error, RuntimeError):
-                is_killed = str(error).startswith("DataLoader worker (pid")
-            else:  # an error of a pipe, or one that a worker raised and torch passes on
-                is_killed = not str(error).startswith("Caught")
-            if not is_killed:
+            with loader_wait.limited(self.max_wait):  # it reads ahead in a stream at once
+                chunks = super().__iter__()
+            while True:
+                with loader_wait.limited(self.max_wait):
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
+        except Exception as error:
+            workers = getattr(chunks, "_workers", [])
+            problem = _problem(error, workers) if self.num_workers else None
+            kill_workers(workers)  # else each one that hangs would be waited for
+            if problem is None:
                 raise
             raise ProcessStoppedError(
-                "a loader's worker was killed, perhaps for want of memory (fewer data.num_workers "
-                "need less); --resume auto resumes from the last checkpoint, if there is one"
+                f"{problem}. --resume auto resumes from the last checkpoint, if there is one"
             ) from error
+
+
+def _problem(error: Exception, workers: Sequence[BaseProcess]) -> str | None:
+    """Say why a batch was not handed over; return None if this is no matter of handing over."""
+    text, codes = str(error), {getattr(error, "errno", None)}
+    is_of_pipe = isinstance(error, EOFError | ConnectionError) and not text.startswith("Caught")
+    is_killed = is_of_pipe or text.startswith("DataLoader worker (pid")
+    if is_killed:
+        wait([worker.sentinel for worker in workers], 1.0)  # their codes may come a little later
+        codes |= {worker.exitcode for worker in workers}
+    if codes & {errno.ENOSPC, -signal.SIGBUS} or "allocate shared memory" in text:
+        return (
+            f"no shared memory is left to hand over images{_shared_memory()}: {MORE_SHARED_MEMORY}"
+        )
+    if errno.EMFILE in codes or any(sign in text for sign in TOO_MANY_FILES):
+        return (
+            "too many files are open to hand over images: raise `ulimit -n` (it is "
+            f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]}) or use fewer data.num_workers"
+        )
+    if is_killed:
+        return (
+            "a loader's worker was killed, perhaps for want of memory (fewer data.num_workers "
+            "need less)"
+        )
+    return None  # mostly an error that a worker raised and torch passes on: "Caught …"
+
+
+def _shared_memory() -> str:
+    if not SHARED_MEMORY.is_dir():
+        return ""
+    space = shutil.disk_usage(SHARED_MEMORY)
+    return f" ({SHARED_MEMORY}: {space.free >> 20} of {space.total >> 20} MiB are free)"
+
+
+def check_shared_memory(batch_bytes: int, num_workers: int) -> None:
+    """Warn if the batches that workers prepare may not fit into shared memory.
+
+    Each worker prepares two, and one is in use.
+
+    Args:
+        batch_bytes: The size of a batch.
+        num_workers: Workers of all processes on this machine.
+    """
+    needed = (2 * num_workers + 1) * batch_bytes
+    if SHARED_MEMORY.is_dir() and needed > shutil.disk_usage(SHARED_MEMORY).free:
+        log.warning(
+            "%d workers may need %d MiB of shared memory%s: %s",
+            num_workers,
+            needed >> 20,
+            _shared_memory(),
+            MORE_SHARED_MEMORY,
+        )
 
 
 def make_loader(
@@ -48,7 +148,8 @@ def make_loader(
     batches: Sequence[list[int]] | StepBatches,
     num_workers: int,
     pin_memory: bool,
-) -> DataLoader[dict[str, Any]]:
+    max_wait: float | None = MAX_WAIT,
+) -> Loader:
     """Create a loader of samples, in the order of the batches.
 
     Args:
@@ -56,9 +157,11 @@ def make_loader(
         batches: The sample numbers of each batch.
         num_workers: Worker processes; 0 to load in this process.
         pin_memory: Whether to put batches in page-locked memory, for copies to a GPU.
+        max_wait: Seconds to wait for a batch; None for no limit.
     """
     return Loader(
         samples,
+        max_wait=max_wait,
         batch_sampler=batches,
         pin_memory=pin_memory,
         collate_fn=collate,
@@ -80,8 +183,34 @@ def worker_options(num_workers: int) -> dict[str, Any]:
 def _init_worker(own_modules: Iterable[str], max_pixels: float | None, _worker: int) -> None:
     become_worker()
     Image.MAX_IMAGE_PIXELS = max_pixels  # type: ignore[assignment]  # see `allow_pixels`
+    Queue._on_queue_feeder_error = _pass_on  # type: ignore[attr-defined]
+    sys.excepthook = _end_worker
     for name in own_modules:
         import_module(name)
+
+
+def _pass_on(queue: Queue[Any], error: Exception, item: object) -> None:
+    """Hand over the error that kept a thread of this worker from handing over a batch.
+
+    Python would print it and go on, and the run would wait for the batch for ever.
+    """
+    if not isinstance(item, tuple):  # already in bytes: nobody can tell which batch it was
+        _end_worker(type(error), error, error.__traceback__)
+    index, _ = item
+    wrapper: Any = ExceptionWrapper  # which has no types
+    cause = (type(error), error, error.__traceback__)
+    queue.put((index, wrapper(cause, "in handing over a worker's batch")))
+
+
+def _end_worker(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> NoReturn:
+    """End this worker, which cannot hand over batches any more; its code tells why.
+
+    So ends the thread that hands over shared memory, which would go on printing its error.
+    """
+    traceback.print_exception(kind, error, trace)
+    os._exit(getattr(error, "errno", None) or 1)
 
 
 def load_steps(
@@ -94,6 +223,7 @@ def load_steps(
     world: int,
     num_workers: int,
     pin_memory: bool,
+    max_wait: float | None = MAX_WAIT,
 ) -> Iterable[dict[str, Any]]:
     """Load the chunks of the steps start … stop - 1 for one process.
 
@@ -106,12 +236,13 @@ def load_steps(
         world: Number of processes.
         num_workers: Worker processes of the loader; 0 to load in this process.
         pin_memory: Whether to put chunks in page-locked memory, for copies to a GPU.
+        max_wait: Seconds to wait for a chunk; None for no limit.
     """
     clock = samples.clock
     batches = samples.batches(
         first_step(clock, start), stop, chunk_size=chunk_size, rank=rank, world=world
     )
-    loader = make_loader(samples, batches, num_workers, pin_memory)
+    loader = make_loader(samples, batches, num_workers, pin_memory, max_wait)
     if not clock.replay:
         return loader
     share = clock.batch_size // world

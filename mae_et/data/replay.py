@@ -183,7 +183,7 @@ def check_replay(
         ValueError: A ratio does not divide, or there is not enough memory.
     """
     for span in replay_spans(config, curriculum, chunk_size):
-        here = _processes_here(world) / world
+        here = processes_here(world) / world
         value_bytes = samples[0]["image"].element_size()
         needed = here * replay_bytes(config, curriculum, span) * value_bytes
         free = psutil.virtual_memory().available
@@ -194,8 +194,14 @@ def check_replay(
         check(needed < free, "data.replay.batches", span.batches, allowed)
 
 
-def _processes_here(world: int) -> int:
-    """Processes on this machine: as the launcher says; one per GPU without a launcher (Slurm)."""
+def processes_here(world: int) -> int:
+    """Return the number of processes on this machine, as far as can be told.
+
+    The launcher says it; without one, as under Slurm, there is one per GPU.
+
+    Args:
+        world: Number of processes on all machines.
+    """
     one_per_gpu = min(world, max(1, torch.cuda.device_count()))
     return int(os.environ.get("LOCAL_WORLD_SIZE", one_per_gpu))
 

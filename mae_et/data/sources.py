@@ -11,6 +11,7 @@ import datasets
 
 from ..config import PATH_KINDS, DataConfig, import_callable
 from ..errors import check, errors_of, first_line
+from .cache import check_cache
 from .folders import open_folder
 from .images import ImageTable
 from .mixture import Mixture
@@ -78,6 +79,7 @@ def open_splits(path: str, layout: str = "auto") -> dict[str, Any]:
         else:
             splits = datasets.load_dataset(**_arguments(kind, location))
     except Exception as error:  # these libraries, and users' functions, raise many kinds of errors
+        check_cache(path, error)
         problem = "holds no data set of this kind"
         if kind == "hub" and not path.startswith("hub:"):
             problem = "is no folder here, and no data set of the Hub"
@@ -136,6 +138,7 @@ def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
         builder = datasets.load_dataset_builder(**_arguments(kind, location))
         splits = builder.as_streaming_dataset()
     except Exception as error:  # as above
+        check_cache(path, error)
         raise ValueError(
             f"data.path {path!r} holds no data set of this kind: {first_line(error)}"
         ) from error

@@ -31,6 +31,7 @@ from .metrics import read_metrics
 WRITTEN = frozenset(
     {
         *(".lock", "config.yaml", "metrics.jsonl", "bad_images.txt", "checkpoints", "mae-et"),
+        "classes.json",
         *("encoder", "best", "last", "predictions.parquet", "report.json", "confusion.png"),
     }
 )

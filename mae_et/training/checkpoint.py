@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import first_line
+from ..errors import RunStoppedError, first_line
 from ..runs import Checkpoint, Run, remove_folder, replace_folder
 from .fsdp import load_whole, whole
 
@@ -62,12 +62,43 @@ def save_checkpoint(accelerator: Accelerator, run: Run, step: int, keep: int) ->
     return not error
 
 
-def _write(accelerator: Accelerator, work: Callable[[], object]) -> str:
+def try_saving(accelerator: Accelerator, run: Run) -> None:
+    """Save the state once and remove it again, to find out before the first step that it fails.
+
+    It costs the time to write the weights; the optimizer has no state yet.
+
+    Raises:
+        RunStoppedError: It fails: for want of space, or since libraries do not fit together.
+    """
+    trial = run.checkpoint(0).unfinished
+    error = _write(accelerator, lambda: accelerator.save_state(str(trial)), every_error=True)
+    if accelerator.is_main_process:
+        _warn_of_little_space(trial, run)
+        shutil.rmtree(trial, ignore_errors=True)
+    if error:
+        raise RunStoppedError(
+            f"no checkpoint can be saved in {run.folder} ({error}); nothing was trained. Make "
+            "space, or update accelerate"
+        )
+
+
+def _warn_of_little_space(trial: Path, run: Run) -> None:
+    needed = 3 * sum(file.stat().st_size for file in trial.rglob("*"))  # with AdamW's two moments
+    free = shutil.disk_usage(run.folder).free
+    if needed > free:
+        log.warning("a checkpoint needs about %d MiB, %d are free", needed >> 20, free >> 20)
+
+
+def _write(
+    accelerator: Accelerator, work: Callable[[], object], *, every_error: bool = False
+) -> str:
     """Do some work in every process; return the first error, the same in each; empty if none."""
     errors = []
     try:
         work()
-    except WRITE_ERRORS as error:
+    except Exception as error:
+        if not every_error and not isinstance(error, WRITE_ERRORS):
+            raise
         errors = [f"{type(error).__name__} {str(error).strip().partition(chr(10))[0]}"]
     return next(iter(gather_object(errors)), "")
 

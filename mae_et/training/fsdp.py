@@ -10,6 +10,7 @@ process only, and names the optimizer's state differently from single-process ru
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -52,6 +53,9 @@ def launch_settings() -> FullyShardedDataParallelPlugin:
     for name, is_set in refused.items():
         if is_set:
             raise ValueError(f"{name} must be false, got true")
+    ignored = os.environ.get("FSDP_IGNORED_MODULES")  # earlier versions of accelerate skip it
+    if ignored:
+        raise ValueError(f"--fsdp_ignored_modules must not be given, got {ignored!r}")
     return settings
 
 

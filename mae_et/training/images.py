@@ -11,6 +11,7 @@ from accelerate import Accelerator
 
 from .. import data
 from ..config import TrainingConfig
+from ..curriculum import as_pair
 
 Chunks = Iterator[dict[str, Any]]
 """Batches of samples as the loader yields them, each a chunk of a step's batch."""
@@ -66,6 +67,7 @@ class RunImages:
             world=accelerator.num_processes,
             num_workers=config.data.num_workers,
             pin_memory=accelerator.device.type == "cuda",
+            max_wait=config.data.max_wait,
         )
 
     def load_held_out(
@@ -80,4 +82,19 @@ class RunImages:
         rank, world = accelerator.process_index, accelerator.num_processes
         batches = data.process_batches(len(self.held_out), self.chunk_size, rank, world)
         pin_memory = accelerator.device.type == "cuda"
-        return data.make_loader(self.held_out, batches, config.data.num_workers, pin_memory)
+        return data.make_loader(
+            self.held_out, batches, config.data.num_workers, pin_memory, config.data.max_wait
+        )
+
+    def check_shared_memory(self, config: TrainingConfig, accelerator: Accelerator) -> None:
+        """Warn if the batches of this machine's workers may not fit into its shared memory.
+
+        Args:
+            config: The run.
+            accelerator: The accelerator of this process.
+        """
+        if config.data.num_workers and accelerator.is_local_main_process:
+            workers = config.data.num_workers * data.processes_here(accelerator.num_processes)
+            height, width = as_pair(config.model.image_size)
+            batch_bytes = self.chunk_size * config.model.in_chans * height * width  # of 8 bits
+            data.check_shared_memory(batch_bytes, workers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,13 +19,11 @@ from accelerate.utils import (
 )
 
 from ..config import RunConfig, flatten, to_dict
-from ..errors import ProcessStoppedError, RunInterruptedError
+from ..errors import ProcessStoppedError, RunInterruptedError, is_installed
+from .environment import check_environment, own_settings, warn_of_overridden
 from .fsdp import LAUNCH_FLAG, fsdp_requested, launch_settings
 
 Result = TypeVar("Result")
-
-
-REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator:
@@ -40,11 +37,13 @@ def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator
         ValueError: The precision, the tracker or the way of distributing is not available here.
     """
     tracker = _tracker(run.tracker)
+    check_environment(run.mixed_precision)
     if fsdp_requested():
         if not allow_fsdp:
             raise ValueError("the launch configuration must not ask for FSDP but in pretraining")
         launch_settings()  # raises its errors
-    with patch_environment(**{LAUNCH_FLAG: "false"}):  # see `mae_et.training.fsdp`
+    # For FSDP, see `mae_et.training.fsdp`.
+    with patch_environment(**own_settings(), **{LAUNCH_FLAG: "false"}):
         accelerator = Accelerator(
             mixed_precision=run.mixed_precision,
             log_with=tracker,
@@ -61,11 +60,10 @@ def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator
         raise ValueError("run.mixed_precision must be no or bf16 on a CPU, got 'fp16'")
     if accelerator.mixed_precision == "fp16" and fsdp_requested():
         raise ValueError("run.mixed_precision must be no or bf16 with FSDP, got 'fp16'")
-    if accelerator.distributed_type in REFUSED:
-        raise ValueError(
-            f"the launch configuration must not ask for {accelerator.distributed_type.value}; to "
-            "share out a model that does not fit one device, pretrain with FSDP 2"
-        )
+    if accelerator.distributed_type == DistributedType.XLA:
+        raise ValueError("the launch configuration must not ask for a TPU, which nobody has tried")
+    if accelerator.is_main_process:
+        warn_of_overridden()
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator
@@ -80,8 +78,10 @@ def _tracker(name: str) -> str | None:
     if name == "none":
         return None
     if name == "auto":
-        return "tensorboard" if importlib.util.find_spec("tensorboard") else None
+        return "tensorboard" if is_installed("tensorboard") else None
     available = [str(one) for one in get_available_trackers()]
+    if not (is_installed("tensorboard") or is_installed("tensorboardX")):
+        available = [one for one in available if one != "tensorboard"]  # a folder of that name
     if name not in available:
         raise ValueError(
             f"run.tracker must be auto, none or an installed one "

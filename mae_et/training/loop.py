@@ -12,7 +12,7 @@ from ..config import TrainingConfig
 from ..data import StreamedSamples, warn_of_range
 from ..errors import RunInterruptedError, RunStoppedError
 from .bad_images import BadImages
-from .checkpoint import load_checkpoint, save_checkpoint, save_state_beside
+from .checkpoint import load_checkpoint, save_checkpoint, save_state_beside, try_saving
 from .compile import num_graphs
 from .images import Chunks, RunImages
 from .interrupt import Interrupt
@@ -38,6 +38,7 @@ class Loop:
 
     Raises:
         ValueError: The checkpoint does not fit.
+        RunStoppedError: No checkpoint can be saved.
     """
 
     def __init__(
@@ -59,8 +60,11 @@ class Loop:
         step = run.checkpoint.step if run.checkpoint else 0
         run.trackers = start_trackers(accelerator, config, run.files.folder, step)
         self.start = load_checkpoint(accelerator, run.checkpoint) if run.checkpoint else 0
+        if not run.checkpoint:
+            try_saving(accelerator, run.files)
         self.num_steps = stop or self.schedule.num_steps
         self.num_chunks = images.num_chunks(config, accelerator)
+        images.check_shared_memory(config, accelerator)
 
         self.meter = Meter(accelerator, config.optim.max_skipped_steps)
         num_images = len(images.train) + len(images.held_out)

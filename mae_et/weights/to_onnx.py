@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import warnings
 from collections.abc import Sequence
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import torch
 from torch import nn
+
+from ..errors import is_installed
 
 INPUT, FILE = "images", "model.onnx"
 
@@ -28,7 +29,7 @@ def save_onnx(model: nn.Module, input_size: Sequence[int], folder: Path) -> None
     Raises:
         ValueError: onnx is not installed, or torch cannot export the model.
     """
-    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("onnx", "onnxscript") if not is_installed(name)]
     if missing:
         raise ValueError(f"--format onnx needs {' and '.join(missing)}: pip install 'mae-et[onnx]'")
     images = torch.zeros(2, *input_size)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,3 +50,36 @@ class LoadedModules(Dataset[list[bool]]):
 
     def __getitem__(self, index: int) -> list[bool]:
         return [name in sys.modules for name in self.names]
+
+
+class Unsendable:
+    """An object that cannot be sent to another process."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("this stays where it is")
+
+
+class Faulty(Dataset[dict[str, Any]]):
+    """Batches of which that of a number goes wrong in a way of its own."""
+
+    def __init__(self, fault: str, number: int) -> None:
+        self.fault, self.number = fault, number
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        value: Any = torch.tensor(numbers[0])
+        if numbers[0] == self.number:
+            match self.fault:
+                case "hangs":
+                    time.sleep(600)
+                case "bus error":
+                    os.kill(os.getpid(), signal.SIGBUS)
+                case "no shared memory":
+                    raise RuntimeError("unable to allocate shared memory(shm) for file </t>: …")
+                case "files":
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+                case "cannot be sent":
+                    return [{"unreadable": [Unsendable()]}]
+        return [{"number": value, "unreadable": []}]

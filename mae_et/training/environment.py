@@ -1,0 +1,67 @@
+"""What the launcher's environment decides about a run, and what it does not.
+
+Accelerate takes much of its configuration from variables, which its launcher sets and anybody may
+leave behind in a shell. The table in README.md, "What the launcher decides", lists all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+REFUSED = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+    "ACCELERATE_USE_TP": "tensor parallelism",  # these two of earlier versions of accelerate
+    "ACCELERATE_USE_IPEX": "IPEX",
+}
+"""Variables with which the launcher asks for another engine than the loop's own."""
+
+OVERRIDDEN = {
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "optim.micro_batch_size"),
+    "ACCELERATE_GRADIENT_CLIPPING": ("none", "optim.clip_grad"),
+    "ACCELERATE_DYNAMO_BACKEND": ("no", "run.compile"),
+}
+"""What the loop does by itself: the value with which accelerate leaves it alone, and our field."""
+
+PRECISIONS = ("no", "fp16", "bf16")
+
+
+def check_environment(mixed_precision: str | None) -> None:
+    """Check that the environment asks for nothing that a run cannot do.
+
+    Args:
+        mixed_precision: The run's own precision; None to take the environment's.
+
+    Raises:
+        ValueError: It does.
+    """
+    for name, engine in REFUSED.items():
+        if os.environ.get(name, "").lower() in ("1", "true", "yes", "y", "t", "on"):
+            raise ValueError(
+                f"the launch configuration must not ask for {engine} ({name}); to share out a "
+                "model that does not fit one device, pretrain with FSDP 2"
+            )
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if mixed_precision is None and precision.lower() not in PRECISIONS:
+        raise ValueError(
+            f"the launch configuration's mixed precision must be {', '.join(PRECISIONS)}, "
+            f"got {precision!r} (ACCELERATE_MIXED_PRECISION); --run.mixed_precision overrides it"
+        )
+
+
+def own_settings() -> Mapping[str, str]:
+    """Return the variables with which accelerate leaves the loop alone."""
+    return {name: neutral for name, (neutral, _) in OVERRIDDEN.items()}
+
+
+def warn_of_overridden() -> None:
+    """Say which variables ask for something else, and which field of ours to use instead."""
+    for name, (neutral, field) in OVERRIDDEN.items():
+        value = os.environ.get(name, neutral)
+        if value.lower() not in (neutral, "auto", ""):
+            log.warning("%s=%s has no effect here; use --%s", name, value, field)
