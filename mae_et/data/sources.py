@@ -12,9 +12,11 @@ from ..config import PATH_KINDS, DataConfig, import_callable
 from ..errors import errors_of, first_line
 from .images import ImageTable
 from .mixture import Mixture
+from .problems import problem_of
 from .samples import Images
 from .splits import eval_split_name, select_held_out, take_split, train_and_eval_splits
 from .streaming.shards import HeldOutImages, StreamedImages
+from .tables import ENDINGS, expand_braces, is_table, open_table, small_batches, stream_table
 
 Stream = datasets.IterableDataset
 
@@ -65,13 +67,15 @@ def open_splits(path: str) -> dict[str, Any]:
             splits = own()
         elif kind == "disk":
             splits = datasets.load_from_disk(location)
+        elif is_table(kind, location):
+            splits = open_table(kind, location)
         else:
             splits = datasets.load_dataset(**_arguments(kind, location))
     except Exception as error:  # these libraries, and users' functions, raise many kinds of errors
-        problem = "holds no data set of this kind"
+        problem = problem_of(error)
         if own is not None:
-            problem = f"is a function that raised {type(error).__name__}"
-        raise ValueError(f"data.path {path!r} {problem}: {first_line(error)}") from error
+            problem = f"is a function that raised {type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"data.path {path!r} {problem}") from error
     if isinstance(splits, datasets.Dataset | Stream):
         splits = {"train": splits}
     if not isinstance(splits, Mapping) or not all(
@@ -112,12 +116,13 @@ def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
             "images are read in place without it"
         )
     try:
+        if is_table(kind, location):
+            return stream_table(kind, location)
         builder = datasets.load_dataset_builder(**_arguments(kind, location))
+        small_batches(builder)
         splits = builder.as_streaming_dataset()
     except Exception as error:  # as above
-        raise ValueError(
-            f"data.path {path!r} holds no data set of this kind: {first_line(error)}"
-        ) from error
+        raise ValueError(f"data.path {path!r} {problem_of(error)}") from error
     files = builder.config.data_files or {}
     return dict(splits), {str(name): list(map(str, names)) for name, names in files.items()}
 
@@ -126,13 +131,21 @@ def _parse(path: str) -> tuple[str, str]:
     """The kind and the location of a path."""
     kind, _, location = path.partition(":")
     kinds = ("hub", "imagefolder", "parquet", "webdataset", "disk", "python")
+    if kind not in kinds:
+        kind, location = _looks_like(path), path
     if kind not in kinds or not location:
         raise ValueError(f"data.path must be {PATH_KINDS}, got {path!r}")
     is_local = kind not in ("hub", "python") and "://" not in location
-    is_pattern = kind in ("parquet", "webdataset") and any(sign in location for sign in "*?[")
-    if is_local and not is_pattern and not Path(location).exists():
+    is_pattern = kind in ("parquet", "webdataset") and any(sign in location for sign in "*?[{")
+    if is_local and not is_pattern and not Path(location).expanduser().exists():
         raise ValueError(f"data.path must exist, got {path!r}")
     return kind, location
+
+
+def _looks_like(path: str) -> str:
+    """The kind of a path that is given without one, by the ending of its files; "" if unknown."""
+    is_of = (kind for kind, endings in ENDINGS.items() if path.lower().endswith(endings))
+    return next(is_of, "")
 
 
 def _arguments(kind: str, location: str) -> dict[str, Any]:
@@ -142,7 +155,7 @@ def _arguments(kind: str, location: str) -> dict[str, Any]:
         return {"path": name, "name": config, "revision": revision}
     if Path(location).is_dir():
         return {"path": kind, "data_dir": location}
-    return {"path": kind, "data_files": location}
+    return {"path": kind, "data_files": expand_braces(location)}
 
 
 def hub_location(location: str) -> tuple[str, str | None, str | None]:

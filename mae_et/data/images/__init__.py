@@ -5,18 +5,33 @@ This package imports nothing else of `mae_et`.
 
 from .arrays import ArrayImage
 from .encoded import MODES, Box, EncodedImage, UnreadableImageError
-from .table import AnyImage, ImageTable, image_column, name_of, open_image, undecoded
+from .table import (
+    ORIGIN,
+    AnyImage,
+    ImageTable,
+    holds_images,
+    image_column,
+    name_of,
+    open_image,
+    origin_of,
+    place_of,
+    undecoded,
+)
 
 __all__ = [
     "MODES",
+    "ORIGIN",
     "AnyImage",
     "ArrayImage",
     "Box",
     "EncodedImage",
     "ImageTable",
     "UnreadableImageError",
+    "holds_images",
     "image_column",
     "name_of",
     "open_image",
+    "origin_of",
+    "place_of",
     "undecoded",
 ]
