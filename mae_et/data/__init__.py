@@ -22,6 +22,8 @@ from .images import (
     EncodedImage,
     ImageTable,
     UnreadableImageError,
+    file_states,
+    image_column,
     open_image,
 )
 from .labels import LabelledImages, check_every_class, choose_labels
@@ -79,6 +81,8 @@ __all__ = [
     "choose_labels",
     "collate",
     "eval_split_name",
+    "file_states",
+    "image_column",
     "join",
     "load_splits",
     "load_steps",

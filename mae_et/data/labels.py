@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ class LabelledImages:
     """A split with its labels as class numbers.
 
     Args:
-        dataset: A data set with a column of labels: class labels, integers from 0, or strings.
+        dataset: A data set with a column of labels: class labels, whole numbers from 0, of any
+            type, strings, or truth values, which are the classes false and true.
         column: The name of that column; None for the only column of class labels, or "label".
         class_names: The classes of the training split, for a split to evaluate on; None to find
             the classes.
@@ -37,11 +39,13 @@ class LabelledImages:
         self.column = find_label_column(dataset, column, field)
         feature = dataset.features[self.column]
         values = dataset[self.column][:]
+        if not isinstance(feature, datasets.ClassLabel):
+            values = [class_number(value, self.column, field) for value in values]
         missing = sum(value is None or value == -1 for value in values)
         if missing:
             raise ValueError(
                 f"{field} must hold a label in every row, got {self.column!r} with {missing} rows "
-                "without one"
+                "without one; leave them out by filter of `datasets`, or keep them for pretraining"
             )
         if isinstance(feature, datasets.ClassLabel):
             outside = sorted({value for value in values if not 0 <= value < feature.num_classes})
@@ -97,17 +101,50 @@ def find_label_column(dataset: datasets.Dataset, column: str | None, field: str)
             raise ValueError(f"{field} must name a column of labels, got none; columns: {columns}")
         raise ValueError(f"{field} must be one of {columns}, got {column!r}")
     feature = dataset.features[found]
-    kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
-    if kind not in ("ClassLabel", "string", "large_string") and "int" not in kind:
+    if isinstance(feature, list | datasets.List | datasets.LargeList):
         raise ValueError(
-            f"{field} must hold class labels, integers from 0 or strings, got {found!r} with {kind}"
+            f"{field} must hold one label for each image, got {found!r} with lists: several labels "
+            "of an image (multi-label) are not supported"
+        )
+    kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
+    known = ("ClassLabel", "string", "large_string", "bool", "float16", "float32", "float64")
+    if kind not in known and "int" not in kind:
+        raise ValueError(
+            f"{field} must hold class labels, whole numbers from 0, strings or truth values, got "
+            f"{found!r} with {kind}"
         )
     return found
+
+
+def class_number(value: Any, column: str, field: str) -> Any:
+    """Return a label as it is; of a truth value its name, and of a float its whole number.
+
+    Args:
+        value: A label; None for a missing one, and so is NaN, which pandas has in its place.
+        column: The column, for messages.
+        field: The configuration field that messages name.
+
+    Raises:
+        ValueError: The label is no whole number.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
+        return None
+    if not value.is_integer():
+        raise ValueError(
+            f"{field} must hold class labels, whole numbers from 0, got {column!r} with {value}"
+        )
+    return int(value)
 
 
 def _class_names(feature: Any, values: list[Any], field: str) -> list[str]:
     if isinstance(feature, datasets.ClassLabel):
         return list(feature.names)
+    if feature.dtype == "bool":
+        return ["false", "true"]
     if "string" in feature.dtype:
         return sorted(set(values))
     if min(values) < 0:

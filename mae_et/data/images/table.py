@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,30 @@ def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
 
 def _is_bytes(kind: pa.DataType) -> bool:
     return kind in (pa.binary(), pa.large_binary())
+
+
+def file_states(dataset: datasets.Dataset, column: str) -> Iterator[tuple[str, int, int]]:
+    """Yield path, size and time (ns) of the files that a column of images names without bytes.
+
+    Size and time are -1 for a file that can't be found. Those are all files of the data set's
+    table, also of rows that are not selected.
+
+    Args:
+        dataset: A data set.
+        column: Its column of images.
+    """
+    if not _is_picture(dataset.features[column]):
+        return
+    for chunk in dataset.data.column(column).chunks:
+        cells = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+        outside = cells.field("bytes").is_null()
+        for path in cells.field("path").filter(outside).drop_null().to_pylist():
+            try:
+                status = Path(path).stat()
+            except OSError:
+                yield path, -1, -1
+            else:
+                yield path, status.st_size, status.st_mtime_ns
 
 
 def holds_images(features: Any) -> bool:

@@ -11,10 +11,12 @@ from itertools import groupby
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from PIL import Image
 
 from ..images import ORIGIN
 from .files import short_names
+from .parquet import BATCH_BYTES, MAX_BATCH_ROWS
 from .tar_members import Contents, open_archive, read_members, scan
 
 log = logging.getLogger(__name__)
@@ -63,15 +65,14 @@ class Columns:
     """Columns of undecoded bytes."""
 
 
-class TarTable(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
+class TarTable(datasets.ArrowBasedBuilder):  # type: ignore[misc]
     """Reads WebDataset tar files for `datasets`.
 
     The builder of `datasets` takes the columns from the first five samples, and so samples whose
-    images have another ending for samples without one. This one looks at all headers first. No
-    member is unpacked to disk, unpickled or executed.
+    images have another ending for samples without one; and it takes a file of this machine for a
+    member of the same name. This one looks at all headers first, and builds tables of what is in
+    the members. None is unpacked to disk, unpickled or executed.
     """
-
-    DEFAULT_WRITER_BATCH_SIZE = 100
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo()
@@ -105,12 +106,27 @@ class TarTable(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
             for name, of_split in splits.items()
         ]
 
-    def _generate_examples(self, files: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
-        empty = dict.fromkeys(self.info.features)
+    def _generate_tables(self, files: Sequence[tuple[str, str]]) -> Iterator[tuple[str, pa.Table]]:
         for number, (file, name) in enumerate(files):
-            for row, sample in enumerate(_read_samples(file, self.columns)):
-                place = {"__url__": file, ORIGIN: f"{name} row {row}"}
-                yield f"{number}_{row}", {**empty, **sample, **place}
+            samples = enumerate(_read_samples(file, self.columns))
+            rows = ({**row, "__url__": file, ORIGIN: f"{name} row {n}"} for n, row in samples)
+            for batch, part in enumerate(_in_batches(rows)):
+                table = pa.Table.from_pylist(part, schema=self.info.features.arrow_schema)
+                yield f"{number}_{batch}", table
+
+
+def _in_batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Divide rows into batches of about `BATCH_BYTES`, and at most `MAX_BATCH_ROWS`."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += sum(len(cell["bytes"]) for cell in row.values() if isinstance(cell, dict))
+        if size >= BATCH_BYTES or len(batch) >= MAX_BATCH_ROWS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def count_samples(file: str) -> int | None:
