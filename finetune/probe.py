@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mae_et.config import to_dict
-from mae_et.data import channel_statistics, normalize
+from mae_et.data import channel_statistics, file_states, image_column, normalize
 from mae_et.evaluation import Features, ProbeImages, knn_accuracy, linear_probe
 from mae_et.runs import probe_file
 from mae_et.training import main_process_first, make_accelerator, writing_to
@@ -129,8 +129,11 @@ def _key(config: FinetuneConfig, precision: str, encoder: nn.Module, splits: Lab
     digest = hashlib.sha256(json.dumps([to_dict(config.model), config.data.eval_crop]).encode())
     digest.update(json.dumps([precision, config.data.mean, config.data.std]).encode())
     for part in (splits.train, splits.held_out):
-        digest.update(part.dataset._fingerprint.encode())  # it changes with the files
+        column = image_column(part.dataset, config.data.image_column)
+        digest.update(json.dumps([part.dataset._fingerprint, column]).encode())
         digest.update(part.labels.tobytes())
+        for file in file_states(part.dataset, column):  # of which the fingerprint knows nothing
+            digest.update(repr(file).encode())
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy())

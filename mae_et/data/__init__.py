@@ -2,7 +2,7 @@
 
 - sources: opens data sets by name; splits: which rows are trained on and which held out
 - folders/: what a folder of images holds, and its images as data sets
-- cache: where `datasets` keeps copies
+- problems: what an error in opening a data set means
 - images/: the images of a data set, decoded only as needed
 - labels: their classes; stats: their channels' means and deviations
 - mixture: several data sets as one; digest: whether images have changed since a run began
@@ -28,6 +28,8 @@ from .images import (
     ImageTable,
     UnreadableImageError,
     allow_pixels,
+    file_states,
+    image_column,
     open_image,
 )
 from .labels import LabelledImages, check_every_class, choose_labels
@@ -91,6 +93,8 @@ __all__ = [
     "collate",
     "digest_images",
     "eval_split_name",
+    "file_states",
+    "image_column",
     "is_image_folder",
     "join",
     "load_splits",

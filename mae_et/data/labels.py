@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ class LabelledImages:
     """A split with its labels as class numbers.
 
     Args:
-        dataset: A data set with a column of labels: class labels, integers from 0, or strings.
+        dataset: A data set with a column of labels: class labels, whole numbers from 0, of any
+            type, strings, or truth values, which are the classes false and true.
         column: The name of that column; None for the only column of class labels, or "label".
         class_names: The classes of the training split, for a split to evaluate on; None to find
             the classes.
@@ -38,8 +40,10 @@ class LabelledImages:
     ) -> None:
         self.column = find_label_column(dataset, column, field)
         feature = dataset.features[self.column]
-        dataset = _with_labels(dataset, self.column, field)
         values = dataset[self.column][:]
+        if not isinstance(feature, datasets.ClassLabel):
+            values = [class_number(value, self.column, field) for value in values]
+        dataset, values = _with_labels(dataset, values, self.column, field)
         if isinstance(feature, datasets.ClassLabel):
             outside = sorted({value for value in values if not 0 <= value < feature.num_classes})
             if outside:
@@ -68,24 +72,34 @@ class LabelledImages:
         self.labels = self.labels[rows]
 
 
-def _with_labels(dataset: datasets.Dataset, column: str, field: str) -> datasets.Dataset:
+def _with_labels(
+    dataset: datasets.Dataset, values: list[Any], column: str, field: str
+) -> tuple[datasets.Dataset, list[Any]]:
     """Return the rows that have a label, neither null nor -1; a line on stderr counts the others.
+
+    Args:
+        dataset: A split.
+        values: The labels of its rows.
+        column: The column of labels, for messages.
+        field: The configuration field that messages name.
+
+    Returns:
+        The rows, and their labels.
 
     Raises:
         ValueError: No row has one.
     """
-    values = dataset[column][:]
     rows = [row for row, value in enumerate(values) if value is not None and value != -1]
     missing = len(values) - len(rows)
     if not missing:
-        return dataset
+        return dataset, values
     if not rows:
         raise ValueError(f"{field} must hold labels, got {column!r} without any in {missing} rows")
     print_once(
         f"{field} {column!r}: {missing:,} of the {len(values):,} images of {dataset.split} have no "
         "label and are left out"
     )
-    return dataset.select(rows)
+    return dataset.select(rows), [values[row] for row in rows]
 
 
 def find_label_column(dataset: datasets.Dataset, column: str | None, field: str) -> str:
@@ -114,17 +128,50 @@ def find_label_column(dataset: datasets.Dataset, column: str | None, field: str)
             raise ValueError(f"{field} must name a column of labels, got none; columns: {columns}")
         raise ValueError(f"{field} must be one of {columns}, got {column!r}")
     feature = dataset.features[found]
-    kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
-    if kind not in ("ClassLabel", "string", "large_string") and "int" not in kind:
+    if isinstance(feature, list | datasets.List | datasets.LargeList):
         raise ValueError(
-            f"{field} must hold class labels, integers from 0 or strings, got {found!r} with {kind}"
+            f"{field} must hold one label for each image, got {found!r} with lists: several labels "
+            "of an image (multi-label) are not supported"
+        )
+    kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
+    known = ("ClassLabel", "string", "large_string", "bool", "float16", "float32", "float64")
+    if kind not in known and "int" not in kind:
+        raise ValueError(
+            f"{field} must hold class labels, whole numbers from 0, strings or truth values, got "
+            f"{found!r} with {kind}"
         )
     return found
+
+
+def class_number(value: Any, column: str, field: str) -> Any:
+    """Return a label as it is; of a truth value its name, and of a float its whole number.
+
+    Args:
+        value: A label; None for a missing one, and so is NaN, which pandas has in its place.
+        column: The column, for messages.
+        field: The configuration field that messages name.
+
+    Raises:
+        ValueError: The label is no whole number.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
+        return None
+    if not value.is_integer():
+        raise ValueError(
+            f"{field} must hold class labels, whole numbers from 0, got {column!r} with {value}"
+        )
+    return int(value)
 
 
 def _class_names(feature: Any, values: list[Any], field: str) -> list[str]:
     if isinstance(feature, datasets.ClassLabel):
         return list(feature.names)
+    if feature.dtype == "bool":
+        return ["false", "true"]
     if "string" in feature.dtype:
         return sorted(set(values))
     if min(values) < 0:

@@ -11,13 +11,14 @@ import datasets
 
 from ..config import PATH_KINDS, DataConfig, import_callable
 from ..errors import check, errors_of, first_line
-from .cache import check_cache
 from .folders import open_folder
 from .images import ImageTable
 from .mixture import Mixture
+from .problems import problem_of
 from .samples import Images
 from .splits import eval_split_name, select_held_out, take_split, train_and_eval_splits
 from .streaming.shards import HeldOutImages, StreamedImages
+from .tables import ENDINGS, expand_braces, is_table, open_table, small_batches, stream_table
 
 Stream = datasets.IterableDataset
 
@@ -76,16 +77,17 @@ def open_splits(path: str, layout: str = "auto") -> dict[str, Any]:
             splits = own()
         elif kind == "disk":
             splits = datasets.load_from_disk(location)
+        elif is_table(kind, location):
+            splits = open_table(kind, location)
         else:
             splits = datasets.load_dataset(**_arguments(kind, location))
     except Exception as error:  # these libraries, and users' functions, raise many kinds of errors
-        check_cache(path, error)
-        problem = "holds no data set of this kind"
+        problem = problem_of(error)
         if kind == "hub" and not path.startswith("hub:"):
-            problem = "is no folder here, and no data set of the Hub"
+            problem = f"is no folder here, and no data set of the Hub: {first_line(error)}"
         if own is not None:
-            problem = f"is a function that raised {type(error).__name__}"
-        raise ValueError(f"data.path {path!r} {problem}: {first_line(error)}") from error
+            problem = f"is a function that raised {type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"data.path {path!r} {problem}") from error
     if isinstance(splits, datasets.Dataset | Stream):
         splits = {"train": splits}
     if not isinstance(splits, Mapping) or not all(
@@ -135,13 +137,13 @@ def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
             "images are read in place without it"
         )
     try:
+        if is_table(kind, location):
+            return stream_table(kind, location)
         builder = datasets.load_dataset_builder(**_arguments(kind, location))
+        small_batches(builder)
         splits = builder.as_streaming_dataset()
     except Exception as error:  # as above
-        check_cache(path, error)
-        raise ValueError(
-            f"data.path {path!r} holds no data set of this kind: {first_line(error)}"
-        ) from error
+        raise ValueError(f"data.path {path!r} {problem_of(error)}") from error
     files = builder.config.data_files or {}
     return dict(splits), {str(name): list(map(str, names)) for name, names in files.items()}
 
@@ -156,20 +158,23 @@ def _parse(path: str) -> tuple[str, str]:
     if location.startswith("~"):
         location = str(Path(location).expanduser())
     is_local = kind not in ("hub", "python") and "://" not in location
-    is_pattern = kind in ("parquet", "webdataset") and any(sign in location for sign in "*?[")
-    if is_local and not is_pattern and not Path(location).exists():
+    is_pattern = kind in ("parquet", "webdataset") and any(sign in location for sign in "*?[{")
+    if is_local and not is_pattern and not Path(location).expanduser().exists():
         raise ValueError(f"data.path must exist, got {path!r}")
     return kind, location
 
 
 def _guess_kind(path: str) -> str:
-    """Return what a path without a kind looks like: a folder, or else a data set of the Hub.
+    """Return what a path without a kind looks like: a folder, a table, or a data set of the Hub.
 
     Raises:
-        ValueError: It looks like neither.
+        ValueError: It looks like none of them.
     """
     if Path(path).expanduser().is_dir():
         return "imagefolder"
+    for kind, endings in ENDINGS.items():
+        if path.lower().endswith(endings):
+            return kind
     if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:[^/]+)?(@[^/]+)?", path):
         return "hub"
     raise ValueError(f"data.path must be {PATH_KINDS}, got {path!r}")
@@ -182,7 +187,7 @@ def _arguments(kind: str, location: str) -> dict[str, Any]:
         return {"path": name, "name": config, "revision": revision}
     if Path(location).is_dir():
         return {"path": kind, "data_dir": location}
-    return {"path": kind, "data_files": location}
+    return {"path": kind, "data_files": expand_braces(location)}
 
 
 def hub_location(location: str) -> tuple[str, str | None, str | None]:

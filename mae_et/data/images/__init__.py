@@ -6,10 +6,23 @@ This package imports nothing else of `mae_et`.
 from .arrays import ArrayImage
 from .boxes import Box
 from .encoded import MODES, EncodedImage, UnreadableImageError, allow_pixels
-from .table import AnyImage, ImageTable, image_column, name_of, open_image, undecoded
+from .table import (
+    ORIGIN,
+    AnyImage,
+    ImageTable,
+    file_states,
+    holds_images,
+    image_column,
+    name_of,
+    open_image,
+    origin_of,
+    place_of,
+    undecoded,
+)
 
 __all__ = [
     "MODES",
+    "ORIGIN",
     "AnyImage",
     "ArrayImage",
     "Box",
@@ -17,8 +30,12 @@ __all__ = [
     "ImageTable",
     "UnreadableImageError",
     "allow_pixels",
+    "file_states",
+    "holds_images",
     "image_column",
     "name_of",
     "open_image",
+    "origin_of",
+    "place_of",
     "undecoded",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from .arrays import NPY_MAGIC, ArrayImage, read_npy
+from .cells import describe_cells
 from .deep import from_picture, read_tiff
 from .encoded import MODES, EncodedImage, UnreadableImageError, reading
 
 AnyImage = EncodedImage | ArrayImage
+
+ORIGIN = "__origin__"
+"""The column that tells the file and the row, or the member, that an image comes from."""
 
 
 class ImageTable:
@@ -47,8 +52,9 @@ class ImageTable:
         Raises:
             UnreadableImageError: The row holds no readable image; the message names it.
         """
-        cell = self.rows[index][self.column]
-        return open_image(cell, self.in_chans, self._name(cell, index))
+        row = self.rows[index]
+        cell = row[self.column]
+        return open_image(cell, self.in_chans, place_of(cell, self._origin(row, index)))
 
     def blank(self) -> Image.Image | Tensor:
         """Return a black image to stand in for one that can't be decoded."""
@@ -58,17 +64,24 @@ class ImageTable:
 
     def name(self, index: int) -> str:
         """Return the file of a row, or the row's number if it has no file."""
-        return self._name(self.rows[index][self.column], index)
+        row = self.rows[index]
+        return name_of(row[self.column], self._origin(row, index))
 
-    def _name(self, cell: Any, index: int) -> str:
-        return name_of(cell, f"{self.rows.split} row {index}")
+    def _origin(self, row: Any, index: int) -> str:
+        """Where a row comes from: its file and row in it; or else its row before any selection."""
+        if ORIGIN in row:
+            return origin_of(row)
+        indices = self.rows._indices  # of the rows that were selected, None for all in order
+        number = index if indices is None else indices.column(0)[index].as_py()
+        return f"{self.rows.split} row {number}"
 
 
 def image_column(dataset: Any, column: str | None) -> str:
     """Find the column of images of a data set or stream.
 
-    That is a column of `datasets.Image`; or, if there is none or it is named, one of arrays
-    (`datasets.Array2D`, `Array3D`, nested lists of numbers) or of files as bytes.
+    That is a column of `datasets.Image`, or of the structs {bytes, path} that it is stored as; or,
+    if there is none or it is named, one of arrays (`datasets.Array2D`, `Array3D`, nested lists of
+    numbers) or of files as bytes.
 
     Args:
         dataset: A data set or stream.
@@ -80,24 +93,33 @@ def image_column(dataset: Any, column: str | None) -> str:
     Raises:
         ValueError: There is no such column, or none is named and there are several.
     """
-    features = dataset.features or {}
-    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    features = {name: kind for name, kind in (dataset.features or {}).items() if name != ORIGIN}
+    images = [name for name, kind in features.items() if _is_picture(kind)]
     arrays = [name for name, kind in features.items() if _is_array(kind)]
     only = images or arrays
     found = column or (only[0] if len(only) == 1 else "")
     if found not in images + arrays:
+        asked = (
+            [column] if column and column in features else [] if images + arrays else list(features)
+        )
+        hints = [describe_cells(dataset, name) for name in asked]
         raise ValueError(
             f"data.image_column must be a column of images or arrays "
             f"({', '.join(images + arrays) or 'there is none'}; all columns: "
             f"{', '.join(features) or 'unknown, give the data set its features'}), got {column!r}"
+            + "".join(f"; {hint}" for hint in hints if hint)
         )
     return found
 
 
 def undecoded(dataset: Any, column: str) -> Any:
-    """Select the column of images of a data set or stream, its cells as `open_image` takes them."""
-    only = dataset.select_columns([column])
-    if isinstance(only.features[column], datasets.Image):
+    """Select the column of images of a data set or stream, its cells as `open_image` takes them.
+
+    The column `ORIGIN` stays beside it, if there is one.
+    """
+    origin = [ORIGIN] if ORIGIN in dataset.features else []
+    only = dataset.select_columns([column, *origin])
+    if _is_picture(only.features[column]):
         return only.cast_column(column, datasets.Image(decode=False))
     return only.with_format("arrow")  # reading arrays as lists takes a hundred times as long
 
@@ -110,6 +132,27 @@ def name_of(cell: Any, otherwise: str) -> str:
         otherwise: The other name.
     """
     return (isinstance(cell, dict) and cell["path"]) or otherwise
+
+
+def place_of(cell: Any, origin: str) -> str:
+    """Name an image by where it is: its file, or else its place in a table.
+
+    Paths that are stored beside the bytes of images need not differ, so the place is told, too.
+
+    Args:
+        cell: A cell of a column of images.
+        origin: The place of its row.
+    """
+    path = name_of(cell, "")
+    if not path:
+        return origin
+    return path if cell["bytes"] is None and Path(path).is_absolute() else f"{origin} ({path})"
+
+
+def origin_of(row: Any) -> str:
+    """Return where a row comes from, which its column `ORIGIN` tells."""
+    origin = row[ORIGIN]
+    return str(origin[0].as_py() if isinstance(origin, pa.ChunkedArray) else origin)
 
 
 def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
@@ -135,10 +178,11 @@ def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
         cell = {"bytes": buffer.getvalue()}
     if isinstance(cell, dict):
         try:
-            cell = cell["bytes"] or (cell["path"] and Path(cell["path"]).read_bytes())
+            stored, path = cell["bytes"], cell["path"]
+            cell = Path(path).read_bytes() if stored is None and path else stored
         except OSError as error:
             raise UnreadableImageError(name, str(error.strerror or error)) from error
-    if cell is None:
+    if cell is None or (isinstance(cell, bytes) and not cell):
         raise UnreadableImageError(name, "no image")
     if isinstance(cell, np.ndarray):
         return ArrayImage(cell, in_chans, name)
@@ -155,6 +199,43 @@ def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
 
 def _is_bytes(kind: pa.DataType) -> bool:
     return kind in (pa.binary(), pa.large_binary())
+
+
+def file_states(dataset: datasets.Dataset, column: str) -> Iterator[tuple[str, int, int]]:
+    """Yield path, size and time (ns) of the files that a column of images names without bytes.
+
+    Size and time are -1 for a file that can't be found. Those are all files of the data set's
+    table, also of rows that are not selected.
+
+    Args:
+        dataset: A data set.
+        column: Its column of images.
+    """
+    if not _is_picture(dataset.features[column]):
+        return
+    for chunk in dataset.data.column(column).chunks:
+        cells = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+        outside = cells.field("bytes").is_null()
+        for path in cells.field("path").filter(outside).drop_null().to_pylist():
+            try:
+                status = Path(path).stat()
+            except OSError:
+                yield path, -1, -1
+            else:
+                yield path, status.st_size, status.st_mtime_ns
+
+
+def holds_images(features: Any) -> bool:
+    """Whether any feature holds images, arrays or bytes."""
+    return any(_is_picture(kind) or _is_array(kind) for kind in features.values())
+
+
+def _is_picture(kind: Any) -> bool:
+    """Whether a feature is an image, or the struct that one is stored as."""
+    if isinstance(kind, dict) and set(kind) == {"bytes", "path"}:
+        kinds = [getattr(part, "pa_type", None) for part in (kind["bytes"], kind["path"])]
+        return _is_bytes(kinds[0]) and kinds[1] in (pa.string(), pa.large_string(), pa.null())
+    return isinstance(kind, datasets.Image)
 
 
 def _is_array(kind: Any) -> bool:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import pickle
-import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, islice
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import datasets
-import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 import torch
-from datasets.packaged_modules.webdataset.webdataset import base_plus_ext
 
 from ...errors import ProcessStoppedError, first_line
-from ..images import AnyImage, image_column, name_of, open_image, undecoded
+from .. import tables
+from ..images import ORIGIN, AnyImage, image_column, open_image, origin_of, place_of, undecoded
+from ..tables import ENDINGS, count_samples
 from .order import ShardPlan, Span
 
 MAX_LANES = 64
@@ -66,7 +63,7 @@ class StreamedImages:
         self.num_shards = stream.num_shards
         self.lengths: list[int | None] = [None] * self.num_shards
         if num_images is None and len(files) == self.num_shards:
-            self.lengths = self._count(files)
+            self.lengths = count_rows(files)
         self.left_out = [0] * self.num_shards
         if None not in self.lengths:
             num_images = sum(rows or 0 for rows in self.lengths)
@@ -79,14 +76,6 @@ class StreamedImages:
                 "advance (other than Parquet files and local tar files), got null"
             )
         self.num_images = num_images
-
-    def _count(self, files: Sequence[str]) -> list[int | None]:
-        try:
-            return count_rows(files)
-        except Exception as error:  # any of the libraries that read these files
-            raise ValueError(
-                f"data.path must hold readable files, got {first_line(error)}"
-            ) from error
 
     def __len__(self) -> int:
         return self.num_images
@@ -104,7 +93,8 @@ class StreamedImages:
                 cell = row[self.column]
                 if isinstance(cell, pa.ChunkedArray):
                     cell = cell.take([0])  # a copy: a slice would keep, and send, its whole batch
-                yield Cell(cell, name_of(cell, f"shard {span.shard} row {span.first + number}"))
+                origin = f"shard {span.shard} row {span.first + number}"
+                yield Cell(cell, place_of(cell, origin_of(row) if ORIGIN in row else origin))
                 number += 1
         except Exception as error:  # from any file system, file format or user's function
             raise ProcessStoppedError(
@@ -186,29 +176,18 @@ class HeldOutImages:
 
 
 def count_rows(files: Sequence[str]) -> list[int | None]:
-    """Count the rows of each file; None for a file that is neither Parquet nor a local tar file."""
+    """Count the rows of each file; None for one that is neither Parquet nor a plain local tar file.
+
+    Raises:
+        ValueError: A file is broken.
+    """
     with ThreadPoolExecutor(max_workers=16) as pool:
         return list(pool.map(_count, files))
 
 
 def _count(file: str) -> int | None:
-    if file.endswith(".parquet"):
-        with fsspec.open(file, "rb") as opened:  # only the end of a remote file is read
-            rows: int = pyarrow.parquet.ParquetFile(opened).metadata.num_rows
-            return rows
-    if file.endswith(".tar") and "://" not in file:
-        return _count_tar(file)
+    if file.lower().endswith(ENDINGS["parquet"]):
+        return tables.count_rows(file)
+    if file.lower().endswith(ENDINGS["webdataset"]) and "://" not in file:
+        return count_samples(file)
     return None
-
-
-def _count_tar(file: str) -> int:
-    """Rows of a WebDataset shard as `datasets` reads it: series of members with the same stem."""
-    rows, last = 0, None
-    with tarfile.open(file) as archive:
-        for member in archive:
-            archive.members = []  # type: ignore[attr-defined]  # which would grow
-            hidden = PurePosixPath(member.name).name.startswith((".", "__"))
-            stem, _ = base_plus_ext(member.name)
-            if member.isreg() and not hidden and stem is not None and stem != last:
-                rows, last = rows + 1, stem
-    return rows

@@ -34,7 +34,7 @@ def test_eval_split_has_the_classes_of_the_training_split(clothes: str) -> None:
     ("values", "message"),
     [
         ([-1, -1, -1], "without any in 3 rows"),
-        ([0.5, 1.0, 1.5], "float64"),
+        ([0.0, 1.0, 1.5], "whole numbers from 0, got .kind. with 1.5"),
         ([0, -2, 1], "from 0, got -2"),
     ],
 )

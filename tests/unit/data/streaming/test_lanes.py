@@ -133,4 +133,4 @@ def test_unreadable_images_are_replaced(tmp_path: Path, chunk: int) -> None:
         assert len(batch["image"]) == chunk
         assert all(image % 5 < 4 for image in batch["image"].tolist())
         bad |= set(batch["unreadable"])
-    assert bad == {(f"shard 0 row {row}", "no image") for row in range(4, 60, 5)}
+    assert bad == {(f"train.parquet row {row}", "no image") for row in range(4, 60, 5)}

@@ -1,0 +1,188 @@
+"""Parquet files as a table: read in small batches of rows, each of which knows where it is from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+import fsspec
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet
+from datasets.table import table_cast
+
+from ...errors import first_line
+from ..images import ORIGIN, holds_images
+from .files import short_names
+
+BATCH_BYTES = 1 << 20
+"""About how many bytes of rows are decoded at a time."""
+
+MAX_BATCH_ROWS = 1000
+"""The most rows of a batch, as `datasets` writes them."""
+
+
+class ParquetTable(datasets.ArrowBasedBuilder):  # type: ignore[misc]
+    """Reads Parquet files for `datasets`.
+
+    The builder of `datasets` holds whole row groups in memory and does not tell which file is
+    broken. This one reads pages, adds the column `ORIGIN` with the file and row of each image, and
+    takes a column of paths, relative to the file's folder, as images where there are no others.
+    """
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo()
+
+    def _split_generators(self, dl_manager: Any) -> list[Any]:
+        """Check all files, and find the features of the table.
+
+        Raises:
+            ValueError: A file is broken, or does not have the columns of the first one.
+        """
+        splits = {str(name): list(files) for name, files in self.config.data_files.items()}
+        files = [file for of_split in splits.values() for file in of_split]
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            schemas = list(pool.map(_schema, files))
+        for file, schema in zip(files, schemas, strict=True):
+            if set(schema.names) != set(schemas[0].names):
+                differ = ", ".join(sorted(set(schema.names) ^ set(schemas[0].names)))
+                raise ValueError(f"{file} and {files[0]} differ in the columns {differ}")
+        features = datasets.Features.from_arrow_schema(schemas[0])
+        if not holds_images(features):
+            features |= {name: datasets.Image() for name in _path_columns(files[0], features)}
+        self.info.features = datasets.Features({**features, ORIGIN: datasets.Value("string")})
+        return [
+            datasets.SplitGenerator(
+                name=name,
+                gen_kwargs={"files": list(zip(of_split, short_names(of_split), strict=True))},
+            )
+            for name, of_split in splits.items()
+        ]
+
+    def _generate_tables(self, files: Sequence[tuple[str, str]]) -> Iterator[tuple[Any, pa.Table]]:
+        schema = self.info.features.arrow_schema
+        for number, (file, name) in enumerate(files):
+            row = 0
+            for batch in read_batches(file):
+                table = pa.Table.from_batches([batch])
+                origins = [f"{name} row {row + index}" for index in range(len(table))]
+                row += len(table)
+                table = self._with_paths(table, Path(file).parent).append_column(
+                    ORIGIN, pa.array(origins, pa.string())
+                )
+                with reading_file(file):
+                    table = table_cast(table.select(schema.names), schema)
+                yield f"{number}_{row}", table
+
+    def _with_paths(self, table: pa.Table, folder: Path) -> pa.Table:
+        """Make images of paths that are relative to a folder."""
+        for name, feature in self.info.features.items():
+            place = table.schema.get_field_index(name)
+            if not isinstance(feature, datasets.Image) or not _is_text(
+                table.schema.field(name).type
+            ):
+                continue
+            cells = [
+                None if path is None else {"bytes": None, "path": str(folder / path)}
+                for path in table.column(name).to_pylist()
+            ]
+            table = table.set_column(place, name, pa.array(cells, feature.pa_type))
+        return table
+
+
+def read_batches(file: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Read the rows of a file of this machine, about `BATCH_BYTES` at a time.
+
+    Pages are read as they are needed, in this thread: neither a whole row group is in memory, nor
+    does a thread of Arrow outlive the reading.
+
+    Args:
+        file: The file.
+        columns: The columns to read; None for all.
+
+    Raises:
+        ValueError: The file is broken.
+    """
+    with reading_file(file):
+        opened = pa.parquet.ParquetFile(file, buffer_size=BATCH_BYTES, pre_buffer=False)
+    with opened:
+        batches = opened.iter_batches(
+            batch_size=_batch_rows(opened.metadata), columns=columns, use_threads=False
+        )
+        while True:
+            with reading_file(file):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+def _batch_rows(metadata: Any) -> int:
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    largest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=1)
+    return int(min(max(BATCH_BYTES // max(largest, 1), 1), MAX_BATCH_ROWS))
+
+
+def small_batches(builder: Any) -> None:
+    """Make a builder of `datasets` for Parquet read pages, too, rather than whole row groups."""
+    if hasattr(builder.config, "fragment_scan_options"):
+        builder.config.batch_size = builder.config.batch_size or 16
+        builder.config.fragment_scan_options = pa.dataset.ParquetFragmentScanOptions(
+            use_buffered_stream=True, buffer_size=BATCH_BYTES, pre_buffer=False
+        )
+
+
+def count_rows(file: str) -> int:
+    """Count the rows of a file, of which only the end is read; it may be a URL.
+
+    Raises:
+        ValueError: The file is broken.
+    """
+    with reading_file(file), fsspec.open(file, "rb") as opened:
+        rows: int = pa.parquet.ParquetFile(opened).metadata.num_rows
+        return rows
+
+
+def _schema(file: str) -> pa.Schema:
+    with reading_file(file):
+        return pa.parquet.read_schema(file)
+
+
+def _path_columns(file: str, features: Any) -> list[str]:
+    """The columns of text whose first value is the path of a file."""
+    texts = [
+        name
+        for name, feature in features.items()
+        if isinstance(feature, datasets.Value) and _is_text(feature.pa_type)
+    ]
+    found = []
+    for name in texts:
+        values = (value for batch in read_batches(file, [name]) for value in batch.column(0))
+        first = next((value.as_py() for value in values if value.is_valid), "")
+        if len(first) < 4096 and "\0" not in first and (Path(file).parent / first).is_file():
+            found.append(name)
+    return found
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return kind in (pa.string(), pa.large_string())
+
+
+@contextmanager
+def reading_file(file: str) -> Iterator[None]:
+    """Name the file in any error in reading it.
+
+    Args:
+        file: The file.
+
+    Raises:
+        ValueError: It can't be read.
+    """
+    try:
+        yield
+    except Exception as error:  # Arrow raises its own, OSError, or anything on damaged metadata
+        raise ValueError(f"{file} can't be read as Parquet: {first_line(error)}") from error
