@@ -7,11 +7,13 @@ from .arrays import ArrayImage
 from .encoded import MODES, Box, EncodedImage, UnreadableImageError
 from .table import (
     ORIGIN,
+    TEXTS,
     AnyImage,
     ImageTable,
     file_states,
     holds_images,
     image_column,
+    is_picture,
     name_of,
     open_image,
     origin_of,
@@ -22,6 +24,7 @@ from .table import (
 __all__ = [
     "MODES",
     "ORIGIN",
+    "TEXTS",
     "AnyImage",
     "ArrayImage",
     "Box",
@@ -31,6 +34,7 @@ __all__ = [
     "file_states",
     "holds_images",
     "image_column",
+    "is_picture",
     "name_of",
     "open_image",
     "origin_of",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import datasets
 import numpy as np
 import pytest
@@ -36,12 +38,33 @@ def test_eval_split_has_the_classes_of_the_training_split(clothes: str) -> None:
         ([0, None, 1], "1 rows without"),
         ([0.0, 1.0, 1.5], "whole numbers from 0, got .kind. with 1.5"),
         ([0, -2, 1], "from 0, got -2"),
+        ([True, None, False], "1 rows without one; leave them out by filter"),
+        ([0.0, float("nan"), 1.0], "1 rows without"),
+        ([0.0, float("inf"), 1.0], "got 'kind' with inf"),
+        ([[0, 1], [1], []], r"got 'kind' with lists: .*multi-label.* not supported"),
+        ([None, None, None], "with null"),
     ],
 )
-def test_labels_that_are_none(clothes: str, values: list[float], message: str) -> None:
+def test_labels_that_are_none(clothes: str, values: list[Any], message: str) -> None:
     rows = data.load_splits(clothes)["test"].select(range(3))
     with pytest.raises(ValueError, match=message):
         LabelledImages(rows.add_column("kind", values), "kind")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "class_names"),
+    [
+        ([True, False, True], [1, 0, 1], ["false", "true"]),
+        ([True, True, True], [1, 1, 1], ["false", "true"]),
+        ([2.0, 0.0, 1.0], [2, 0, 1], ["0", "1", "2"]),
+    ],
+)
+def test_truth_values_and_whole_floats_are_classes(
+    values: list[Any], expected: list[int], class_names: list[str]
+) -> None:
+    labelled = LabelledImages(datasets.Dataset.from_dict({"kind": values}), "kind")
+    assert labelled.labels.tolist() == expected
+    assert labelled.class_names == class_names
 
 
 def test_labels_of_strings_and_integers(clothes: str) -> None:
