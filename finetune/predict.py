@@ -87,7 +87,8 @@ def load_tables(
         ValueError: The images do not exist.
     """
     is_folder = Path(path).is_dir()
-    check(is_folder or ":" in path, "--data", path, "a folder, or a path as for data.path")
+    ok = is_folder or ":" in path or Path(path).is_file()
+    check(ok, "--data", path, "a folder, or a path as for data.path")
     splits = load_splits(f"imagefolder:{path}" if is_folder else path)
     chosen = splits if split is None else {split: take_split(splits, split, "--split")}
     return [ImageTable(rows, image_column, in_chans) for rows in chosen.values()]

@@ -28,7 +28,8 @@ class ImagesConfig:
         path: hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES, webdataset:FILES (tar
             shards), disk:DIR (saved by `datasets`) or python:MODULE:FUNCTION (your own function,
             which returns a Dataset of `datasets` or a dict of them by split; for pretraining it
-            may return an IterableDataset); FILES are a file, a folder or a glob pattern.
+            may return an IterableDataset); FILES are a file, a folder or a pattern, such as a-*.tar
+            or a-{000..009}.tar. What ends in .parquet or .tar needs no kind.
         split: The split to train on.
         eval_split: The split to evaluate on; null for validation or test. Without either,
             pretraining holds out a part of the training split.

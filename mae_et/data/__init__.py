@@ -1,6 +1,7 @@
 """The data path, one module per step: source -> images -> samples -> loader -> device.
 
 - sources: opens data sets by name; splits: which rows are trained on and which held out
+- tables/: Parquet and tar files of this machine; problems: what an error in opening data means
 - images/: the images of a data set, decoded only as needed
 - labels: their classes; stats: their channels' means and deviations
 - mixture: several data sets as one
