@@ -2,7 +2,7 @@
 
 - sources: opens data sets by name; splits: which rows are trained on and which held out
 - folders/: what a folder of images holds, and its images as data sets
-- problems: what an error in opening a data set means
+- tables/: Parquet and tar files of this machine; problems: what an error in opening data means
 - images/: the images of a data set, decoded only as needed
 - labels: their classes; stats: their channels' means and deviations
 - mixture: several data sets as one; digest: whether images have changed since a run began

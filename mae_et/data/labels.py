@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,8 +135,7 @@ def find_label_column(dataset: datasets.Dataset, column: str | None, field: str)
             "of an image (multi-label) are not supported"
         )
     kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
-    known = ("ClassLabel", "string", "large_string", "bool", "float16", "float32", "float64")
-    if kind not in known and "int" not in kind:
+    if kind != "ClassLabel" and not re.fullmatch(r".*string.*|bool|u?int\d+|float\d+", kind):
         raise ValueError(
             f"{field} must hold class labels, whole numbers from 0, strings or truth values, got "
             f"{found!r} with {kind}"

@@ -11,7 +11,10 @@ from datasets.exceptions import DatasetBuildError, DatasetNotFoundError
 from ..errors import first_line
 from .tables import NoFilesError
 
-UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
+UNWRITABLE = {
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOTDIR, errno.EEXIST),  # where the cache should be, there is a file
+}
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -8,11 +8,13 @@ from .boxes import Box
 from .encoded import MODES, EncodedImage, UnreadableImageError, allow_pixels
 from .table import (
     ORIGIN,
+    TEXTS,
     AnyImage,
     ImageTable,
     file_states,
     holds_images,
     image_column,
+    is_picture,
     name_of,
     open_image,
     origin_of,
@@ -23,6 +25,7 @@ from .table import (
 __all__ = [
     "MODES",
     "ORIGIN",
+    "TEXTS",
     "AnyImage",
     "ArrayImage",
     "Box",
@@ -33,6 +36,7 @@ __all__ = [
     "file_states",
     "holds_images",
     "image_column",
+    "is_picture",
     "name_of",
     "open_image",
     "origin_of",

@@ -69,11 +69,16 @@ class ImageTable:
 
     def _origin(self, row: Any, index: int) -> str:
         """Where a row comes from: its file and row in it; or else its row before any selection."""
-        if ORIGIN in row:
-            return origin_of(row)
+        origin = origin_of(row)
+        if origin is not None:
+            return origin
         indices = self.rows._indices  # of the rows that were selected, None for all in order
         number = index if indices is None else indices.column(0)[index].as_py()
         return f"{self.rows.split} row {number}"
+
+
+TEXTS = (pa.string(), pa.large_string())
+"""Types of paths."""
 
 
 def image_column(dataset: Any, column: str | None) -> str:
@@ -94,7 +99,7 @@ def image_column(dataset: Any, column: str | None) -> str:
         ValueError: There is no such column, or none is named and there are several.
     """
     features = {name: kind for name, kind in (dataset.features or {}).items() if name != ORIGIN}
-    images = [name for name, kind in features.items() if _is_picture(kind)]
+    images = [name for name, kind in features.items() if is_picture(kind)]
     arrays = [name for name, kind in features.items() if _is_array(kind)]
     only = images or arrays
     found = column or (only[0] if len(only) == 1 else "")
@@ -119,7 +124,7 @@ def undecoded(dataset: Any, column: str) -> Any:
     """
     origin = [ORIGIN] if ORIGIN in dataset.features else []
     only = dataset.select_columns([column, *origin])
-    if _is_picture(only.features[column]):
+    if is_picture(only.features[column]):
         return only.cast_column(column, datasets.Image(decode=False))
     return only.with_format("arrow")  # reading arrays as lists takes a hundred times as long
 
@@ -131,7 +136,7 @@ def name_of(cell: Any, otherwise: str) -> str:
         cell: A cell of a column of images.
         otherwise: The other name.
     """
-    return (isinstance(cell, dict) and cell["path"]) or otherwise
+    return (isinstance(cell, dict) and cell.get("path")) or otherwise
 
 
 def place_of(cell: Any, origin: str) -> str:
@@ -149,10 +154,12 @@ def place_of(cell: Any, origin: str) -> str:
     return path if cell["bytes"] is None and Path(path).is_absolute() else f"{origin} ({path})"
 
 
-def origin_of(row: Any) -> str:
-    """Return where a row comes from, which its column `ORIGIN` tells."""
-    origin = row[ORIGIN]
-    return str(origin[0].as_py() if isinstance(origin, pa.ChunkedArray) else origin)
+def origin_of(row: Any) -> str | None:
+    """Return where a row comes from, which its column `ORIGIN` tells; None without that column."""
+    if isinstance(row, pa.Table):
+        return row[ORIGIN][0].as_py() if ORIGIN in row.column_names else None
+    origin: str | None = row.get(ORIGIN)
+    return origin
 
 
 def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
@@ -178,7 +185,7 @@ def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
         cell = {"bytes": buffer.getvalue()}
     if isinstance(cell, dict):
         try:
-            stored, path = cell["bytes"], cell["path"]
+            stored, path = cell["bytes"], cell.get("path")
             cell = Path(path).read_bytes() if stored is None and path else stored
         except OSError as error:
             raise UnreadableImageError(name, str(error.strerror or error)) from error
@@ -211,12 +218,14 @@ def file_states(dataset: datasets.Dataset, column: str) -> Iterator[tuple[str, i
         dataset: A data set.
         column: Its column of images.
     """
-    if not _is_picture(dataset.features[column]):
+    if not is_picture(dataset.features[column]):
         return
     for chunk in dataset.data.column(column).chunks:
         cells = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-        outside = cells.field("bytes").is_null()
-        for path in cells.field("path").filter(outside).drop_null().to_pylist():
+        names = [field.name for field in cells.type]
+        paths = cells.field("path") if "path" in names else pa.nulls(len(cells))
+        outside = paths.filter(cells.field("bytes").is_null())
+        for path in filter(None, outside.to_pylist()):  # "" where the whole cell is null
             try:
                 status = Path(path).stat()
             except OSError:
@@ -227,14 +236,16 @@ def file_states(dataset: datasets.Dataset, column: str) -> Iterator[tuple[str, i
 
 def holds_images(features: Any) -> bool:
     """Whether any feature holds images, arrays or bytes."""
-    return any(_is_picture(kind) or _is_array(kind) for kind in features.values())
+    return any(is_picture(kind) or _is_array(kind) for kind in features.values())
 
 
-def _is_picture(kind: Any) -> bool:
+def is_picture(kind: Any) -> bool:
     """Whether a feature is an image, or the struct that one is stored as."""
-    if isinstance(kind, dict) and set(kind) == {"bytes", "path"}:
-        kinds = [getattr(part, "pa_type", None) for part in (kind["bytes"], kind["path"])]
-        return _is_bytes(kinds[0]) and kinds[1] in (pa.string(), pa.large_string(), pa.null())
+    if isinstance(kind, dict) and "bytes" in kind:
+        stored, path = (getattr(kind.get(name), "pa_type", None) for name in ("bytes", "path"))
+        return (_is_bytes(stored) and path in (*TEXTS, pa.null(), None)) or (
+            stored == pa.null() and path in TEXTS
+        )
     return isinstance(kind, datasets.Image)
 
 

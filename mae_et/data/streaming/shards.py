@@ -15,7 +15,7 @@ import torch
 
 from ...errors import ProcessStoppedError, first_line
 from .. import tables
-from ..images import ORIGIN, AnyImage, image_column, open_image, origin_of, place_of, undecoded
+from ..images import AnyImage, image_column, open_image, origin_of, place_of, undecoded
 from ..tables import ENDINGS, count_samples
 from .order import ShardPlan, Span
 
@@ -93,8 +93,8 @@ class StreamedImages:
                 cell = row[self.column]
                 if isinstance(cell, pa.ChunkedArray):
                     cell = cell.take([0])  # a copy: a slice would keep, and send, its whole batch
-                origin = f"shard {span.shard} row {span.first + number}"
-                yield Cell(cell, place_of(cell, origin_of(row) if ORIGIN in row else origin))
+                origin = origin_of(row) or f"shard {span.shard} row {span.first + number}"
+                yield Cell(cell, place_of(cell, origin))
                 number += 1
         except Exception as error:  # from any file system, file format or user's function
             raise ProcessStoppedError(

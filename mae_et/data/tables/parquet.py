@@ -16,7 +16,7 @@ import pyarrow.parquet
 from datasets.table import table_cast
 
 from ...errors import first_line
-from ..images import ORIGIN, holds_images
+from ..images import ORIGIN, TEXTS, holds_images, is_picture
 from .files import short_names
 
 BATCH_BYTES = 1 << 20
@@ -46,7 +46,12 @@ class ParquetTable(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         splits = {str(name): list(files) for name, files in self.config.data_files.items()}
         files = [file for of_split in splits.values() for file in of_split]
         with ThreadPoolExecutor(max_workers=16) as pool:
-            schemas = list(pool.map(_schema, files))
+            metadata = list(pool.map(_metadata, files))
+        schemas = [part.schema.to_arrow_schema() for part in metadata]
+        rows = {file: part.num_rows for file, part in zip(files, metadata, strict=True)}
+        for name, of_split in splits.items():
+            if not any(rows[file] for file in of_split):
+                raise ValueError(f"{of_split[0]} and the other files of {name} hold no rows")
         for file, schema in zip(files, schemas, strict=True):
             if set(schema.names) != set(schemas[0].names):
                 differ = ", ".join(sorted(set(schema.names) ^ set(schemas[0].names)))
@@ -79,18 +84,31 @@ class ParquetTable(datasets.ArrowBasedBuilder):  # type: ignore[misc]
                 yield f"{number}_{row}", table
 
     def _with_paths(self, table: pa.Table, folder: Path) -> pa.Table:
-        """Make images of paths that are relative to a folder."""
+        """Make images of paths, which are relative to a folder."""
         for name, feature in self.info.features.items():
-            place = table.schema.get_field_index(name)
-            if not isinstance(feature, datasets.Image) or not _is_text(
-                table.schema.field(name).type
-            ):
+            column = table.column(name) if is_picture(feature) else None
+            if column is None:
                 continue
-            cells = [
-                None if path is None else {"bytes": None, "path": str(folder / path)}
-                for path in table.column(name).to_pylist()
-            ]
-            table = table.set_column(place, name, pa.array(cells, feature.pa_type))
+            cells = column.combine_chunks()
+            if _is_text(cells.type):
+                fields = {"bytes": pa.nulls(len(cells), pa.binary()), "path": cells}
+            else:
+                fields = {field.name: cells.field(field.name) for field in cells.type}
+            if "path" not in fields or not fields["bytes"].null_count:
+                continue
+            outside = fields["bytes"].is_null().to_pylist()
+            paths = fields["path"].to_pylist()
+            fields["path"] = pa.array(
+                [
+                    str(folder / path) if is_outside and path else path
+                    for path, is_outside in zip(paths, outside, strict=True)
+                ],
+                pa.string(),
+            )
+            whole = pa.StructArray.from_arrays(
+                list(fields.values()), list(fields), mask=cells.is_null()
+            )
+            table = table.set_column(table.schema.get_field_index(name), name, whole)
         return table
 
 
@@ -147,9 +165,9 @@ def count_rows(file: str) -> int:
         return rows
 
 
-def _schema(file: str) -> pa.Schema:
+def _metadata(file: str) -> Any:
     with reading_file(file):
-        return pa.parquet.read_schema(file)
+        return pa.parquet.read_metadata(file)
 
 
 def _path_columns(file: str, features: Any) -> list[str]:
@@ -169,7 +187,7 @@ def _path_columns(file: str, features: Any) -> list[str]:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return kind in (pa.string(), pa.large_string())
+    return kind in TEXTS
 
 
 @contextmanager

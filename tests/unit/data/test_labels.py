@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import datasets
 import numpy as np
 import pytest
@@ -36,12 +38,31 @@ def test_eval_split_has_the_classes_of_the_training_split(clothes: str) -> None:
         ([-1, -1, -1], "without any in 3 rows"),
         ([0.0, 1.0, 1.5], "whole numbers from 0, got .kind. with 1.5"),
         ([0, -2, 1], "from 0, got -2"),
+        ([0.0, float("inf"), 1.0], "got 'kind' with inf"),
+        ([[0, 1], [1], []], r"got 'kind' with lists: .*multi-label.* not supported"),
+        ([None, None, None], "with null"),
     ],
 )
-def test_labels_that_are_none(clothes: str, values: list[float], message: str) -> None:
+def test_labels_that_are_none(clothes: str, values: list[Any], message: str) -> None:
     rows = data.load_splits(clothes)["test"].select(range(3))
     with pytest.raises(ValueError, match=message):
         LabelledImages(rows.add_column("kind", values), "kind")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "class_names"),
+    [
+        ([True, False, True], [1, 0, 1], ["false", "true"]),
+        ([True, True, True], [1, 1, 1], ["false", "true"]),
+        ([2.0, 0.0, 1.0], [2, 0, 1], ["0", "1", "2"]),
+    ],
+)
+def test_truth_values_and_whole_floats_are_classes(
+    values: list[Any], expected: list[int], class_names: list[str]
+) -> None:
+    labelled = LabelledImages(datasets.Dataset.from_dict({"kind": values}), "kind")
+    assert labelled.labels.tolist() == expected
+    assert labelled.class_names == class_names
 
 
 def test_labels_of_strings_and_integers(clothes: str) -> None:
@@ -63,3 +84,23 @@ def test_a_label_outside_the_classes(clothes: str) -> None:
     broken = datasets.Dataset(table, info=rows.info)
     with pytest.raises(ValueError, match=r"numbers of its 10 classes, got 'label' with 12"):
         LabelledImages(broken, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([True, None, False], ["false", "true"]),
+        ([1.0, float("nan"), 0.0], ["0", "1"]),
+        ([1, -1, 0], ["0", "1"]),
+        (["b", None, "a"], ["a", "b"]),
+    ],
+)
+def test_images_without_a_label_are_left_out(
+    clothes: str, capsys: pytest.CaptureFixture[str], values: list[Any], names: list[str]
+) -> None:
+    rows = data.load_splits(clothes)["test"].select(range(3)).add_column("kind", values)
+    labelled = LabelledImages(rows, "kind")
+    assert (labelled.class_names, labelled.labels.tolist()) == (names, [1, 0])
+    expected = [rows["image"][row].tobytes() for row in (0, 2)]
+    assert [image.tobytes() for image in labelled.dataset["image"]] == expected
+    assert "1 of the 3 images of test have no label" in capsys.readouterr().err

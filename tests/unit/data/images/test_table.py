@@ -67,3 +67,44 @@ def test_unreadable_bytes_in_a_table_are_named_once() -> None:
 def test_cells_without_an_image(cell: Any, reason: str) -> None:
     with pytest.raises(data.UnreadableImageError, match=reason):
         data.open_image(cell, 3, "a")
+
+
+def test_states_of_files_tell_when_they_change(tmp_path: Path) -> None:
+    """Of those that cells name without bytes; what cells hold is not looked up."""
+    file = tmp_path / "a.png"
+    file.write_bytes(png(4, 4))
+    cells = [
+        {"bytes": None, "path": str(file)},
+        {"bytes": b"x", "path": "inside.png"},
+        {"bytes": None, "path": "/nowhere.png"},
+        None,
+    ]
+    rows = datasets.Dataset.from_dict(
+        {"image": cells}, features=datasets.Features({"image": datasets.Image()})
+    )
+    before = list(data.file_states(rows, "image"))
+    assert [path for path, *_ in before] == [str(file), "/nowhere.png"]
+    assert before[1][1:] == (-1, -1)
+    file.write_bytes(png(5, 5) + b"longer")
+    assert next(data.file_states(rows, "image")) != before[0]
+
+
+def test_rows_have_the_numbers_that_they_had_before_a_selection() -> None:
+    rows = datasets.Dataset.from_dict(
+        {"image": [{"bytes": b"bad", "path": "same.png"}] * 9},
+        features=datasets.Features({"image": datasets.Image()}),
+        split="train",
+    )
+    images = data.ImageTable(rows.select([8, 2, 5]).select([1, 0]), None, 3)
+    names = []
+    for row in range(2):
+        with pytest.raises(data.UnreadableImageError) as error:
+            images[row]
+        names.append(error.value.name)
+    assert names == ["train row 2 (same.png)", "train row 8 (same.png)"]
+
+
+def test_an_empty_cell_is_not_looked_up_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(4, 4))
+    with pytest.raises(data.UnreadableImageError, match="no image"):
+        data.open_image({"bytes": b"", "path": str(tmp_path / "a.png")}, 3, "a")
