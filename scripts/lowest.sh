@@ -17,8 +17,9 @@ fi
 export HF_HUB_OFFLINE=1
 export OMP_NUM_THREADS=1
 
+# Without test_fsdp.py: in torch 2.6, FSDP 2 works on GPUs only.
 part=(tests/unit tests/integration/test_pretrain.py tests/integration/test_finetune.py
-  tests/integration/test_export.py tests/integration/test_fsdp.py tests/integration/test_survival.py)
+  tests/integration/test_export.py tests/integration/test_survival.py)
 [ $# = 0 ] || part=("$@")
 # Old libraries use what newer ones will remove: no fault of ours, as other warnings are.
 exec "$venv/bin/python" -m pytest -n 2 -W default::DeprecationWarning -W default::FutureWarning "${part[@]}"

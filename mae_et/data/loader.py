@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ..errors import ProcessStoppedError
 from ..waiting import loader_wait
@@ -49,6 +50,11 @@ MORE_SHARED_MEMORY = (
 
 TOO_MANY_FILES = ("Too many open files", "items of ancdata")
 """What the system and Python say when a process may open no further file."""
+
+
+# Where an iterator cannot be built, for want of shared memory, there is nothing to shut down; torch
+# would print an error about it below ours.
+_MultiProcessingDataLoaderIter._shutdown = True
 
 
 class Loader(DataLoader[dict[str, Any]]):
