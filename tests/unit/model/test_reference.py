@@ -220,6 +220,7 @@ def test_parity_with_transformers(
 
 def from_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The names of transformers and separate q, k, v -> the project's."""
+    weights = {name_since_5_11(name): value for name, value in weights.items()}
     renamed = {}
     for name, value in weights.items():
         if re.search(r"attention\.[kv]_proj", name):
@@ -242,3 +243,18 @@ def from_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             name = re.sub(pattern, replacement, name)
         renamed[name] = value
     return renamed
+
+
+def name_since_5_11(name: str) -> str:
+    """The name that transformers gives to a weight since version 5.11."""
+    for pattern, replacement in (
+        (r"^vit\.encoder\.layer\.", "vit.layers."),
+        (r"\.attention\.attention\.(query|key|value)\.", r".attention.\1_proj."),
+        (r"\.attention\.output\.dense\.", ".attention.o_proj."),
+        (r"\.intermediate\.dense\.", ".mlp.fc1."),
+        (r"\.output\.dense\.", ".mlp.fc2."),
+    ):
+        name = re.sub(pattern, replacement, name)
+    for word in ("query", "key", "value"):
+        name = name.replace(f"{word}_proj", f"{word[0]}_proj")
+    return name
