@@ -64,8 +64,7 @@ def create_model(
     if drop_path and "drop_path_rate" in refused:
         log.warning("%s has no drop_path_rate; model.drop_path %s is unused", name, drop_path)
     accepted = {name: value for name, value in wanted.items() if name not in refused}
-    # Not everything that **kwargs swallows is used.
-    takes_size = "img_size" in accepted and (
+    takes_size = "img_size" in accepted and (  # not everything that **kwargs swallows is used
         _names_argument(constructor, "img_size") or _names_argument(type(model), "img_size")
     )
 

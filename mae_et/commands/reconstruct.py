@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config.parser import LineParser
-from ..errors import check
+from ..errors import check, is_installed
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -41,10 +41,8 @@ def main(arguments: Sequence[str]) -> None:
     check(is_file, "--out", options.out, f"a file with one of {', '.join(kinds)}")
     check(options.num_images > 0, "--num_images", options.num_images, "above 0")
     check(options.seed >= 0, "--seed", options.seed, "at least 0")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ValueError("reconstruct needs matplotlib: pip install matplotlib") from error
+    if not is_installed("matplotlib"):
+        raise ValueError("reconstruct needs matplotlib: pip install 'mae-et[report]'")
 
     from ..report.reconstruct import picture
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config.parser import LineParser
-from ..errors import can_be_written, check
+from ..errors import can_be_written, check, is_installed
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -43,11 +43,9 @@ def main(arguments: Sequence[str]) -> None:
     allowed = "left out with --reconstructions or --data.path"
     check(not (is_drawn and is_left_out), "--no_reconstructions", is_left_out, allowed)
     check(split is None or path is not None, "--data.split", split, "together with --data.path")
-    try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"report needs {error.name}: pip install 'mae-et[report]'") from error
+    for package in ("jinja2", "matplotlib"):
+        if not is_installed(package):
+            raise ValueError(f"report needs {package}: pip install 'mae-et[report]'")
     from ..report.page import build
     from ..report.sections import Drawing
     from ..runs import find_runs
