@@ -90,7 +90,7 @@ def test_raise(tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int)
     arguments += ["--run.log_every=20", "--data.max_bad_share=1"]
     for attempt in ([], ["--resume"]):  # the list does not make it go on
         assert main([*arguments, *attempt]) == 3
-        _, start, line = capsys.readouterr().err.splitlines()
+        *_, start, line = capsys.readouterr().err.splitlines()
         assert start.startswith(f"{run}: ")
         assert "of 400 images are unreadable, and data.bad_images is raise; one of them: " in line
         assert any(name in line for name in bad)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import datasets
@@ -71,10 +72,16 @@ def open_folder(root: Path, layout: str = "auto") -> dict[str, datasets.Dataset]
         for split in rows:
             missing.difference_update(*(paths for paths, _ in _rows(found, readings, split)))
         found.not_used["row of metadata without an image"] = len(missing)
-    print_once(_summary(root, found, readings, counts, classes))
+    _say(_summary(root, found, readings, counts, classes))
     return {
         split: _dataset(root, split, images, classes, metadata) for split, images in rows.items()
     }
+
+
+@cache
+def _say(summary: str) -> None:
+    """Print a line, once in this process: a run opens its folder for probes, too."""
+    print_once(summary)
 
 
 def _classes(readings: Readings, metadata: pa.Table | None) -> list[str]:
