@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from accelerate import Accelerator, DistributedType, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker, get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
@@ -42,6 +43,7 @@ def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator
         if not allow_fsdp:
             raise ValueError("the launch configuration must not ask for FSDP but in pretraining")
         launch_settings()  # raises its errors
+    AcceleratorState._reset_state()  # else a run in a notebook has the precision of the last one
     # For FSDP, see `mae_et.training.fsdp`.
     with patch_environment(**own_settings(), **{LAUNCH_FLAG: "false"}):
         accelerator = Accelerator(

@@ -193,6 +193,16 @@ def test_mixed_precision_stays_close(
     assert ours == pytest.approx(theirs, rel=0.05)
 
 
+def test_runs_of_one_process_choose_their_precision(clothes: str, tmp_path: Path) -> None:
+    """As in a notebook or a sweep; accelerate keeps the first one's for the process."""
+    short = {"optim__epochs": 1, "optim__warmup_epochs": 0}
+    for precision in ("bf16", "no"):
+        run = tmp_path / precision
+        arguments = tiny(clothes, run, run__mixed_precision=precision, **short)
+        assert main(["pretrain", *arguments]) == 0
+        assert Run(run).read_config()["run"]["mixed_precision"] == precision
+
+
 def test_learned_positions_train(clothes: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert main(["pretrain", *tiny(clothes, run, model__positions="learned")]) == 0
