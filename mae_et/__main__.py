@@ -21,7 +21,8 @@ commands:
   stats        channel means and deviations:   --data.path PATH [--in_chans 1]
   recipes      list the recipes
 
-python -m mae_et COMMAND --help lists the options of a command."""
+python -m mae_et COMMAND --help lists the options of a command.
+python -m finetune --help: fine-tuning, probes and predictions."""
 
 COMMANDS = ("pretrain", "plan", "search", "reconstruct", "report", "export", "stats", "recipes")
 """Each is the module of that name in `mae_et.commands`, imported when it is asked for."""
@@ -35,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"; nearest: {near[0]}" if near else ""
+        hint = f"; nearest: {near[0]}" if near else f"; one of {', '.join(COMMANDS)}"
+        if command in ("finetune", "predict", "probe"):
+            hint = "; fine-tuning and predictions: python -m finetune --help"
         print(f"error: unknown command {command!r}{hint}", file=sys.stderr)
         return 2
     return run_command(lambda: import_module(f"mae_et.commands.{command}").main(arguments))

@@ -204,7 +204,8 @@ class Curriculum:
         if num_steps < len(stages):
             raise ValueError(
                 f"num_steps must be at least the number of stages, {len(stages)}, got {num_steps} "
-                "(optim.epochs times the images, by optim.batch_size)"
+                "(steps are optim.epochs times the images, by optim.batch_size: more epochs or a "
+                "smaller batch make more)"
             )
         full = as_pair(stages[-1][0])
         for size, share in stages:

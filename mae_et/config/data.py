@@ -61,8 +61,8 @@ class ImagesConfig:
             for no limit.
         bad_images: What happens to an image that cannot be decoded: replace uses another one in its
             place, and raise stops the run after the step.
-        max_bad_share: Share of the data set's images that may be unreadable, in [0, 1], before the
-            run stops at the next log step.
+        max_bad_share: Share of the images, those held out included, that may be unreadable, in
+            [0, 1], before the run stops at the next log step.
     """
 
     path: str | None = None

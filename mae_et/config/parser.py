@@ -19,6 +19,7 @@ from yaml import YAMLError
 
 from ..errors import check
 from .training import Resume
+from .type_words import type_in_words
 from .untrusted import TooLargeError, parse_yaml, read_yaml
 
 Config = TypeVar("Config")
@@ -63,7 +64,18 @@ class LineParser(ArgumentParser):
         if unknown:
             known = [option[2:] for action in self._actions for option in action.option_strings]
             message = f"unknown option {unknown[1]}{_nearest(unknown[1], known)} ({message})"
-        raise ValueError(message)
+        raise ValueError(self._in_words(message))
+
+    def _in_words(self, message: str) -> str:
+        """Return a message about a field's type in the words of users; any other as it is."""
+        found = re.match(
+            r'Parser key "([\w.]+)":.*(?:Got value|Given value): (.*)', message, re.DOTALL
+        )
+        hints = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
+        hint = hints.get(found[1]) if found else None
+        if found is None or hint is None:
+            return message
+        return f"{found[1]} must be {type_in_words(hint)}, got {found[2].strip()}"
 
 
 def recipe_names(package: str) -> list[str]:

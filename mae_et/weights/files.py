@@ -39,6 +39,7 @@ OTHER_FILES = {
     b"<": "a page of HTML or XML, perhaps an error of the server",
     b"{": "JSON",
     b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
 }
 """First bytes of files that people take for checkpoints, and what they are."""
 

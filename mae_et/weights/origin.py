@@ -248,7 +248,10 @@ def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
     if result and (prefer_result or checkpoint is None):
         return find_weights(result)
     if checkpoint is None or not Run(checkpoint.run_folder).exists:
-        raise ValueError(f"checkpoint must be a run's folder with a checkpoint in it, got {path}")
+        raise ValueError(
+            "checkpoint must be a run's folder with a checkpoint in it, or a "
+            f"folder of timm or transformers, got {path}"
+        )
     return RunCheckpoint(path=path, checkpoint=checkpoint)
 
 
