@@ -373,7 +373,7 @@ def test_bad_checkpoint_for_fine_tuning(
 
     harmful = tmp_path / "harmful.pth"
     torch.save({"model": _Code(tmp_path / "executed")}, harmful)
-    assert "it was not executed" in error(harmful)
+    assert "was not executed" in error(harmful)
     assert not (tmp_path / "executed").exists()
 
 
