@@ -9,20 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from .images import ImageTable
+from .images import ImageTable, file_states
 from .mixture import Mixture
 from .streaming.shards import StreamedImages
-
-NUM_THREADS = 16
-"""Files whose sizes are asked for at a time: on a network, each takes a while."""
 
 
 def digest_images(images: Any) -> str:
@@ -50,16 +45,17 @@ def _parts(images: Any) -> Iterator[bytes]:
         yield f"{len(column)} {column.type}\n".encode()
         if pa.types.is_struct(column.type):
             yield from _encoded(column)
+        states = file_states(images.rows, images.column)
+        yield np.array([state.size for state in states], np.int64).tobytes()
 
 
 def _encoded(column: pa.ChunkedArray) -> Iterator[bytes]:
-    """Yield names and sizes of encoded images, which are in the cells or in files."""
+    """Yield the sizes and names of encoded images, as the cells have them."""
     lengths = pa.compute.binary_length(pa.compute.struct_field(column, "bytes"))
-    paths = pa.compute.struct_field(column, "path")
     yield pa.compute.fill_null(lengths, -1).to_numpy().astype(np.int64).tobytes()
-    yield "\n".join(path or "" for path in _below_common_folder(paths.to_pylist())).encode()
-    files = paths.filter(pa.compute.is_null(lengths)).drop_null().to_pylist()
-    yield np.array(file_sizes(files), np.int64).tobytes()
+    if "path" in [field.name for field in column.type]:
+        paths = pa.compute.struct_field(column, "path").to_pylist()
+        yield "\n".join(path or "" for path in _below_common_folder(paths)).encode()
 
 
 def _below_common_folder(paths: Sequence[str | None]) -> list[str | None]:
@@ -68,24 +64,3 @@ def _below_common_folder(paths: Sequence[str | None]) -> list[str | None]:
     common = os.path.commonprefix([min(given), max(given)]) if given else ""  # noqa: RUF071
     start = common.rfind("/") + 1
     return [path and path[start:] for path in paths]
-
-
-def file_sizes(files: Sequence[str]) -> list[int]:
-    """Return the sizes of files in bytes; -1 for a file that is not there.
-
-    Args:
-        files: Their paths.
-    """
-    parts = [files[start::NUM_THREADS] for start in range(NUM_THREADS)]
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        return list(chain.from_iterable(pool.map(_sizes, parts)))
-
-
-def _sizes(files: Sequence[str]) -> list[int]:
-    sizes = []
-    for file in files:
-        try:
-            sizes.append(os.stat(file).st_size)  # noqa: PTH116  # a Path for each takes longer
-        except OSError:
-            sizes.append(-1)
-    return sizes

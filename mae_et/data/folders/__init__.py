@@ -1,6 +1,6 @@
 """Folders of images: what is in them, how to read their layout, and their images as a data set.
 
-This package imports `errors` from the rest of `mae_et`, and nothing else.
+Of the rest of `mae_et`, this package imports `errors`, `data.scratch` and `data.images`.
 """
 
 from .dataset import open_folder

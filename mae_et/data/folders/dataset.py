@@ -20,11 +20,9 @@ from datasets.table import MemoryMappedTable
 
 from ...errors import check, print_once
 from ..scratch import scratch_file
-from .layout import LAYOUTS, choose_layout
+from .layout import LAYOUTS, SPLITS, choose_layout
 from .metadata import read_metadata
 from .scan import Found, describe_not_used, scan
-
-SPLITS = ("train", "validation", "test")
 
 ROWS_PER_BATCH = 10_000
 """Rows of a record batch in the temporary file."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
+SPLITS = ("train", "validation", "test")
+
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
-"""Names of folders, in lower case -> the split that they are."""
+"""Names of folders, in lower case -> the split that they are; the words of `datasets`."""
 
 Reading = Callable[[str], tuple[str | None, str | None]]
 """A folder -> the split and the class of the images in it, None if there is none."""

@@ -11,20 +11,13 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from posixpath import dirname, splitext
 
-from PIL import Image
+from ..images.endings import COMMON_ENDINGS, image_endings
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Files that give further columns of the images beside or below them."""
-
-COMMON_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy"}
-"""Common endings of images; for others Pillow is asked, which has to load its plug-ins first."""
-
-NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
-"""Formats that Pillow recognises but cannot decode, or only by starting another program."""
 
 HINTS = {
     **dict.fromkeys((".zip", ".gz", ".tgz", ".7z", ".rar"), "unpack them"),
@@ -46,15 +39,6 @@ class Found:
     """The metadata files, as paths relative to the folder."""
     not_used: Counter[str] = field(default_factory=Counter)
     """How many there are of each kind of thing that is not used."""
-
-
-@cache
-def image_endings() -> frozenset[str]:
-    """Return the endings, in lower case and with their dot, of files that may be images."""
-    Image.init()
-    formats = Image.OPEN.keys() - NOT_DECODED
-    known = {ending for ending, name in Image.EXTENSION.items() if name in formats}
-    return frozenset(known | COMMON_ENDINGS)
 
 
 def scan(root: Path) -> Found:

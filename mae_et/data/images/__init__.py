@@ -6,12 +6,12 @@ This package imports nothing else of `mae_et`.
 from .arrays import ArrayImage
 from .boxes import Box
 from .encoded import MODES, EncodedImage, UnreadableImageError, allow_pixels
+from .file_states import file_states
 from .table import (
     ORIGIN,
     TEXTS,
     AnyImage,
     ImageTable,
-    file_states,
     holds_images,
     image_column,
     is_picture,

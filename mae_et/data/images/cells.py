@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from .endings import image_endings
+
 SHOWN = 24
 """The most characters of a cell that a message shows."""
 
@@ -42,7 +44,7 @@ def describe_cells(dataset: Any, column: str) -> str:
             f"{column!r} holds base64 text such as {shown}: write it as bytes, by map(lambda row: "
             f"{{{column!r}: base64.b64decode(row[{column!r}])}}) of `datasets`"
         )
-    if cell.lower().endswith(tuple(Image.registered_extensions())):
+    if cell.lower().endswith(tuple(image_endings())):
         return (
             f"{column!r} holds paths such as {shown}, of no file: they must be absolute, or "
             "relative to the folder of the table"

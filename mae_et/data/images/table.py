@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -206,32 +205,6 @@ def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
 
 def _is_bytes(kind: pa.DataType) -> bool:
     return kind in (pa.binary(), pa.large_binary())
-
-
-def file_states(dataset: datasets.Dataset, column: str) -> Iterator[tuple[str, int, int]]:
-    """Yield path, size and time (ns) of the files that a column of images names without bytes.
-
-    Size and time are -1 for a file that can't be found. Those are all files of the data set's
-    table, also of rows that are not selected.
-
-    Args:
-        dataset: A data set.
-        column: Its column of images.
-    """
-    if not is_picture(dataset.features[column]):
-        return
-    for chunk in dataset.data.column(column).chunks:
-        cells = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-        names = [field.name for field in cells.type]
-        paths = cells.field("path") if "path" in names else pa.nulls(len(cells))
-        outside = paths.filter(cells.field("bytes").is_null())
-        for path in filter(None, outside.to_pylist()):  # "" where the whole cell is null
-            try:
-                status = Path(path).stat()
-            except OSError:
-                yield path, -1, -1
-            else:
-                yield path, status.st_size, status.st_mtime_ns
 
 
 def holds_images(features: Any) -> bool:

@@ -5,7 +5,7 @@
   members
 - opening: splits of random access, copied once into the cache of `datasets`, or streams
 
-Of the rest of `mae_et`, this package imports `errors` and `data.images`.
+Of the rest of `mae_et`, this package imports `errors`, `data.images` and `data.folders`.
 """
 
 from .files import ENDINGS, NoFilesError, expand_braces

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 
+from ..folders.layout import SPLIT_NAMES, SPLITS
+
 log = logging.getLogger(__name__)
 
 ENDINGS = {
@@ -18,13 +20,6 @@ ENDINGS = {
     "webdataset": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"),
 }
 """Kind of table -> the endings of its files, in lower case."""
-
-SPLIT_WORDS = {
-    "train": {"train", "training"},
-    "validation": {"validation", "valid", "dev", "val"},
-    "test": {"test", "testing", "eval", "evaluation"},
-}
-"""Split -> the words in file and folder names that mean it, as in `datasets`."""
 
 NUM_BLOCKS, BLOCK_SIZE = 16, 4096
 """Blocks of a file that its signature depends on, and the bytes of each."""
@@ -155,7 +150,7 @@ def _sort_into_splits(folder: Path, files: Sequence[PurePath]) -> dict[str, list
             folder,
             others[0],
         )
-    known = [name for name in SPLIT_WORDS if name in named.values()]
+    known = [name for name in SPLITS if name in named.values()]
     names = known + sorted(set(named.values()) - set(known))
     return {name: [path for path in files if named.get(path) == name] for name in names}
 
@@ -165,7 +160,8 @@ def _splits_by_words(folder: Path, names: dict[PurePath, Iterable[str]]) -> dict
     found = {}
     for path, parts in names.items():
         words = {word for part in parts for word in re.split(r"[-._ 0-9]+", part.lower())}
-        splits = [split for split, known in SPLIT_WORDS.items() if words & known]
+        said = {SPLIT_NAMES[word] for word in words & SPLIT_NAMES.keys()}
+        splits = [split for split in SPLITS if split in said]
         if len(splits) > 1:
             raise ValueError(
                 f"the name of {path} in {folder} says {' and '.join(splits)}: rename it, or name "

@@ -6,15 +6,14 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from typing import Any
 
 import datasets
 import pyarrow as pa
-from PIL import Image
 
 from ..images import ORIGIN
+from ..images.endings import image_endings
 from .files import short_names
 from .parquet import BATCH_BYTES, MAX_BATCH_ROWS
 from .tar_members import Contents, open_archive, read_members, scan
@@ -26,23 +25,6 @@ TEXTS = ("txt", "text", "transcript", "caption", "json", "jsn")
 
 NUMBERS = ("cls", "cls2", "index", "inx", "id")
 """Endings of members that are numbers, or else the names of classes."""
-
-NO_PICTURES = {
-    "pdf",
-    "ps",
-    "eps",
-    "mpg",
-    "mpeg",
-    "h5",
-    "hdf",
-    "fit",
-    "fits",
-    "grib",
-    "bufr",
-    "wmf",
-    "emf",
-}
-"""Endings that Pillow knows but cannot read by itself."""
 
 FIRST_SAMPLES = 200
 """Samples of a compressed file that tell the columns of a stream."""
@@ -171,16 +153,8 @@ def choose_columns(
 
 def own_images(fields: Iterable[str]) -> list[str]:
     """The fields of a sample that are its images: pictures, or else .npy files."""
-    pictures = sorted(name for name in fields if _ending(name) in _picture_endings())
+    pictures = sorted(name for name in fields if f".{_ending(name)}" in image_endings() - {".npy"})
     return pictures or sorted(name for name in fields if _ending(name) == "npy")
-
-
-@cache
-def _picture_endings() -> frozenset[str]:
-    endings = {
-        end[1:].lower() for end, kind in Image.registered_extensions().items() if kind in Image.OPEN
-    }
-    return frozenset((endings | {"jpg", "jpeg", "png", "webp", "tif", "tiff"}) - NO_PICTURES)
 
 
 def _ending(name: str) -> str:

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mae_et.data import ImageTable, load_splits
-from mae_et.data.digest import digest_images, file_sizes
+from mae_et.data import ImageTable, digest_images, file_states, load_splits
 from mae_et.data.mixture import Mixture
 
 
@@ -79,10 +78,18 @@ def test_cells_with_bytes(tmp_path: Path) -> None:
     assert digest_images(mixed) != digest_images(Mixture([other, other]))
 
 
-def test_sizes_of_files(tmp_path: Path) -> None:
+def test_states_of_files(tmp_path: Path) -> None:
     files = [str(tmp_path / str(number)) for number in range(100)]
     for number, file in enumerate(files[:-1]):
         Path(file).write_bytes(b"x" * number)
-    sizes = file_sizes(files)
-    assert sorted(sizes) == [-1, *range(99)]
-    assert file_sizes(files) == sizes
+        os.utime(file, ns=(number, number))
+    features = datasets.Features({"image": datasets.Image(decode=False)})
+    states = file_states(datasets.Dataset.from_dict({"image": files}, features=features), "image")
+    expected = [(file, number, number) for number, file in enumerate(files[:-1])]
+    assert states == [*expected, (files[-1], -1, -1)]
+
+
+def test_structs_without_a_path() -> None:
+    cells = {"image": [{"bytes": b"1"}, {"bytes": b"22"}, {"bytes": None}]}
+    table = ImageTable(datasets.Dataset.from_dict(cells), None, 1)
+    assert digest_images(table) == digest_images(table)
