@@ -100,9 +100,13 @@ def _rows(found: Found, readings: Readings, split: str) -> Iterator[Rows]:
     for group in _groups(sorted(folders, key=lambda folder: f"{folder}/" if folder else "")):
         label_of = dict[str, str | None]()
         for folder in group:
-            prefix = f"{folder}/" if folder else ""
-            ours = [prefix + name for name in found.images[folder].split("/")]
-            label_of |= dict.fromkeys(ours, readings[folder][1])
+            prefix, label = f"{folder}/" if folder else "", readings[folder][1]
+            ours = [prefix + name for name in sorted(found.images[folder].split("/"))]
+            if len(group) > 1:
+                label_of |= dict.fromkeys(ours, label)
+            else:
+                paths += ours
+                labels += [label] * len(ours)
         paths += sorted(label_of)
         labels += map(label_of.__getitem__, paths[len(labels) :])
         if len(paths) >= ROWS_PER_BATCH:
