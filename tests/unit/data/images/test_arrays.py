@@ -77,7 +77,7 @@ def test_every_kind_of_column_gives_the_same_array(dtype: str, tmp_path: Path) -
         assert isinstance(image, data.ArrayImage)
         assert image.pixels.dtype.name == dtype
         np.testing.assert_array_equal(image.pixels, array)
-        with pytest.raises(data.UnreadableImageError, match="train row 1: no image"):
+        with pytest.raises(data.UnreadableImageError, match=f"{name}.parquet row 1: no image"):
             table[1]
 
 
