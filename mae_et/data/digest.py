@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def _parts(images: Any) -> Iterator[bytes]:
         if pa.types.is_struct(column.type):
             yield from _encoded(column)
         states = file_states(images.rows, images.column)
-        yield np.array([state.size for state in states], np.int64).tobytes()
+        yield np.fromiter((state.size for state in states), np.int64).tobytes()
 
 
 def _encoded(column: pa.ChunkedArray) -> Iterator[bytes]:
@@ -54,13 +54,9 @@ def _encoded(column: pa.ChunkedArray) -> Iterator[bytes]:
     lengths = pa.compute.binary_length(pa.compute.struct_field(column, "bytes"))
     yield pa.compute.fill_null(lengths, -1).to_numpy().astype(np.int64).tobytes()
     if "path" in [field.name for field in column.type]:
-        paths = pa.compute.struct_field(column, "path").to_pylist()
-        yield "\n".join(path or "" for path in _below_common_folder(paths)).encode()
-
-
-def _below_common_folder(paths: Sequence[str | None]) -> list[str | None]:
-    """Return paths relative to the deepest folder that holds all of them."""
-    given = [path for path in paths if path]
-    common = os.path.commonprefix([min(given), max(given)]) if given else ""  # noqa: RUF071
-    start = common.rfind("/") + 1
-    return [path and path[start:] for path in paths]
+        paths = pa.compute.struct_field(column, "path")
+        ends = pa.compute.min_max(paths).as_py().values()  # what they share, all do
+        common = os.path.commonprefix([path or "" for path in ends])  # noqa: RUF071
+        start = common.rfind("/") + 1  # of the deepest folder that holds all of them
+        for chunk in paths.chunks:
+            yield "".join(f"{(path or '')[start:]}\n" for path in chunk.to_pylist()).encode()

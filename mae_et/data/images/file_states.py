@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import NamedTuple
 
 import datasets
@@ -13,7 +15,10 @@ import pyarrow as pa
 from .table import is_picture
 
 NUM_THREADS = 16
-"""Files that are looked at a time: on a network, each takes a while."""
+"""Files that are looked at a time where each takes a while, as on a network."""
+
+SLOW = 5e-4
+"""Seconds a file from which on threads help; below, they only wait for each other."""
 
 
 class FileState(NamedTuple):
@@ -27,8 +32,8 @@ class FileState(NamedTuple):
     """When it was written, in ns; -1 if there is no such file."""
 
 
-def file_states(dataset: datasets.Dataset, column: str) -> list[FileState]:
-    """Return the state of each file that a column of images names without bytes, in order.
+def file_states(dataset: datasets.Dataset, column: str) -> Iterator[FileState]:
+    """Yield the state of each file that a column of images names without bytes, in order.
 
     Those are all files of the data set's table, also of rows that are not selected.
 
@@ -36,19 +41,27 @@ def file_states(dataset: datasets.Dataset, column: str) -> list[FileState]:
         dataset: A data set.
         column: Its column of images.
     """
-    if not is_picture(dataset.features[column]):
-        return []
-    files: list[str] = []
-    for chunk in dataset.data.column(column).chunks:
-        cells = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-        names = [field.name for field in cells.type]
-        paths = cells.field("path") if "path" in names else pa.nulls(len(cells))
-        outside = paths.filter(cells.field("bytes").is_null())
-        files += filter(None, outside.to_pylist())  # "" where the whole cell is null
-    length = -(-len(files) // NUM_THREADS) or 1
-    parts = [files[start : start + length] for start in range(0, len(files), length)]
+    chunks = dataset.data.column(column).chunks if is_picture(dataset.features[column]) else []
+    threads = 1
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        return [state for states in pool.map(_states, parts) for state in states]
+        for chunk in chunks:
+            files = _files_of(chunk)
+            length = -(-len(files) // threads) or 1
+            parts = [files[start : start + length] for start in range(0, len(files), length)]
+            began = time.perf_counter()
+            states = list(chain.from_iterable(pool.map(_states, parts)))
+            if time.perf_counter() - began > SLOW * len(files):
+                threads = NUM_THREADS
+            yield from states
+
+
+def _files_of(chunk: pa.Array) -> list[str]:
+    """Return the paths of the cells that have no bytes."""
+    cells = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+    if "path" not in [field.name for field in cells.type]:
+        return []
+    outside = cells.field("path").filter(cells.field("bytes").is_null())
+    return [path for path in outside.to_pylist() if path]  # none where the whole cell is null
 
 
 def _states(files: Sequence[str]) -> list[FileState]:

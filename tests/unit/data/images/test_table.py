@@ -86,7 +86,7 @@ def test_states_of_files_tell_when_they_change(tmp_path: Path) -> None:
     assert [path for path, *_ in before] == [str(file), "/nowhere.png"]
     assert before[1][1:] == (-1, -1)
     file.write_bytes(png(5, 5) + b"longer")
-    assert data.file_states(rows, "image")[0] != before[0]
+    assert next(data.file_states(rows, "image")) != before[0]
 
 
 def test_rows_have_the_numbers_that_they_had_before_a_selection() -> None:
