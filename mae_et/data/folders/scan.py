@@ -75,7 +75,8 @@ def scan(root: Path) -> Found:
             found.images[folder] = images
         elif folder:
             empty.add(folder)
-    _count_empty(found, empty)
+    if empty:
+        _count_empty(found, empty)
     return found
 
 
