@@ -53,7 +53,8 @@ def load_encoder(
             f"--keep_head must be false, since checkpoint {checkpoint} has no head of "
             f"{len(class_names or ())} classes"
         )
-    if head and fits and class_names is not None and not keep_head:
+    has_same_classes = sorted(pretrained.class_names or ()) == sorted(class_names or ())
+    if head and fits and class_names is not None and (has_same_classes or not keep_head):
         head = _head_of_classes(head, pretrained.class_names, class_names)
     elif head and not fits and class_names is not None:
         log.warning("the checkpoint's head has other classes; a new one takes its place")

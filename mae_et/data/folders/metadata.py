@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,8 +19,11 @@ import pyarrow.parquet
 
 from ...errors import first_line
 
+NULLS = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+"""An empty cell, or NA, is no text: it would be a class of its own."""
+
 READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".csv": pyarrow.csv.read_csv,
+    ".csv": partial(pyarrow.csv.read_csv, convert_options=NULLS),
     ".jsonl": pyarrow.json.read_json,
     ".parquet": pyarrow.parquet.read_table,
 }

@@ -179,7 +179,8 @@ def _read_samples(file: str, columns: Columns) -> Iterator[dict[str, Any]]:
                     sample[column] = {"bytes": content[name], "path": f"{key}.{name}"}
             for name in columns.texts:
                 if name in content:
-                    sample[name] = content[name].decode("utf-8", "replace")
+                    text = content[name].decode("utf-8", "replace")
+                    sample[name] = text.strip() if _ending(name) in NUMBERS else text
             for name in columns.numbers:
                 if name in content:
                     sample[name] = _number(file, f"{key}.{name}", content[name])

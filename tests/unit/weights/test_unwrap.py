@@ -162,6 +162,7 @@ def test_a_classifier_given_to_pretraining(
         (["c", "a", "b"], False, [1, 2, 0], "in another order; it is reordered"),
         (["x", "y", "z"], False, None, "has other classes"),
         (["x", "y", "z"], True, [0, 1, 2], ""),
+        (["c", "a", "b"], True, [1, 2, 0], "in another order; it is reordered"),
     ],
 )
 def test_which_head_stays(

@@ -179,3 +179,9 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     make(tmp_path / "photos", ["0.png", "1.png"])
     for path in ("~/photos", "imagefolder:~/photos"):
         assert len(load_splits(path)["train"]) == 2
+
+
+def test_an_empty_label_of_metadata_is_none(tmp_path: Path) -> None:
+    path = make(tmp_path, ["0.png", "1.png", "2.png"])
+    (tmp_path / "metadata.csv").write_text("file_name,label\n0.png,cat\n1.png,\n2.png,NA\n")
+    assert load_splits(path)["train"]["label"][:] == ["cat", None, None]
