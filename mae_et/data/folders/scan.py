@@ -93,7 +93,10 @@ def _joined_names(entries: list[os.DirEntry[str]]) -> str | None:
 
     This looks at all names at once, in half of the time that looking at each would take.
     """
-    names = [entry.name for entry in entries if entry.is_file()]
+    try:
+        names = [entry.name for entry in entries if entry.is_file()]
+    except OSError:  # a link to itself
+        return None
     joined = "/".join(names)
     endings = {f".{end.lower()}" for end in {name.rpartition(".")[2] for name in names}}
     is_common = len(names) == len(entries) and joined.isascii() and "/." not in f"/{joined}"
@@ -102,6 +105,10 @@ def _joined_names(entries: list[os.DirEntry[str]]) -> str | None:
 
 def _reason_to_leave_out(entry: os.DirEntry[str]) -> str | None:
     """Return why an entry is not even looked at, or None."""
+    try:
+        entry.is_dir()
+    except OSError:
+        return "broken link"
     if entry.name[0] == ".":
         return "hidden folder" if entry.is_dir() else "hidden file"
     if not (entry.is_file() or entry.is_dir()):
