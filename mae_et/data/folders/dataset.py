@@ -137,10 +137,16 @@ def _summary(
         for folder, (split, label) in readings.items()
         if split and not label
     )
+    folders = len({label for split, label in readings.values() if split and label})
     not_used = describe_not_used(found.not_used)
     return (
         f"{root}: {numbers} image{'s' * (numbers != 'train 1')}"
         + (f", {len(classes):,} class{'es' * (len(classes) > 1)}" if classes else "")
+        + (
+            f"; labels: those of the metadata files, not the {folders:,} folders"
+            if folders > 1 and not classes
+            else ""
+        )
         + (f"; {unlabelled:,} outside the folders of classes" if classes and unlabelled else "")
         + (f"; not used: {not_used}" if not_used else "")
     )

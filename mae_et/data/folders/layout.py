@@ -6,6 +6,7 @@ classes. A class is the first folder below the split, whatever lies deeper in it
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
@@ -80,7 +81,7 @@ def choose_layout(folders: Collection[str], root: str) -> str:
             )
         return "split/class"
     _check_tops_are_classes(below, splits, root)
-    _check_no_splits_in_classes(below, root)
+    _check_no_splits_in_classes(folders, sorted(below), root)
     return "class"
 
 
@@ -90,28 +91,47 @@ def _splits(names: Iterable[str]) -> dict[str, str]:
 
 
 def _check_tops_are_classes(below: dict[str, set[str]], splits: dict[str, str], root: str) -> None:
-    """Check that folders beside some that may be splits are not left out by mistake."""
-    others = below.keys() - splits.keys()
-    of_splits = set().union(*(below[name] for name in splits)) - {""}
-    of_others = set().union(*(below[name] for name in others)) - {""}
-    if len(set(splits.values())) > 1 or of_splits & of_others:
+    """Check that no folder directly under the root is a split, whose images would be mixed.
+
+    A folder of a split's name beside others is a class only if it is alone and its images lie
+    directly in it, as in {car, dog, train}.
+    """
+    if len(set(splits.values())) > 1 or any(below[name] != {""} for name in splits):
+        others = below.keys() - splits.keys()
         raise ValueError(
             f"data.path {root!r} can be read in two ways: as the splits {_few(splits)}, without "
             f"{_few(others)} (--data.layout split/class), or as the classes {_few(below)} "
             "(--data.layout class)"
         )
+    words = {name: re.split(r"[^A-Za-z]|(?<=[a-z])(?=[A-Z])", name)[0].lower() for name in below}
+    named = {name: SPLIT_NAMES.get(word) for name, word in words.items()}  # as in train2017, trainA
+    if None not in named.values() and len(set(named.values())) > 1:
+        raise ValueError(
+            f"data.path {root!r} can be read in two ways: as the splits {_few(below)} (call them "
+            f"{' and '.join(sorted({str(split) for split in named.values()}))}), or as classes of "
+            "these names (--data.layout class)"
+        )
 
 
-def _check_no_splits_in_classes(below: dict[str, set[str]], root: str) -> None:
-    """Check that no class has folders of splits, whose test images would be trained on."""
-    for name in sorted(below):
-        splits = _splits(below[name])
-        if len(set(splits.values())) > 1 or (len(splits) == len(below[name]) == 1):
-            inside = f"--data.path {root}/{name} reads {name!r} alone, " if len(below) == 1 else ""
+def _check_no_splits_in_classes(folders: Collection[str], classes: list[str], root: str) -> None:
+    """Check that there are no splits deeper in the classes, whose test images would be mixed."""
+    inside: dict[str, set[str]] = {}
+    for folder in folders:
+        parts = folder.split("/")
+        for depth in range(1, len(parts)):
+            inside.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
+    for name in sorted(inside):
+        splits = _splits(inside[name])
+        is_class = "/" not in name
+        if len(set(splits.values())) > 1 or (is_class and len(splits) == len(inside[name]) == 1):
+            alone = f"--data.path {root}/{name} reads {name!r} alone, " * (len(classes) == 1)
+            for_all = (
+                f"--data.layout class/split takes them for splits of the classes {_few(classes)}, "
+            ) * is_class
             raise ValueError(
                 f"data.path {root!r} can be read in two ways, since {name!r} holds the folders "
-                f"{_few(below[name])}: {inside}--data.layout class/split takes them for splits of "
-                f"the classes {_few(below)}, and --data.layout class for parts of the classes"
+                f"{_few(inside[name])}: {alone}{for_all}and --data.layout class takes them for "
+                "parts of the classes"
             )
 
 

@@ -9,22 +9,56 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
 from ...errors import first_line
 
-NULLS = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
-"""An empty cell, or NA, is no text: it would be a class of its own."""
+
+def _read_csv(path: Path) -> pa.Table:
+    """Read a table of texts and numbers; PyArrow would also find dates, which label nothing.
+
+    An empty cell, or NA, is no text, but null: it would be a class of its own.
+    """
+    with pyarrow.csv.open_csv(path) as opened:
+        names = opened.schema.names
+    texts = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True
+    )
+    table = pyarrow.csv.read_csv(path, convert_options=texts)
+    return pa.table([_numbers(column) for column in table.columns], names=table.column_names)
+
+
+def _numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the numbers that texts are; the texts if any is none, or an identifier like 007."""
+    has_identifiers = pc.any(pc.match_substring_regex(texts, r"^[+-]?0\d"))
+    if texts.null_count == len(texts) or has_identifiers.as_py():
+        return texts
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            return texts.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    return texts
+
+
+def _read_jsonl(path: Path) -> pa.Table:
+    """Read a table; texts that PyArrow takes for dates stay texts."""
+    table = pyarrow.json.read_json(path)
+    dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
+    schema = pa.schema([(name, pa.string()) for name in dates])
+    options = pyarrow.json.ParseOptions(explicit_schema=schema)
+    return pyarrow.json.read_json(path, parse_options=options) if dates else table
+
 
 READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".csv": partial(pyarrow.csv.read_csv, convert_options=NULLS),
-    ".jsonl": pyarrow.json.read_json,
+    ".csv": _read_csv,
+    ".jsonl": _read_jsonl,
     ".parquet": pyarrow.parquet.read_table,
 }
 

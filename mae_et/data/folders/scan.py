@@ -1,12 +1,14 @@
 """Find the images of a folder: one pass over the names in it, which opens no file.
 
-Links are followed, except those that lead back to a folder above them. Hidden files and folders
+Links are followed, but each folder is entered once for each folder directly under the root, however
+many links lead to it: links between folders would multiply the images. Hidden files and folders
 (names that begin with a dot) are left out. A file is an image if its name has an ending, in any
 case, of a format that Pillow or the reader of arrays can open. All that is left out is counted.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
 import re
 from collections import Counter
@@ -51,10 +53,16 @@ def scan(root: Path) -> Found:
         ValueError: A folder cannot be read.
     """
     found, empty = Found(), set[str]()
-    folders = [("", str(root))]
-    while folders:
-        folder, path = folders.pop()
-        entries = _entries(path)
+    entered = set[tuple[str, int, int]]()
+    folders, links = [("", str(root))], list[tuple[str, str]]()
+    while folders or links:
+        # Links come last, so that it's them that are left out, and always the same ones.
+        folder, path = folders.pop() if folders else heapq.heappop(links)
+        device, number, entries = _open(path)
+        if (place := (folder.partition("/")[0], device, number)) in entered:
+            found.not_used["link to a folder that is read already"] += 1
+            continue
+        entered.add(place)
         images = _joined_names(entries)
         if images is None:
             names = []
@@ -62,6 +70,8 @@ def scan(root: Path) -> Found:
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 if reason := _reason_to_leave_out(entry):
                     found.not_used[reason] += 1
+                elif entry.is_dir() and entry.is_symlink():
+                    heapq.heappush(links, (name, entry.path))
                 elif entry.is_dir():
                     folders.append((name, entry.path))
                 elif (ending := splitext(name)[1].lower()) in image_endings():
@@ -80,10 +90,12 @@ def scan(root: Path) -> Found:
     return found
 
 
-def _entries(path: str) -> list[os.DirEntry[str]]:
+def _open(path: str) -> tuple[int, int, list[os.DirEntry[str]]]:
+    """Return what identifies a folder, its device and number, and the entries of it."""
     try:
+        status = os.stat(path)  # noqa: PTH116  # a Path for each takes longer
         with os.scandir(path) as entries:
-            return list(entries)
+            return status.st_dev, status.st_ino, list(entries)
     except OSError as error:
         raise ValueError(f"data.path must be readable, got {path!r} ({error.strerror})") from error
 
@@ -98,7 +110,7 @@ def _joined_names(entries: list[os.DirEntry[str]]) -> str | None:
     except OSError:  # a link to itself
         return None
     joined = "/".join(names)
-    endings = {f".{end.lower()}" for end in {name.rpartition(".")[2] for name in names}}
+    endings = {ending.lower() for ending in {name[name.rfind(".") :] for name in names}}
     is_common = len(names) == len(entries) and joined.isascii() and "/." not in f"/{joined}"
     return joined if is_common and endings <= COMMON_ENDINGS else None
 

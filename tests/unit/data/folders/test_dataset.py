@@ -185,3 +185,70 @@ def test_an_empty_label_of_metadata_is_none(tmp_path: Path) -> None:
     path = make(tmp_path, ["0.png", "1.png", "2.png"])
     (tmp_path / "metadata.csv").write_text("file_name,label\n0.png,cat\n1.png,\n2.png,NA\n")
     assert load_splits(path)["train"]["label"][:] == ["cat", None, None]
+
+
+def test_folders_that_link_to_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is read once for each folder directly under the root, not on each of 109,600 ways."""
+    names = "abcdefgh"
+    path = make(tmp_path, [f"{name}/{name}.png" for name in names])
+    for name in names:
+        for other in set(names) - {name}:
+            (tmp_path / name / f"to_{other}").symlink_to(tmp_path / other)
+    rows = load_splits(path)["train"]
+    assert len(rows) == len(names) ** 2
+    assert rows["label"][:] == [label for label in range(8) for _ in names]
+    assert "links to a folder that is read already" in capsys.readouterr().err
+
+
+def test_labels_of_metadata_go_before_folders_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make(tmp_path, ["a/0.png", "b/1.png"])
+    (tmp_path / "metadata.csv").write_text("file_name,label\na/0.png,cat\nb/1.png,dog\n")
+    assert load_splits(path)["train"]["label"][:] == ["cat", "dog"]
+    said = capsys.readouterr().err
+    assert "train 2 images; labels: those of the metadata files, not the 2 folders" in said
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1", "20", ""], [1, 20, None]),
+        (["-1.5", "2e3", "NA"], [-1.5, 2000.0, None]),
+        (["007", "010", "1"], ["007", "010", "1"]),
+        (["1", "2", "3a"], ["1", "2", "3a"]),
+        (["2026-01-05", "2026-11-27", ""], ["2026-01-05", "2026-11-27", None]),
+        (["2026-01-05 10:00:00Z", "", ""], ["2026-01-05 10:00:00Z", None, None]),
+        (["10:30", "true", "False"], ["10:30", "true", "False"]),
+        (["", "", ""], [None, None, None]),
+    ],
+)
+def test_cells_of_a_csv_keep_their_text_but_for_numbers(
+    tmp_path: Path, cells: list[str], expected: list[object]
+) -> None:
+    path = make(tmp_path, ["0.png", "1.png", "2.png"])
+    lines = [f"{number}.png,{cell}\n" for number, cell in enumerate(cells)]
+    (tmp_path / "metadata.csv").write_text("".join(["file_name,what\n", *lines]))
+    assert load_splits(path)["train"]["what"][:] == expected
+
+
+def test_a_class_that_is_a_link_to_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its images would have two labels."""
+    path = make(tmp_path, ["train/car/0.png", "train/dog/0.png", "test/car/1.png"])
+    (tmp_path / "train" / "auto").symlink_to(tmp_path / "train" / "car")
+    rows = load_splits(path)["train"]
+    assert files_of(rows, tmp_path) == ["train/car/0.png", "train/dog/0.png"]
+    assert "not used: 1 link to a folder that is read already" in capsys.readouterr().err
+
+
+def test_dates_of_jsonl_keep_their_text(tmp_path: Path) -> None:
+    path = make(tmp_path, ["0.png", "1.png"])
+    lines = [{"file_name": f"{n}.png", "n": n, "day": f"2026-01-0{n + 1}"} for n in range(2)]
+    write_metadata(tmp_path / "metadata.jsonl", lines)
+    rows = load_splits(path)["train"]
+    assert rows["day"][:] == ["2026-01-01", "2026-01-02"]
+    assert rows["n"][:] == [0, 1]
