@@ -118,7 +118,7 @@ def _find_classifier(path: Path) -> tuple[Path, dict[str, Any]]:
         if not isinstance(origin, TimmFolder):
             raise ValueError("no classifier")
         config = origin.config
-        names = list(config.get("label_names", []))
+        names = origin.class_names or []
         _ = config["architecture"]
         check_depths("model_args", dict(config["model_args"]))
         _, _, _ = config["pretrained_cfg"]["input_size"]

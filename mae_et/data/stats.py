@@ -22,6 +22,10 @@ MOST_DEVIATIONS = 10
 """The root mean square of normalised values at most, if nothing is wrong; it should be 1."""
 
 
+PIXELS_AT_A_TIME = 2**20
+"""Pixels whose values are summed at a time; all of a large photo take gigabytes as float64."""
+
+
 class ChannelValues(NamedTuple):
     """What the values of the channels are, in the unit of `data.mean` (see `images.units`)."""
 
@@ -40,7 +44,8 @@ class ChannelValues(NamedTuple):
         return (self.high - self.low).max().item()
 
     def __str__(self) -> str:
-        return f"{self.low.min().item():.4g} to {self.high.max().item():.4g}"
+        channel = (self.high - self.low).argmax()
+        return f"{self.low[channel].item():.4g} to {self.high[channel].item():.4g}"
 
 
 def channel_values(images: Images, rows: Sequence[int]) -> ChannelValues:
@@ -61,11 +66,14 @@ def channel_values(images: Images, rows: Sequence[int]) -> ChannelValues:
         except UnreadableImageError as error:
             reasons.append(str(error))
             continue
-        flat = pixels.flatten(1).double() / 255
-        means.append(flat.mean(1))
-        variances.append(flat.var(1, correction=0))
-        lows.append(flat.amin(1))
-        highs.append(flat.amax(1))
+        flat = pixels.flatten(1)
+        parts = flat.split(PIXELS_AT_A_TIME, dim=1)
+        mean = torch.stack([part.double().sum(1) for part in parts]).sum(0) / flat.shape[1]
+        squares = [(part - mean[:, None]).square().sum(1) for part in parts]
+        means.append(mean / 255)
+        variances.append(torch.stack(squares).sum(0) / flat.shape[1] / 255**2)
+        lows.append(flat.amin(1).double() / 255)
+        highs.append(flat.amax(1).double() / 255)
     if not means:
         raise ValueError(
             f"data.path must hold images, got {len(rows)} of which none is readable"

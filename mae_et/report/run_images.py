@@ -6,6 +6,7 @@ others could run code, or tell a host on the network that somebody looks at the 
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from .. import data
 from ..config import DataConfig
 from ..curriculum import as_pair
+from ..data.tables import ENDINGS as TABLE_ENDINGS
 from ..errors import check, first_line
 from ..model import MaskedAutoencoder
 from ..runs import Run
@@ -61,7 +63,9 @@ def is_local(path: str) -> bool:
     kind, _, location = path.partition(":")
     if kind in ("hub", "python") or "://" in path or "::" in path:  # "::" chains addresses
         return False
-    return bool(kind in LOCAL_KINDS and location) or Path(path).expanduser().is_dir()
+    bare = Path(path).expanduser()
+    is_table = bare.is_file() and path.lower().endswith(tuple(chain(*TABLE_ENDINGS.values())))
+    return bool(kind in LOCAL_KINDS and location) or bare.is_dir() or is_table
 
 
 def load_images(

@@ -38,6 +38,10 @@ WRITTEN = frozenset(
 """What a run writes in its folder, also under these names with .tmp or .old.tmp behind them."""
 
 
+MOST_BYTES = 2**26
+"""The most bytes of a file of class names, of which there may be a hundred thousand."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run's folder, which need not exist.
@@ -185,16 +189,21 @@ class Run:
     def read_classes(self) -> list[str] | None:
         """Return the names of the classes by number; None if the run has not written them.
 
+        Runs of version 0.2 and before wrote them only with their classifiers.
+
         Raises:
             ValueError: The file is damaged.
         """
-        file = self.classes_file
-        if not file.exists():
+        results = [folder / "config.json" for folder in (self.best, self.last)]
+        files = [file for file in (self.classes_file, *results) if file.exists()]
+        if not files:
             return None
         try:
-            return [str(name) for name in parse_json(read_text(file, within=self.folder))]
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{file} must hold the names of classes ({error})") from error
+            read = parse_json(read_text(files[0], most=MOST_BYTES, within=self.folder))
+            names = read if files[0] == self.classes_file else read["label_names"]
+            return [str(name) for name in names]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{files[0]} must hold the names of classes ({error})") from error
 
     def section(self, name: str) -> dict[str, Any]:
         """Return a section of the configuration; it is empty if there is none.

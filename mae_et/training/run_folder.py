@@ -94,7 +94,8 @@ class RunFolder:
             self._lock.close()
             raise
         files.remove_unfinished()
-        if not is_resumed or config.data.allow_changed:
+        knows_images = is_resumed and "digest" in files.read_config().get("images", {})
+        if not knows_images or config.data.allow_changed:  # runs of older versions do not
             files.write_config(described)
         if images.class_names and not files.classes_file.exists():
             files.write_classes(images.class_names)

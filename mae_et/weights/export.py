@@ -101,10 +101,13 @@ def _check(exported: Exported) -> Exported:
     ok = isinstance(number, int) and 0 <= number <= most
     check(ok, f"num_classes in {folder}", number, f"in [0, {most:,}]")
     names = config.get("label_names")
-    if names is not None and len(names) != config["num_classes"]:
-        raise ValueError(
-            f"--checkpoint {folder} must name its {config['num_classes']} classes, got {len(names)}"
-        )
+    if names is not None:
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        got = len(names) if is_list else f"label_names {names!r}"[:80]
+        if got != config["num_classes"]:
+            raise ValueError(
+                f"--checkpoint {folder} must name its {config['num_classes']} classes, got {got}"
+            )
     read_weights(folder / "model.safetensors")  # raises its errors before a copy gets a card
     if ":" in config["architecture"]:
         raise ValueError(

@@ -160,11 +160,17 @@ class TimmFolder(Origin):
         """See `Origin.normalisation`."""
         return _normalisation(self.config.get("pretrained_cfg"))
 
+    @property
+    def class_names(self) -> list[str] | None:
+        """The names of the classes of its head by number; None if it does not tell any."""
+        names = self.config.get("label_names")
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        return list(names) if names and is_list else None
+
     def read(self) -> Pretrained:
         """Read the weights of an encoder, or of a classifier with its head; see `Origin.read`."""
         weights = with_prefix(read_weights(self.path / "model.safetensors"))
-        names = self.config.get("label_names")
-        class_names = None if names is None else list(names)
+        class_names = self.class_names
         try:
             encoder, arguments = str(self.config["architecture"]), self.config["model_args"]
             grid = _grid(arguments["img_size"], arguments["patch_size"])

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -22,6 +23,9 @@ that authors evaluate."""
 
 NETWORKS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "student")
 """Keys of a network's weights, in order of preference."""
+
+MOST_WRAPPERS = 8
+"""The most dicts around a state dict; a dict can also hold itself."""
 
 DECODER = ("decoder_", "mask_token")
 """Prefixes of the names of the decoder's weights."""
@@ -44,35 +48,43 @@ def tensors_of(loaded: object, path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: There is none, or there are several of unknown purpose; the message names them.
     """
-    keys = ["the file"]
-    while isinstance(loaded, Mapping):
-        inner = [str(key) for key, value in loaded.items() if _holds_tensors(value)]
-        key = next((key for key in (*AVERAGES, *NETWORKS) if key in inner), None)
-        tensors = {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
-        if key is None and tensors:
-            return tensors
-        if key is None and len(inner) != 1:
-            keys = [str(key) for key in loaded][:5]
+    for _ in range(MOST_WRAPPERS):
+        if not isinstance(loaded, Mapping):
             break
-        key = key or inner[0]
+        inner = [key for key, value in loaded.items() if isinstance(key, str) and _holds(value)]
+        known = next((key for key in (*AVERAGES, *NETWORKS) if key in inner), None)
+        tensors = _tensors(loaded)
+        if known is None and _has_weights(tensors):
+            return tensors
+        if known is None and len(inner) != 1:
+            break
+        key = known or inner[0]
         if len(inner) > 1:
             others = ", ".join(other for other in inner if other != key)
             log.warning("checkpoint %s: %r is used, and not %s", path, key, others)
         loaded = loaded[key]
+    keys = ", ".join(map(str, [*loaded][:5])) if isinstance(loaded, Mapping) else ""
     raise ValueError(
         f"checkpoint {path} must hold the state dict of one network, alone or under a key such as "
-        f"'model', got {', '.join(keys) if isinstance(loaded, Mapping) else type(loaded).__name__}"
+        f"'model', got {keys or type(loaded).__name__}"
     )
 
 
-def _holds_tensors(value: object) -> bool:
+def _tensors(value: Mapping[Any, Any]) -> dict[str, Tensor]:
+    return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
+
+
+def _has_weights(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether tensors are a network's: a loss, or a rate of decay, has no matrix."""
+    return any(tensor.ndim > 1 for tensor in tensors.values())
+
+
+def _holds(value: object, most_wrappers: int = MOST_WRAPPERS) -> bool:
     """Return whether a value is a state dict, or wraps one under a known key."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or not most_wrappers:
         return False
-    return any(
-        isinstance(item, Tensor) or (key in (*AVERAGES, *NETWORKS) and _holds_tensors(item))
-        for key, item in value.items()
-        if isinstance(key, str)
+    return _has_weights(_tensors(value)) or any(
+        key in value and _holds(value[key], most_wrappers - 1) for key in (*AVERAGES, *NETWORKS)
     )
 
 

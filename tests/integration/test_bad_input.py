@@ -280,8 +280,9 @@ def test_resume_on_other_data_and_with_a_damaged_configuration(
     assert "config.yaml must hold the configuration of a run" in line
 
 
+@pytest.mark.parametrize("of_version", ["0.2", "this"])
 def test_resume_with_other_classes_or_labels(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    of_version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "images"
     for split, number in (("train", 8), ("test", 4)):
@@ -292,7 +293,13 @@ def test_resume_with_other_classes_or_labels(
                 image.save(folder / split / label / f"{index}.png")
     arguments = tiny_finetune(str(folder), tmp_path / "run", optim__epochs=2)
     assert finetune_main(arguments) == 0
-    assert Run(tmp_path / "run").read_classes() == ["cat", "dog"]
+    run = Run(tmp_path / "run")
+    if of_version == "0.2":  # which wrote neither of these
+        run.classes_file.unlink()
+        config = run.read_config()
+        digest = config["images"].pop("digest")
+        run.write_config(config)
+    assert run.read_classes() == ["cat", "dog"]
     for split in ("train", "test"):
         (folder / split / "cat").rename(folder / split / "eel")
     line = error_of([*arguments, "--resume"], capsys, "finetune")
@@ -300,6 +307,9 @@ def test_resume_with_other_classes_or_labels(
     for split in ("train", "test"):
         (folder / split / "eel").rename(folder / split / "cat")
     assert finetune_main([*arguments, "--resume"]) == 0
+    if of_version == "0.2":
+        assert run.classes_file.exists()
+        assert run.read_config()["images"]["digest"] == digest
     (folder / "train" / "cat" / "0.png").rename(folder / "train" / "dog" / "9.png")
     line = error_of([*arguments, "--resume"], capsys, "finetune")
     assert "got other names or sizes of images" in line

@@ -89,9 +89,12 @@ class Contents:
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """Split a member's name into key and field, as WebDataset does; None if it has no field."""
+    """Split a member's name into key and field, as WebDataset does; None if it has no field.
+
+    Fields are in lower case, so that 0.cls and 1.CLS are of one column.
+    """
     match = re.match(r"((?:.*/|)[^./][^./]*)\.([^/]+)$", name)
-    return (match[1], match[2]) if match else None
+    return (match[1], match[2].lower()) if match else None
 
 
 @contextmanager
@@ -139,8 +142,10 @@ def read_members(file: str, archive: tarfile.TarFile, others: Counter[str]) -> I
     """
     for header in archive:
         archive.members = []  # type: ignore[attr-defined]  # which would grow
-        base = header.name.rpartition("/")[2]
-        if header.isdir() or base.startswith((".", "__")):
+        if header.isdir():
+            continue
+        if header.name.rpartition("/")[2].startswith((".", "__")):
+            others["hidden files"] += 1
             continue
         if not header.isreg():
             others["links and devices"] += 1

@@ -158,7 +158,7 @@ def own_images(fields: Iterable[str]) -> list[str]:
 
 
 def _ending(name: str) -> str:
-    return name.rpartition(".")[2].lower()
+    return name.rpartition(".")[2]
 
 
 def _read_samples(file: str, columns: Columns) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mae_et import data
-from mae_et.data import channel_values, warn_of_range
+from mae_et.data import channel_values, stats, warn_of_range
 
 NOISE = np.random.default_rng(0).random((12, 3, 8, 8))
 
@@ -24,7 +24,9 @@ def images(values: Any) -> data.ImageTable:
     return data.ImageTable(rows, None, 3)
 
 
-def test_values_of_channels() -> None:
+@pytest.mark.parametrize("at_a_time", [stats.PIXELS_AT_A_TIME, 7])
+def test_values_of_channels(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "PIXELS_AT_A_TIME", at_a_time)
     scaled = np.round(NOISE * np.array([1, 0.5, 0.25])[:, None, None] * 4095).astype(np.uint16)
     found = channel_values(images(scaled), range(12))
     expected = (scaled / 65535).transpose(1, 0, 2, 3).reshape(3, -1)
@@ -33,6 +35,7 @@ def test_values_of_channels() -> None:
     np.testing.assert_allclose(found.low, expected.min(1), rtol=1e-6)
     np.testing.assert_allclose(found.high, expected.max(1), rtol=1e-6)
     assert found.widest == pytest.approx(np.ptp(expected[0]), rel=1e-6)
+    assert str(found) == f"{expected[0].min():.4g} to {expected[0].max():.4g}"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from mae_et.runs import Run
         *((f"parquet:{scheme}://host/x", False) for scheme in ("http", "https", "s3", "hf", "ftp")),
         *(("webdataset:pipe:://x", False), ("parquet:zip::/data/x.zip", False)),
         *(("imagefolder:", False), ("http://host/x", False), ("/not/there", False)),
+        *(("a.parquet", True), ("b.TAR", True), ("gone.parquet", False), ("c.jpg", False)),
         *(("python:marker:images", False), ("hub:photos", False), ("/dev/null", False)),
     ],
 )
@@ -27,6 +28,8 @@ def test_files_of_this_machine(
 ) -> None:
     for name in ("photos", "python:marker:images", "hub:photos"):  # folders as the stranger wishes
         (tmp_path / name).mkdir()
+    for name in ("a.parquet", "b.TAR", "c.jpg"):
+        (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     assert is_local(path) == expected
 

@@ -36,6 +36,13 @@ def prefixed(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {prefix + name: value for name, value in weights.items()}
 
 
+def itself(**others: Any) -> dict[str, Any]:
+    """A dict that wraps itself."""
+    loop = {"epoch": 3, **others}
+    loop["model"] = loop
+    return loop
+
+
 OURS, OTHER = encoder_weights(), encoder_weights(seed=1)
 
 FILES: dict[str, Any] = {
@@ -54,6 +61,9 @@ FILES: dict[str, Any] = {
     "teacher": {"student": prefixed("module.", OTHER), "teacher": prefixed("backbone.", OURS)},
     "teacher by prefix": prefixed("teacher.backbone.", OURS) | prefixed("student.", OTHER),
     "nested": {"checkpoint": {"model": OURS}},
+    "numbers of an average": {"model": OURS, "ema": {"decay": torch.tensor(0.99)}},
+    "a loss beside it": {"loss": torch.tensor(0.5), "step": torch.ones(1), "encoder": OURS},
+    "numbers as keys": {"model": {**OURS, 3: torch.ones(2, 2)}, 0: OTHER},
     "with a projector": prefixed("backbone.", OURS) | {"projector.0.weight": torch.ones(3, 3)},
 }
 
@@ -90,6 +100,10 @@ def test_what_is_unwrapped_is_said(
     [
         ({"actor": OURS, "critic": OTHER}, "the state dict of one network, .*got actor, critic"),
         (prefixed("left.", OURS) | prefixed("right.", OTHER), "got the prefixes left., right."),
+        (itself(), "the state dict of one network, .*got epoch, model"),
+        (itself(weight=torch.ones(2, 2)), "the state dict of one network, .*got epoch, weight"),
+        ({0: OURS, 1: OTHER}, "the state dict of one network, .*got 0, 1"),
+        ({"loss": torch.tensor(0.5)}, "the state dict of one network, .*got loss"),
         ({"model": {"epoch": 3}}, "the state dict of one network"),
         ({"model": [torch.ones(2)]}, "the state dict of one network"),
         (

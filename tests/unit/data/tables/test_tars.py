@@ -85,6 +85,21 @@ def test_columns_of_other_members(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "1 files without an ending" in caplog.text
 
 
+def test_fields_in_either_case_and_spaces_around_classes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    members: dict[str, bytes] = {"._0.png": b"of a Mac", "__index__.json": b"{}"}
+    for row, (ending, name) in enumerate(
+        [("cls", b"cat"), ("CLS", b" cat\n"), ("Cls", b"dog\r\n")]
+    ):
+        members |= {f"{row}.{ending}": name, f"{row}.PNG": picture_bytes(row)}
+    rows = data.load_splits(f"webdataset:{write_tar(tmp_path / '0.tar', members)}")["train"]
+    assert LabelledImages(rows, "cls").class_names == ["cat", "dog"]
+    assert LabelledImages(rows, "cls").labels.tolist() == [0, 0, 1]
+    assert [name for name in rows.column_names if name[0] != "_"] == ["png", "cls"]
+    assert "2 hidden files" in caplog.text
+
+
 def test_several_images_of_a_sample_are_columns(tmp_path: Path) -> None:
     members = {f"{row}.{side}.png": picture_bytes(row) for row in range(3) for side in "lr"}
     path = f"webdataset:{write_tar(tmp_path / '0.tar', members)}"
