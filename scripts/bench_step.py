@@ -56,7 +56,7 @@ from mae_et.config import (
 )
 from mae_et.errors import is_installed
 from mae_et.model import training_flops
-from mae_et.pretrain import Pretrainer
+from mae_et.pretraining import Pretrainer
 from mae_et.training import make_accelerator
 
 FULL_SIZE = 224

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # Imported once: attempts are forked from here, or they would spend most of their time on imports.
-import mae_et.pretrain  # noqa: E402, F401
+import mae_et.pretraining  # noqa: E402, F401
 from mae_et.__main__ import main as mae_et_main  # noqa: E402
 from mae_et.runs import Run  # noqa: E402
 

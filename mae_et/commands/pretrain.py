@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 from ..config import PretrainConfig
-from ..config.parser import add_resume, config_parser, parse, resume_of
+from ..config.parser import add_resume, config_parser, resume_of
+from ..config.request import Request, add_automatic
+from ..runs import Run
 from ..workers import worker_context
+from .automatic import complete, show
+
+DESCRIPTION = """Pretrain a masked autoencoder: by a recipe (--config), or on images alone (DATA),
+for which all settings that are not given are chosen, so that the run takes --hours."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -18,15 +27,40 @@ def main(arguments: Sequence[str]) -> None:
         RunInterruptedError: A signal asked the run to stop; the message says whether a checkpoint
             was saved.
     """
-    parser = config_parser(PretrainConfig, "mae_et pretrain", "Pretrain a masked autoencoder.")
+    run(arguments, leaves=True)
+
+
+def run(arguments: Sequence[str], *, leaves: bool = False) -> Run:
+    """Run a command line in this process.
+
+    Args:
+        arguments: The command line.
+        leaves: Whether the process leaves its process group at the end, as a command does.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        ValueError: As in `main`, like the other errors.
+    """
+    began = time.monotonic()
+    parser = config_parser(PretrainConfig, "mae_et pretrain", DESCRIPTION)
     add_resume(parser)
-    config, options = parse(parser, PretrainConfig, arguments, "mae_et")
-    resume = resume_of(options)
+    add_automatic(parser)
+    request = Request(parser, PretrainConfig, arguments, "mae_et")
+    resume = resume_of(request.options)
+    completed = complete(request, began=began, resume=bool(resume))
+    if isinstance(completed, PretrainConfig):
+        config = completed
+    else:
+        show(completed)
+        config = completed.config
     if config.data.num_workers:
         worker_context()  # starts importing while this process does
 
-    from ..pretrain import pretrain
+    from ..pretraining import pretrain
     from ..training import leaving
 
-    with leaving():
-        pretrain(config, resume=resume)
+    with leaving() if leaves else nullcontext():
+        pretrain(config, resume=resume, began=began)
+    return Run(Path(config.run.output_dir))

@@ -14,6 +14,8 @@ BOOK_KEEPING = frozenset(
         "run.keep_checkpoints",
         "run.tracker",
         "run.progress",
+        "run.hours",
+        "run.on_late",
     }
 )
 """Fields that say where and when a run writes."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -139,7 +140,26 @@ def parse(
     Raises:
         ValueError: A recipe or an option is unknown, or a value is out of its range.
     """
-    arguments = list(argv)
+    arguments, _ = with_recipes(argv, config_type, package)
+    with plain_errors():
+        namespace = parser.instantiate(parser.parse_args(arguments))
+    return config_type(**{name: namespace[name] for name in _fields(config_type)}), namespace
+
+
+def with_recipes(
+    argv: Sequence[str], config_type: type, package: str
+) -> tuple[list[str], str | None]:
+    """Return a command line with the files of its recipes, and the last of these.
+
+    Args:
+        argv: The command line.
+        config_type: The dataclass of the configuration.
+        package: The package whose recipes have names.
+
+    Raises:
+        ValueError: A recipe is unknown, or more than plain data.
+    """
+    arguments, recipe = list(argv), None
     for index, argument in enumerate(arguments):
         if argument == "--config" and index + 1 < len(arguments):
             recipe = arguments[index + 1] = find_recipe(arguments[index + 1], package)
@@ -149,13 +169,18 @@ def parse(
         else:
             continue
         check_recipe(recipe, config_type)
+    return arguments, recipe
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise what goes wrong in reading a recipe as a ValueError of one line."""
     try:
-        namespace = parser.instantiate(parser.parse_args(arguments))
+        yield
     except (UnicodeDecodeError, YAMLError) as error:
         raise ValueError(f"--config must be a YAML file ({error})") from error
     except TypeError as error:  # a section that is not a mapping
         raise ValueError(f"--config must hold sections of fields: {error}") from error
-    return config_type(**{name: namespace[name] for name in _fields(config_type)}), namespace
 
 
 def check_recipe(file: str, config_type: type) -> None:

@@ -172,6 +172,9 @@ class RunConfig:
             installed), or none.
         progress: Whether a terminal shows a bar; otherwise, and in a file, there is a line every
             log_every steps.
+        hours: How long the run may take, which automatic settings plan for; null for any time.
+        on_late: What happens if it turns out slower than planned: go, which says so and trains to
+            the end, or stop, which saves a checkpoint when the hours are over.
     """
 
     output_dir: str = "runs/pretrain"
@@ -184,8 +187,12 @@ class RunConfig:
     keep_checkpoints: int = 2
     tracker: str = "auto"
     progress: bool = True
+    hours: float | None = None
+    on_late: Literal["go", "stop"] = "go"
 
     def __post_init__(self) -> None:
+        hours = self.hours
+        check(hours is None or 0 < hours < math.inf, "run.hours", hours, "above 0 or null")
         check(0 <= self.seed < 2**32, "run.seed", self.seed, "in [0, 2**32)")
         check(bool(self.output_dir.strip()), "run.output_dir", self.output_dir, "a folder")
         check_positive(self, "run", "log_every", "keep_checkpoints")

@@ -9,7 +9,7 @@ from itertools import islice
 from accelerate.utils import broadcast_object_list
 
 from ..curriculum import Size, Stage
-from ..pretrain import Pretrainer
+from ..pretraining import Pretrainer
 from ..training import Meter, RunImages
 
 ROUNDS = 3
@@ -28,7 +28,9 @@ class StepTime:
     waited: float
 
 
-def measure_steps(trainer: Pretrainer, images: RunImages) -> dict[Size, StepTime]:
+def measure_steps(
+    trainer: Pretrainer, images: RunImages, *, rounds: int = ROUNDS, seconds: float = SECONDS
+) -> dict[Size, StepTime]:
     """Return the time of a step at each size of a run, taken from the median round.
 
     All processes take part. The steps are real ones, so they change the weights.
@@ -36,19 +38,23 @@ def measure_steps(trainer: Pretrainer, images: RunImages) -> dict[Size, StepTime
     Args:
         trainer: The trainer, which takes the steps.
         images: The images of the run.
+        rounds: How often each size is measured.
+        seconds: About how long a round at a size takes, after its first step.
     """
     stages = {stage.size: stage for stage in reversed(trainer.schedule.stages)}  # the first of each
-    rounds = [
-        {size: _measure(trainer, images, stage) for size, stage in stages.items()}
-        for _ in range(ROUNDS)
+    measured = [
+        {size: _measure(trainer, images, stage, seconds) for size, stage in stages.items()}
+        for _ in range(rounds)
     ]
     return {
-        size: sorted((times[size] for times in rounds), key=lambda time: time.seconds)[ROUNDS // 2]
+        size: sorted((times[size] for times in measured), key=lambda time: time.seconds)[
+            rounds // 2
+        ]
         for size in stages
     }
 
 
-def _measure(trainer: Pretrainer, images: RunImages, stage: Stage) -> StepTime:
+def _measure(trainer: Pretrainer, images: RunImages, stage: Stage, at_least: float) -> StepTime:
     """Return the mean over some steps of a stage, excluding the first, in which workers start."""
     config, accelerator = trainer.config, trainer.accelerator
     steps = range(stage.start, stage.stop)[: MOST + 2]
@@ -68,6 +74,6 @@ def _measure(trainer: Pretrainer, images: RunImages, stage: Stage) -> StepTime:
     time, left = take(1), len(steps) - 1
     if left > 1:
         time, left = take(1), left - 1
-    number = [min(max(math.ceil(SECONDS / time.seconds), FEWEST), left)]
+    number = [min(max(math.ceil(at_least / time.seconds), FEWEST), left)]
     broadcast_object_list(number)  # the same number in every process
     return take(number[0]) if number[0] else time

@@ -11,7 +11,7 @@ from ..build import (
     open_samples,
 )
 from ..config import PretrainConfig
-from ..pretrain import Pretrainer
+from ..pretraining import Pretrainer
 from ..training import make_accelerator
 from .forecast import MAE_EPOCHS, Plan, make_plan, with_times
 from .measure import measure_steps

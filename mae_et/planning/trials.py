@@ -37,7 +37,7 @@ from ..config import (
 from ..curriculum import Curriculum, Size, area
 from ..errors import RunInterruptedError, RunStoppedError, check
 from ..model import MaskedAutoencoder, training_flops
-from ..pretrain import pretrain
+from ..pretraining import pretrain
 from ..runs import Run, new_folder
 from ..training import Interrupt
 from .schedules import Past, Trial, begins_with, num_steps, past_at, size_name

@@ -18,7 +18,7 @@ from mae_et.build import build_curriculum
 from mae_et.config.fields import to_dict
 from mae_et.config.parser import config_parser, parse
 from mae_et.config.pretrain import PretrainConfig
-from mae_et.pretrain import Pretrainer
+from mae_et.pretraining import Pretrainer
 from mae_et.runs import Run
 from mae_et.training.launch import make_accelerator
 from tests.support.accelerate_state import reset_accelerate

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mae_et import load_mae_checkpoint
 from mae_et.__main__ import main
-from mae_et.pretrain import Pretrainer
+from mae_et.pretraining import Pretrainer
 from mae_et.runs import Run
 from tests.support.arguments import tiny
 from tests.support.compare import assert_same_weights, weights

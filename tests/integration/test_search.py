@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from mae_et.__main__ import main
-from mae_et.pretrain import Pretrainer
+from mae_et.pretraining import Pretrainer
 from mae_et.runs import Run
 from mae_et.training.trainer import Trainer
 from tests.support.arguments import tiny

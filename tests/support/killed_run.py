@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from mae_et.__main__ import main
 from mae_et.model.mae import MaskedAutoencoder
-from mae_et.pretrain import Pretrainer
+from mae_et.pretraining import Pretrainer
 
 
 def die() -> None:

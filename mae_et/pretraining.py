@@ -48,6 +48,7 @@ def pretrain(
     resume: Resume = False,
     stop: int | None = None,
     interrupt: Interrupt | None = None,
+    began: float | None = None,
 ) -> None:
     """Run a configuration to its end; its folder then holds the encoder.
 
@@ -57,6 +58,7 @@ def pretrain(
             so if it holds one.
         stop: The step before which to end, without writing an encoder; None to train to the end.
         interrupt: Notes signals that ask the run to stop; None to make one for this run.
+        began: When the hours of `run.hours` began, by `time.monotonic`; None for now.
 
     Raises:
         ValueError: Something is wrong with the configuration or the data, before training.

@@ -1,0 +1,202 @@
+"""What is tried and measured: how many images fit at a time, how fast steps are, what fits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, find_executable_batch_size
+
+from ..build import build_images, build_model
+from ..config import PretrainConfig
+from ..curriculum import Curriculum, Size, as_pair
+from ..model import MaskedAutoencoder, training_flops
+from ..planning.measure import StepTime, measure_steps
+from ..pretraining import Pretrainer
+from ..training import make_accelerator
+
+CHECKPOINT_SECONDS = 900.0
+"""Seconds between checkpoints: what a crash may cost."""
+
+EVALUATIONS, EVALUATION_SHARE = 10, 0.02
+"""Evaluations of a run at most, and the most that they may take of it."""
+
+MOST_MEMORY = 0.85
+"""The most of a GPU's memory that a trial may take; the exchange of gradients comes on top."""
+
+MARGIN = 0.985
+"""The share of the time left that is planned: a run that ends early is nearer to what was asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """How fast a configuration trains here."""
+
+    batch_size: int
+    steps: dict[Size, StepTime]
+    """The time of an optimizer step at each size."""
+    evaluation: float
+    """Seconds of an evaluation."""
+    start: float
+    """Seconds from the call of `pretrain` to its first step."""
+
+    @property
+    def full_size(self) -> Size:
+        """The largest size."""
+        return max(self.steps, key=lambda size: size if isinstance(size, int) else size[0])
+
+    def seconds(self, curriculum: Curriculum) -> float:
+        """Return the time of a curriculum's steps."""
+        return sum(self.steps[stage.size].seconds * stage.num_steps for stage in curriculum.stages)
+
+    def waiting(self) -> float:
+        """Return the largest share of a step that is spent waiting for images, over the sizes."""
+        return max(step.waited / step.seconds for step in self.steps.values())
+
+    def words(self) -> str:
+        """Return the images per second at each size."""
+        rates = (f"{self.batch_size / step.seconds:,.0f}" for step in self.steps.values())
+        sizes = "/".join(map(str, self.steps))
+        return f"{'/'.join(rates)} images/s at {sizes} pixels"
+
+
+def measure(config: PretrainConfig, seconds: float, *, rounds: int = 1) -> Speed:
+    """Measure steps and an evaluation of a run in all of its processes.
+
+    Args:
+        config: The run; its model is built, and forgotten.
+        seconds: About how long the steps of each size may take in a round.
+        rounds: How often each size is measured.
+
+    Raises:
+        ValueError: The configuration does not fit the data.
+    """
+    began = time.monotonic()
+    accelerator = make_accelerator(config.run, allow_fsdp=True)
+    model = build_model(config)
+    images, curriculum = build_images(config, model, accelerator)
+    trainer = Pretrainer(config, accelerator, model, curriculum)
+    start = time.monotonic() - began
+    times = measure_steps(trainer, images, rounds=rounds, seconds=seconds)
+    began = time.monotonic()
+    trainer.evaluate(iter(images.load_held_out(config, accelerator)))
+    evaluation = time.monotonic() - began
+    size = config.optim.batch_size
+    found = [Speed(batch_size=size, steps=times, evaluation=evaluation, start=start)]
+    broadcast_object_list(found)  # processes differ in what they have measured
+    return found[0]
+
+
+def largest_micro_batch(config: PretrainConfig) -> int:
+    """Return the most full-size images that fit on this device at a time, by trying.
+
+    It begins with the process's share of the batch, and halves it until a forward and a backward
+    pass and a step of AdamW fit. All processes take the least that any of them found.
+
+    Args:
+        config: The run, whose micro-batch does not matter.
+
+    Raises:
+        ValueError: Not even one image fits.
+    """
+    accelerator = make_accelerator(config.run, allow_fsdp=True)
+    sizes = [config.optim.batch_size // accelerator.num_processes]
+
+    def halve() -> int:
+        sizes[0] //= 2
+        return sizes[0]
+
+    attempt: Callable[[], int] = find_executable_batch_size(
+        partial(_try, config=config, accelerator=accelerator), sizes[0], halve
+    )
+    try:
+        found = torch.tensor([attempt()], device=accelerator.device)
+    except RuntimeError as error:
+        if "No executable batch size" not in str(error):
+            raise
+        raise ValueError(
+            "model.encoder must fit on this device, got no room for one image of "
+            f"model.image_size {config.model.image_size}"
+        ) from error
+    least: int = accelerator.gather(found).min().item()
+    return least
+
+
+def _try(size: int, config: PretrainConfig, accelerator: Accelerator) -> int:
+    """Take a step on `size` black images; out of memory if little is left for anything else."""
+    device = accelerator.device
+    model = build_model(config).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    images = torch.zeros(size, model.in_chans, *as_pair(model.full_size), device=device)
+    with accelerator.autocast():
+        loss = model(images, masked_only=True).loss
+    loss.backward()
+    optimizer.step()
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        if torch.cuda.max_memory_reserved(device) > MOST_MEMORY * total:
+            raise RuntimeError("CUDA out of memory.")  # the words that are looked for
+    return size
+
+
+def epochs_for(
+    config: PretrainConfig, model: MaskedAutoencoder, num_images: int, speed: Speed, seconds: float
+) -> float:
+    """Return the full-size epochs that fit into some time.
+
+    Args:
+        config: The run, whose epochs do not matter.
+        model: Its model, on any device.
+        num_images: Number of training images.
+        speed: How fast it trains.
+        seconds: The time for its steps.
+
+    Raises:
+        ValueError: Not even one step of each stage fits; the message says how long that takes.
+    """
+    flops = cache(partial(training_flops, model))
+
+    def time_of(budget: int) -> float:
+        return speed.seconds(
+            config.curriculum.build(
+                full_size=model.full_size,
+                multiple=model.patch_size,
+                num_steps=budget,
+                flops=flops,
+            )
+        )
+
+    least = config.curriculum.num_stages
+    if time_of(least) > seconds:
+        hours = (time_of(least) + speed.start + speed.evaluation) / 3600
+        raise ValueError(
+            f"--hours must be at least {math.ceil(hours * 1000) / 1000:g} at this speed, for one "
+            f"step of each of the {least} stages after the start"
+        )
+    per_step = time_of(1000 * least) / (1000 * least)
+    budget = max(least, int(seconds / per_step))
+    return budget * config.optim.batch_size / num_images
+
+
+def intervals(curriculum: Curriculum, speed: Speed, seconds: float) -> Mapping[str, int | None]:
+    """Return the steps between logs, evaluations and checkpoints, for intervals of time.
+
+    Args:
+        curriculum: The stages of the run.
+        speed: How fast it trains.
+        seconds: How long it takes.
+    """
+    per_step = speed.seconds(curriculum) / curriculum.num_steps
+    number = min(EVALUATIONS, int(EVALUATION_SHARE * seconds / max(speed.evaluation, 1e-3)))
+    every = max(1, curriculum.num_steps // number) if number > 1 else None
+    checkpoint = min(CHECKPOINT_SECONDS, seconds / 3)
+    return {
+        "run.log_every": max(1, min(round(10 / per_step), curriculum.num_steps // 40)),
+        "run.eval_every": every,
+        "run.checkpoint_every": max(1, round(checkpoint / per_step)),
+    }

@@ -1,0 +1,211 @@
+"""From images and hours to a configuration: the order in which facts, rules and trials follow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from ..build import build_curriculum, build_model_on_meta
+from ..config import PretrainConfig
+from ..errors import check
+from ..training import main_process_first, make_accelerator
+from . import rules
+from .choices import Choices
+from .facts import ImageFacts, MachineFacts, look_at_images, look_at_machine
+from .hours import MARGIN, Speed, epochs_for, intervals, largest_micro_batch, measure
+
+Make = Callable[[Mapping[str, Any]], PretrainConfig]
+"""Makes the configuration of chosen settings, by dotted name, and of those that the user gave."""
+
+MOST_WAITING = 0.1
+"""The share of a step spent waiting for images from which on the loader is relieved."""
+
+ENOUGH = 0.1
+"""An encoder is too large for the hours if they allow less than this share of the epochs that a run
+without hours would have."""
+
+FIRST_SECONDS, LAST_SECONDS, LAST_ROUNDS = 0.5, 2.0, 3
+"""Seconds of the steps of a size in first measurements, and in the rounds of the last one."""
+
+LONG_RUN = 0.2
+"""Hours from which on a run is long enough for a longer measurement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A run with all of its settings."""
+
+    config: PretrainConfig
+    choices: Choices
+    speed: Speed
+    seconds: float
+    """About how long the run takes, in seconds."""
+
+    def table(self) -> str:
+        """Return the settings that were chosen, with their reasons, and the time they take."""
+        took = f"about {self.seconds / 3600:.2g} hours: {self.speed.words()}"
+        return f"{self.choices.table()}\n  {took}"
+
+
+def resolve(
+    make: Make, given: Mapping[str, Any], *, hours: float | None = None, began: float | None = None
+) -> Resolved:
+    """Choose all settings of a run that the user has not given, from the images and the machine.
+
+    All processes take part, and get the same settings.
+
+    Args:
+        make: See `Make`.
+        given: What the user has given, by dotted name.
+        hours: How long the run may take from `began`; None for a rule.
+        began: When the command was started, by `time.monotonic`; None for now.
+
+    Raises:
+        ValueError: The images can't be read or are too small, the hours too few, or settings do
+            not fit each other.
+    """
+    check(hours is None or hours > 0, "--hours", hours, "above 0")
+    allowed = "left out, since optim.epochs is given"
+    check(hours is None or "optim.epochs" not in given, "--hours", hours, allowed)
+    source = make({name: value for name, value in ONE_CHANNEL.items() if name not in given})
+    accelerator = make_accelerator(source.run, allow_fsdp=True)
+    facts = _facts(accelerator, source, given.get("model.in_chans"))
+    machine = look_at_machine(accelerator)
+    began = time.monotonic() if began is None else began
+    return _Resolver(make, Choices(given), facts, machine, hours, began).resolve()
+
+
+ONE_CHANNEL: dict[str, Any] = {"model.in_chans": 1, "data.mean": (0.5,), "data.std": (0.5,)}
+"""What makes a configuration valid before anything is known of its images."""
+
+
+def _facts(accelerator: Accelerator, config: PretrainConfig, in_chans: int | None) -> ImageFacts:
+    """Look at the images in the main process; all share what it finds in a sample of any length."""
+    facts: list[ImageFacts | None] = [None]
+
+    def look() -> None:
+        if accelerator.is_main_process:
+            facts[0] = look_at_images(config.data, config.run.seed, in_chans)
+
+    main_process_first(accelerator, look)
+    broadcast_object_list(facts)
+    assert facts[0] is not None
+    return facts[0]
+
+
+class _Resolver:
+    """The settings of a run while they are chosen."""
+
+    def __init__(
+        self,
+        make: Make,
+        choices: Choices,
+        facts: ImageFacts,
+        machine: MachineFacts,
+        hours: float | None,
+        began: float,
+    ) -> None:
+        self.make, self.choices, self.facts, self.machine = make, choices, facts, machine
+        self.hours, self.began = hours, began
+        self.default_epochs = rules.default_epochs(facts.number)
+
+    @property
+    def config(self) -> PretrainConfig:
+        """The run with the settings chosen so far."""
+        return self.make(self.choices.chosen())
+
+    def resolve(self) -> Resolved:
+        """Choose everything."""
+        rules.choose_images(self.choices, self.facts)
+        rules.choose_machine(self.choices, self.machine)
+        rules.choose_curriculum(self.choices)
+        self._choose_encoder()
+        is_long = self.hours is None or self.hours >= LONG_RUN
+        speed = (
+            measure(self.config, LAST_SECONDS, rounds=LAST_ROUNDS)
+            if is_long
+            else measure(self.config, FIRST_SECONDS)
+        )
+        if self.hours is not None:
+            epochs = self._affordable(speed)
+            reason = f"{self.hours:g} hours at the measured {speed.words()}"
+            self._choose_epochs(epochs, reason)
+        config = self.config
+        model = build_model_on_meta(config)
+        curriculum = build_curriculum(config, model, self.facts.number)
+        seconds = speed.start + speed.seconds(curriculum) + speed.evaluation
+        for name, every in intervals(curriculum, speed, seconds).items():
+            self.choices.choose(name, every, INTERVALS[name])
+        return Resolved(config=self.config, choices=self.choices, speed=speed, seconds=seconds)
+
+    def _choose_encoder(self) -> None:
+        """Choose the largest encoder for which there are images and time, and its batch."""
+        encoders = rules.encoders_for(self.choices, self.facts, self.machine)
+        for encoder in encoders:
+            reason = f"{self.facts.number:,} images"
+            if encoder is not encoders[0]:
+                reason += f"; within {self.hours:g} hours a larger one sees them too seldom"
+            rules.choose_encoder(self.choices, encoder, reason)
+            self._choose_epochs(self.default_epochs, "a rule; --hours fits them to your time")
+            self._choose_batch(0, encoder)  # a small one is measured sooner
+            speed = self._relieved()
+            if self.hours is None:
+                self._choose_batch(self.default_epochs, encoder)
+                return
+            epochs = self._affordable(speed)
+            if epochs >= ENOUGH * self.default_epochs or encoder is encoders[-1]:
+                self._choose_epochs(epochs, "")
+                self._choose_batch(epochs, encoder)
+                return
+
+    def _choose_epochs(self, epochs: float, reason: str) -> None:
+        epochs = self.choices.choose("optim.epochs", float(f"{epochs:.6g}"), reason)
+        rules.choose_warmup(self.choices, epochs)
+
+    def _choose_batch(self, epochs: float, encoder: rules.Encoder) -> None:
+        processes = self.machine.processes
+        rules.choose_batch(self.choices, self.facts, processes, epochs, encoder.width)
+        share = self.choices["optim.batch_size"] // processes
+        if self.machine.device == "cpu":
+            fits = rules.cpu_micro_batch(self.choices, self.machine)
+            self.choices.choose("optim.micro_batch_size", min(share, fits), "enough for a CPU")
+        elif "optim.micro_batch_size" not in self.choices.given:
+            self.choices.choose("optim.micro_batch_size", share, "")
+            fits = largest_micro_batch(self.config)
+            self.choices.choose("optim.micro_batch_size", fits, "most that fits, tried")
+
+    def _relieved(self) -> Speed:
+        """Measure, and again with smaller images from the loader if small stages wait for them."""
+        at_device = "the loader keeps up with the exact crop"
+        self.choices.choose("data.downsample", "device", at_device)
+        speed = measure(self.config, FIRST_SECONDS)
+        if speed.waiting() > MOST_WAITING and "data.downsample" not in self.choices.given:
+            waiting = f"{speed.waiting():.0%} of the time of small stages went into waiting"
+            self.choices.choose("data.downsample", "loader", waiting)
+            relieved = measure(self.config, FIRST_SECONDS)
+            if relieved.waiting() < speed.waiting():
+                return relieved
+            self.choices.choose("data.downsample", "device", "making images smaller did not help")
+        return speed
+
+    def _affordable(self, speed: Speed) -> float:
+        """Return the epochs that fit into the time that is left."""
+        assert self.hours is not None
+        passed = time.monotonic() - self.began
+        left = MARGIN * (3600 * self.hours - passed - speed.start - speed.evaluation)
+        config = self.config
+        model = build_model_on_meta(config)
+        return epochs_for(config, model, self.facts.number, speed, left)
+
+
+INTERVALS = {
+    "run.log_every": "ten seconds, or a fortieth of the run",
+    "run.eval_every": "a tenth of the run, if that costs little",
+    "run.checkpoint_every": "a quarter of an hour, or a third of the run",
+}
+"""Reasons of the intervals."""

@@ -1,0 +1,283 @@
+"""The rules of automatic settings, in the order in which they are applied: facts in, settings out.
+
+Each rule names its source. Those that say "ours" were chosen by experience on small data sets and
+checked as the documentation says; all of them give way to what the user gives.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from .choices import Choices
+from .facts import ImageFacts, MachineFacts
+
+LARGEST_SIZE, LARGEST_PATCH = 224, 16
+"""The image and patch size of MAE, pixels."""
+
+SMALLEST_SIZE = 8
+"""The least image size, pixels: four patches of two pixels a side."""
+
+LEAST_PATCHES = 7
+"""Patches along a side below which the first stage (96 of 224) would mask nearly all there is."""
+
+
+class Encoder(NamedTuple):
+    """A VisionTransformer, its decoder, and the images from which on it is worth its cost."""
+
+    name: str
+    images: int
+    """The number of training images that it needs."""
+    timm_name: str
+    arguments: dict[str, Any]
+    """What differs from timm's model."""
+    width: int
+    decoder: tuple[int, int, int]
+    """Width, blocks and heads of the decoder."""
+
+
+ENCODERS = (
+    Encoder(
+        name="micro (96 wide, 4 blocks)",
+        images=0,
+        timm_name="vit_tiny_patch16_224",
+        arguments={"embed_dim": 96, "depth": 4, "num_heads": 4},
+        width=96,
+        decoder=(64, 2, 4),
+    ),
+    Encoder(
+        name="ViT-Ti",
+        images=2_000,
+        timm_name="vit_tiny_patch16_224",
+        arguments={},
+        width=192,
+        decoder=(128, 2, 4),
+    ),
+    Encoder(
+        name="ViT-S",
+        images=30_000,
+        timm_name="vit_small_patch16_224",
+        arguments={},
+        width=384,
+        decoder=(256, 4, 8),
+    ),
+    Encoder(
+        name="ViT-B",
+        images=300_000,
+        timm_name="vit_base_patch16_224",
+        arguments={},
+        width=768,
+        decoder=(512, 8, 16),
+    ),
+    Encoder(
+        name="ViT-L",
+        images=5_000_000,
+        timm_name="vit_large_patch16_224",
+        arguments={},
+        width=1024,
+        decoder=(512, 8, 16),
+    ),
+)
+"""Smallest first. Decoders keep MAE's ratio to a ViT-B, and are shallower below (MAE, Table 1a: one
+block does for fine-tuning)."""
+
+MAE_IMAGES, MAE_EPOCHS, MOST_EPOCHS = 1_281_167, 400, 1600
+"""ImageNet-1K and the budget of EfficientTrain++ on it; MAE's own 1600 epochs are the most."""
+
+MAE_RATE, MAE_BATCH, MAE_WIDTH = 2.4e-3, 4096, 768
+"""The peak learning rate of MAE, the batch it is for, and the width of its ViT-B."""
+
+HIGHEST_RATE = 3e-3
+"""The highest peak learning rate; small networks diverge little above it."""
+
+LEAST_BATCH, STEPS = 64, 8_000
+"""The least batch, and the steps that a run should have before its batch grows."""
+
+
+def choose_images(choices: Choices, facts: ImageFacts) -> None:
+    """Choose channels, normalisation, sizes and crops from the images.
+
+    Raises:
+        ValueError: The images are too small for any patch.
+    """
+    seen = f"{facts.sampled:,} images looked at"
+    grey = f"{facts.grey:,} of the {seen} are grey"
+    if facts.channels == 1 and facts.grey == facts.sampled:
+        reason = f"all of the {seen} are grey"
+    elif facts.channels == 3 and facts.grey:
+        reason = f"{grey}, the others coloured"
+    else:
+        reason = f"the {seen} have {facts.channels}"
+    choices.choose("model.in_chans", facts.channels, reason)
+    choices.choose("data.mean", facts.mean, f"of the {seen}")
+    choices.choose("data.std", facts.std, f"of the {seen}")
+    _choose_sizes(choices, facts)
+    # Ours: norm_pixel (MAE, Table 1d) scales the crop's ringing on flat ground to unit variance.
+    flat = f"{facts.flat:.0%} of the patches are flat"
+    if facts.flat > 0.2:
+        choices.choose("model.target", "pixel", f"{flat}, whose noise norm_pixel would scale up")
+    else:
+        choices.choose("model.target", "norm_pixel", f"as in MAE; {flat}")
+    if choices["model.image_size"] < 64:
+        choices.choose("data.crop_scale", (0.5, 1.0), "a fifth of so small an image shows little")
+    else:
+        choices.choose("data.crop_scale", (0.2, 1.0), "as in MAE")
+
+
+def _choose_sizes(choices: Choices, facts: ImageFacts) -> None:
+    """Choose the size of images and patches; ours, so that few images have to be enlarged."""
+    usual = facts.short_side(0.1)
+    patch = choices.given.get("model.patch_size")
+    wanted = choices.given.get("model.image_size", min(LARGEST_SIZE, usual))
+    if patch is None:
+        side = min(wanted) if isinstance(wanted, list | tuple) else wanted
+        patch = max(2, min(LARGEST_PATCH, 2 ** int(math.log2(max(side, 1) / LEAST_PATCHES + 1e-9))))
+        side_of_patches = f"at least {LEAST_PATCHES} patches a side, at most {LARGEST_PATCH} pixels"
+        choices.choose("model.patch_size", patch, side_of_patches)
+    else:
+        choices.choose("model.patch_size", patch, "")
+    multiple = max(patch) if isinstance(patch, list | tuple) else patch
+    if usual < max(SMALLEST_SIZE, 2 * multiple) and "model.image_size" not in choices.given:
+        raise ValueError(
+            f"data.path must hold images of at least {max(SMALLEST_SIZE, 2 * multiple)} pixels, "
+            f"got a tenth of them with a short side of {usual} or less; --model.image_size and "
+            "--model.patch_size choose"
+        )
+    size = min(LARGEST_SIZE, usual) // multiple * multiple
+    reason = f"nine tenths of the images have a short side of {usual} or more"
+    if facts.short_sides[0] < size:
+        smaller = sum(side < size for side in facts.short_sides) / facts.sampled
+        reason += f"; {smaller:.0%} are smaller and are enlarged"
+    choices.choose("model.image_size", size, reason)
+
+
+def encoders_for(choices: Choices, facts: ImageFacts, machine: MachineFacts) -> list[Encoder]:
+    """Return the encoders that the images are enough for, largest first; or only the one given.
+
+    Ours: the steps of ten between ViT-Ti, -S and -B are those of the published MAE results (ViT-B
+    and larger on 1.3 million images, ViT-Ti to -S on 0.1 million and fewer). On a CPU anything
+    above ViT-Ti takes days.
+    """
+    name = choices.given.get("model.encoder")
+    if name is not None:
+        alike = [encoder for encoder in ENCODERS if encoder.timm_name.split("_")[1] in str(name)]
+        arguments = choices.given.get("model.encoder_args", {})
+        width = arguments.get("embed_dim", (alike or ENCODERS[3:])[-1].width)
+        near = min(ENCODERS, key=lambda encoder: abs(encoder.width - width))
+        return [near._replace(name=str(name), timm_name=str(name), arguments={}, width=width)]
+    most = ENCODERS[:2] if machine.device == "cpu" else ENCODERS
+    return [encoder for encoder in most[::-1] if encoder.images <= facts.number]
+
+
+def choose_encoder(choices: Choices, encoder: Encoder, reason: str) -> None:
+    """Choose an encoder and its decoder.
+
+    Args:
+        choices: The settings.
+        encoder: The encoder.
+        reason: Why this one.
+    """
+    choices.choose("model.encoder", encoder.timm_name, f"{encoder.name}: {reason}")
+    if encoder.arguments:
+        choices.choose("model.encoder_args", encoder.arguments, encoder.name)
+    elif "model.encoder_args" not in choices.given:
+        choices.drop("model.encoder_args")
+    for name, value in zip(("dim", "depth", "num_heads"), encoder.decoder, strict=True):
+        choices.choose(f"model.decoder_{name}", value, "goes with the encoder")
+
+
+def choose_machine(choices: Choices, machine: MachineFacts) -> None:
+    """Choose precision and loader workers from the machine."""
+    if machine.has_bf16:
+        choices.choose("run.mixed_precision", "bf16", "this device computes in bfloat16")
+    elif machine.device == "cuda":
+        choices.choose("run.mixed_precision", "fp16", "this GPU has no bfloat16")
+    else:
+        choices.choose(
+            "run.mixed_precision", "no", f"faster on most devices of kind {machine.device}"
+        )
+    # On a CPU, training itself needs the cores.
+    workers = machine.cores // 2 if machine.device == "cpu" else machine.cores - 1
+    workers = max(1, min(16, workers))
+    reason = f"{machine.cores} CPU cores a process"
+    choices.choose("data.num_workers", workers, reason)
+
+
+def choose_curriculum(choices: Choices) -> None:
+    """Choose the curriculum.
+
+    EfficientTrain++ of equal cost: the same accuracy as MAE for a quarter of the computation
+    (https://arxiv.org/abs/2405.08768, Table 14), and the only one whose length is a cost, so that
+    hours can be met.
+    """
+    name = choices.choose("curriculum.name", "efficienttrain_plus", "most accuracy for the time")
+    if name == "efficienttrain_plus":
+        choices.choose("curriculum.cost", "flops", "stages of equal cost")
+
+
+def default_epochs(number: int) -> float:
+    """Return the full-size epochs of a run without hours.
+
+    Ours, between two published points: 400 on ImageNet-1K (EfficientTrain++) and at most 1600
+    (MAE). Fewer images get more epochs, by the square root of their number.
+
+    Args:
+        number: Training images.
+    """
+    return min(MOST_EPOCHS, round(MAE_EPOCHS * math.sqrt(MAE_IMAGES / number)))
+
+
+def choose_batch(
+    choices: Choices, facts: ImageFacts, processes: int, epochs: float, width: int
+) -> None:
+    """Choose the batch and the learning rate for a number of epochs.
+
+    Ours: the batch is the largest power of two with which the run still has `STEPS` steps; the rate
+    is MAE's 2.4e-3 for batch 4096 and a ViT-B, by the square root of the batch (Adam's noise) and
+    of the width.
+
+    Args:
+        choices: The settings.
+        facts: What is known of the images.
+        processes: Processes that train, which divide the batch.
+        epochs: Full-size epochs.
+        width: Width of the encoder.
+    """
+    samples = epochs * facts.number
+    least = LEAST_BATCH * processes
+    most = min(MAE_BATCH, facts.number)
+    batch = 2 ** int(math.log2(min(max(samples / STEPS, least), max(most, least))))
+    batch = max(1, batch // processes) * processes
+    batch = choices.choose(
+        "optim.batch_size", batch, f"about {STEPS:,} steps, within {LEAST_BATCH} and {MAE_BATCH}"
+    )
+    peak = MAE_RATE * math.sqrt(batch / MAE_BATCH) * math.sqrt(MAE_WIDTH / width)
+    peak = min(peak, HIGHEST_RATE)
+    choices.choose(
+        "optim.base_lr",
+        float(f"{peak * 256 / batch:.2g}"),
+        f"a peak of {peak:.2g}, from MAE's by batch and width",
+    )
+
+
+def choose_warmup(choices: Choices, epochs: float) -> None:
+    """Choose MAE's warm-up: a tenth of 400 epochs, and 40 of more."""
+    choices.choose("optim.warmup_epochs", float(f"{min(40, 0.1 * epochs):.3g}"), "as in MAE")
+
+
+def cpu_micro_batch(choices: Choices, machine: MachineFacts) -> int:
+    """Return the most images at a time on a CPU, from its memory and its caches.
+
+    Ours: activations of a block take about 20 numbers of 4 bytes for each token and channel. Above
+    64 images nothing is gained on a CPU.
+
+    Args:
+        choices: The settings.
+        machine: What is known of the machine.
+    """
+    size, patch = (choices[f"model.{name}"] for name in ("image_size", "patch_size"))
+    side = max(size) if isinstance(size, list | tuple) else size
+    tokens = (side / (min(patch) if isinstance(patch, list | tuple) else patch)) ** 2
+    channels = 12 * 768 * 0.25 + choices["model.decoder_dim"] * choices["model.decoder_depth"]
+    image_bytes = 80 * tokens * channels
+    return max(1, min(64, int(machine.memory / 4 / image_bytes)))

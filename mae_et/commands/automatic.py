@@ -1,0 +1,93 @@
+"""What `pretrain` and `plan` share: the settings are chosen where only images are given."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from ..config import PretrainConfig, flatten, to_dict
+from ..config.request import Request
+from ..errors import check, print_once
+from ..runs import Run
+
+if TYPE_CHECKING:
+    from ..auto import Resolved
+
+FITTED = ("optim.epochs", "optim.warmup_epochs")
+"""What hours decide in a recipe."""
+
+
+def complete(
+    request: Request[PretrainConfig], *, began: float, resume: bool = False
+) -> PretrainConfig | Resolved:
+    """Choose the settings that a command line does not give.
+
+    Those are all if it names images as its first argument and no recipe, the epochs if it gives a
+    recipe and hours, and otherwise none. A run that is resumed keeps the settings that it has.
+
+    Args:
+        request: The command line.
+        began: When it was given, by `time.monotonic`.
+        resume: Whether the run in `run.output_dir` is resumed, if there is one.
+
+    Returns:
+        The configuration, or what was chosen, with it.
+
+    Raises:
+        ValueError: The configuration or the data is bad.
+    """
+    is_automatic = request.names_images and request.recipe is None
+    if request.names_images:
+        request.give("run.output_dir", default_folder(request.given["data.path"]))
+    run = Run(Path(request.given.get("run.output_dir", "")))
+    hours, given = request.given.get("run.hours"), request.given
+    if resume and request.names_images and run.exists:
+        request.begin_with(run.config_file)
+    elif is_automatic:
+        check_new(run)
+        print_once(f"mae-et {__version__}: {given['data.path']} is looked at to choose settings")
+    elif hours is not None and not resume:
+        is_on_line = any(text.startswith("--optim.epochs") for text in request.arguments)
+        check(not is_on_line, "--hours", hours, "left out with --optim.epochs")
+        recipe = flatten(to_dict(request.make({})))
+        given = {name: value for name, value in recipe.items() if name not in FITTED}
+    if (resume and run.exists) or not (is_automatic or hours is not None):
+        return request.make({})
+
+    from ..auto import resolve
+
+    return resolve(request.make, given, hours=hours, began=began)
+
+
+def show(resolved: Resolved) -> None:
+    """Print the settings that were chosen, in one process."""
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        print(resolved.table(), file=sys.stderr)
+
+
+def check_new(run: Run) -> None:
+    """Check that a folder holds no run, before anything is measured for it.
+
+    Raises:
+        ValueError: It holds one.
+    """
+    if run.holds_anything:
+        raise ValueError(
+            f"run.output_dir must be new, got {run.folder}, which holds a run; add --resume to "
+            "continue it, or --out for another folder"
+        )
+
+
+def default_folder(path: str) -> str:
+    """Return the folder of a run on some images, by their name.
+
+    Args:
+        path: The images, as in `data.path`.
+    """
+    name = Path(path.rpartition(":")[2]).expanduser().resolve().name
+    return f"runs/{re.sub(r'[^A-Za-z0-9_-]+', '_', name.split('.')[0]).strip('_') or 'pretrain'}"

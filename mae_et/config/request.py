@@ -1,0 +1,111 @@
+"""What is asked of automatic settings: a command line of which only a part of a run is given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from jsonargparse import ArgumentParser
+
+from ..errors import check
+from .parser import parse, plain_errors, with_recipes
+
+Config = TypeVar("Config")
+
+
+def add_automatic(parser: ArgumentParser) -> None:
+    """Add what automatic settings need: the images as the first argument, --hours and --out."""
+    parser.add_argument(
+        "images_path",
+        nargs="?",
+        type=str | None,
+        metavar="DATA",
+        help="the images, as in data.path; without --config, all settings are chosen for them",
+    )
+    parser.add_argument("--hours", type=float | None, help="how long the run may take")
+    parser.add_argument("--out", type=str | None, help="the folder of the run, as run.output_dir")
+
+
+class Request(Generic[Config]):
+    """A command line of which some settings are given, and others are to be chosen.
+
+    Args:
+        parser: A parser with the options of `add_automatic`.
+        config_type: The dataclass of the configuration.
+        argv: The command line.
+        package: The package whose recipes have names.
+
+    Raises:
+        ValueError: As in `parse`; or a setting is given twice.
+    """
+
+    def __init__(
+        self, parser: ArgumentParser, config_type: type[Config], argv: Sequence[str], package: str
+    ) -> None:
+        self._parser, self._type, self._package = parser, config_type, package
+        self.arguments, self.recipe = with_recipes(argv, config_type, package)
+        with plain_errors():
+            self.options = parser.parse_args(self.arguments)
+            """All options, those that are not given as they are by default."""
+            found = dict(parser.parse_args(self.arguments, defaults=False).items())
+        self.names_images = found.get("images_path") is not None
+        """Whether the images are the first argument."""
+        for option, name, field in (
+            ("images_path", "DATA", "data.path"),
+            ("out", "--out", "run.output_dir"),
+            ("hours", "--hours", "run.hours"),
+        ):
+            value = found.pop(option, None)
+            if value is not None:
+                check(field not in found, f"--{field}", found.get(field), f"left out with {name}")
+                self.arguments += [f"--{field}={value}"]
+                found[field] = value
+        sections = {field.name for field in fields(config_type)}  # type: ignore[arg-type]
+        self.given = {
+            name: value for name, value in found.items() if name.partition(".")[0] in sections
+        }
+        """What is given of the configuration, by dotted name."""
+
+    def make(self, chosen: Mapping[str, Any]) -> Config:
+        """Return the configuration of what is given, with chosen settings in place of the others.
+
+        Args:
+            chosen: Settings by dotted name; those on the command line itself go before them.
+        """
+        configs = [n for n, text in enumerate(self.arguments) if text.startswith("--config")]
+        start = configs[-1] + (self.arguments[configs[-1]] == "--config") + 1 if configs else 0
+        arguments = self.arguments[:start] + options_of(chosen) + self.arguments[start:]
+        return parse(self._parser, self._type, arguments, self._package)[0]
+
+    def give(self, field: str, value: str) -> None:
+        """Give a setting that is not given yet."""
+        if field not in self.given:
+            self.given[field] = value
+            self.arguments.append(f"--{field}={value}")
+
+    def begin_with(self, recipe: Path) -> None:
+        """Take the settings of a recipe, those given going before them.
+
+        Args:
+            recipe: A YAML file.
+        """
+        self.arguments.insert(0, f"--config={recipe}")
+
+
+def options_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as options of a command line.
+
+    Args:
+        settings: Values by dotted name, or sections of them.
+    """
+    options = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and "." not in name:  # a section; others hold arguments
+            options += options_of({f"{name}.{field}": item for field, item in value.items()})
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            options.append(f"--{name}={text}")
+    return options
