@@ -49,6 +49,7 @@ def pretrain(
     stop: int | None = None,
     interrupt: Interrupt | None = None,
     began: float | None = None,
+    planned: Mapping[Size, float] | None = None,
 ) -> None:
     """Run a configuration to its end; its folder then holds the encoder.
 
@@ -59,6 +60,7 @@ def pretrain(
         stop: The step before which to end, without writing an encoder; None to train to the end.
         interrupt: Notes signals that ask the run to stop; None to make one for this run.
         began: When the hours of `run.hours` began, by `time.monotonic`; None for now.
+        planned: Seconds of a step at each size, as far as they were measured before.
 
     Raises:
         ValueError: Something is wrong with the configuration or the data, before training.
@@ -82,7 +84,9 @@ def pretrain(
     probe_images = build_probe_images(config, model, accelerator) if is_probed else None
     trainer = Pretrainer(config, accelerator, model, curriculum, probe_images)
     with RunFolder(config, images, resume, accelerator) as run:
-        Loop(trainer, images, run, interrupt=interrupt, stop=stop).train()
+        Loop(
+            trainer, images, run, interrupt=interrupt, stop=stop, began=began, planned=planned
+        ).train()
 
 
 class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):

@@ -46,9 +46,9 @@ class Speed:
     """Seconds from the call of `pretrain` to its first step."""
 
     @property
-    def full_size(self) -> Size:
-        """The largest size."""
-        return max(self.steps, key=lambda size: size if isinstance(size, int) else size[0])
+    def step_seconds(self) -> dict[Size, float]:
+        """Seconds of a step at each size."""
+        return {size: step.seconds for size, step in self.steps.items()}
 
     def seconds(self, curriculum: Curriculum) -> float:
         """Return the time of a curriculum's steps."""
@@ -105,7 +105,7 @@ def largest_micro_batch(config: PretrainConfig) -> int:
         ValueError: Not even one image fits.
     """
     accelerator = make_accelerator(config.run, allow_fsdp=True)
-    sizes = [config.optim.batch_size // accelerator.num_processes]
+    sizes: list[int] = [config.optim.batch_size // accelerator.num_processes]
 
     def halve() -> int:
         sizes[0] //= 2
@@ -123,8 +123,8 @@ def largest_micro_batch(config: PretrainConfig) -> int:
             "model.encoder must fit on this device, got no room for one image of "
             f"model.image_size {config.model.image_size}"
         ) from error
-    least: int = accelerator.gather(found).min().item()
-    return least
+    fewest: int = int(accelerator.gather(found).min().item())
+    return fewest
 
 
 def _try(size: int, config: PretrainConfig, accelerator: Accelerator) -> int:

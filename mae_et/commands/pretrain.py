@@ -50,11 +50,12 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Run:
     request = Request(parser, PretrainConfig, arguments, "mae_et")
     resume = resume_of(request.options)
     completed = complete(request, began=began, resume=bool(resume))
+    planned = None
     if isinstance(completed, PretrainConfig):
         config = completed
     else:
         show(completed)
-        config = completed.config
+        config, planned = completed.config, completed.speed.step_seconds
     if config.data.num_workers:
         worker_context()  # starts importing while this process does
 
@@ -62,5 +63,5 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Run:
     from ..training import leaving
 
     with leaving() if leaves else nullcontext():
-        pretrain(config, resume=resume, began=began)
+        pretrain(config, resume=resume, began=began, planned=planned)
     return Run(Path(config.run.output_dir))

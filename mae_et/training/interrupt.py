@@ -78,6 +78,17 @@ class Interrupt:
         elif number == signal.SIGINT and now - self._noted_at[0] > SAME_SIGNAL_SECONDS:
             raise KeyboardInterrupt
 
+    def ask(self, reason: str) -> None:
+        """Ask the run to stop, as a signal would.
+
+        Args:
+            reason: Why, in words.
+        """
+        if not self._noted_at:
+            self._noted_at.append(time.monotonic())
+            if self.accelerator.is_main_process:
+                _say(f"{reason}: finishing the step, then saving")
+
     def is_agreed(self) -> bool:
         """Return whether to stop now, the same in every process; call this after each step.
 

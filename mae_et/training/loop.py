@@ -6,9 +6,12 @@ Read `Loop.train` first; the methods follow in the order in which it calls them.
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from ..config import TrainingConfig
+from ..curriculum import Size
 from ..data import StreamedSamples, warn_of_range
 from ..errors import RunInterruptedError, RunStoppedError
 from .bad_images import BadImages
@@ -18,6 +21,7 @@ from .images import Chunks, RunImages
 from .interrupt import Interrupt
 from .launch import start_trackers
 from .metrics import Meter
+from .outlook import Deadline, Outlook
 from .progress import Progress
 from .run_folder import RunFolder
 from .trainer import Trainer, is_due
@@ -35,6 +39,8 @@ class Loop:
         interrupt: Notes the signals that ask the run to stop; None to make one for this run.
         stop: The step before which to end, without writing what was learned; None for the end of
             the schedule.
+        began: When the hours of `run.hours` began, by `time.monotonic`; None for now.
+        planned: Seconds of a step at each size, as far as they were measured before.
 
     Raises:
         ValueError: The checkpoint does not fit.
@@ -49,6 +55,8 @@ class Loop:
         *,
         interrupt: Interrupt | None = None,
         stop: int | None = None,
+        began: float | None = None,
+        planned: Mapping[Size, float] | None = None,
     ) -> None:
         config: TrainingConfig = trainer.config
         accelerator = trainer.accelerator
@@ -72,8 +80,12 @@ class Loop:
         loader = images.load_steps(config, accelerator, self.start, self.num_steps)
         self.chunks = self.bad_images.noted(self.meter.timed(iter(loader)))
         self.eval_loader = images.load_held_out(config, accelerator)
+        before = run.seconds_before() if run.checkpoint else 0.0
+        began = time.monotonic() if began is None else began
+        self.outlook = Outlook(self.schedule, planned)
+        self.deadline = Deadline(config.run, began - before)
         has_bar = config.run.progress
-        self.progress = Progress(accelerator, self.start, self.num_steps, has_bar=has_bar)
+        self.progress = Progress(accelerator, self.start, self.schedule, self.num_steps, has_bar)
         self.is_over = trainer.is_over(run)
 
     def train(self) -> None:
@@ -86,7 +98,6 @@ class Loop:
         """
         self.progress.on_start(
             self.run.files.folder,
-            self.schedule,
             self.config.optim.batch_size,
             len(self.images.train),
             len(self.images.held_out),
@@ -127,7 +138,12 @@ class Loop:
             metrics["graphs"] = num_graphs()
         self.run.write_metrics(metrics, done)
         self.trainer.on_window(metrics)
-        self.progress.on_window(metrics, done)
+        steps = metrics["images"] // self.config.optim.batch_size
+        self.outlook.add(stage.size, steps, metrics["seconds"])
+        left = self.outlook.seconds_left(done)
+        self.progress.on_window(metrics, done, left)
+        if warning := self.deadline.warning(left):
+            self.progress.say(warning)
 
     def evaluate(self, done: int) -> None:
         """Measure and write the scores that are due after `done` steps."""
@@ -154,6 +170,8 @@ class Loop:
             RunInterruptedError: The run is asked to stop before the end of its schedule.
         """
         is_last = self.is_over or done == self.num_steps
+        if self.deadline.is_over():
+            self.interrupt.ask(f"run.hours {self.config.run.hours:g} are over")
         is_interrupted = self.interrupt.is_agreed() and not is_last
         is_periodic = is_due(done, self.config.run.checkpoint_every)
         if not (is_last or is_interrupted or is_periodic):

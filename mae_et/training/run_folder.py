@@ -119,6 +119,12 @@ class RunFolder:
         if [line for line in text.split("\n") if line] != kept or not text.endswith("\n"):
             write_text(file, "".join(line + "\n" for line in kept))
 
+    def seconds_before(self) -> float:
+        """Return the time that the run's steps took before it was resumed; 0 in other processes."""
+        if not self.accelerator.is_main_process:
+            return 0.0
+        return sum(float(line.get("seconds", 0.0)) for line in self.files.read_metrics())
+
     def write_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
         """Append a line to the metrics, and log the numbers with the trackers."""
         if self.accelerator.is_main_process:

@@ -24,7 +24,7 @@ WINDOW = {
     "skipped_steps": 0,
     "bad_images": 0,
 }
-IN_WORDS = "loss 0.9877, size 20, 1234 images/s, 2% waiting"
+IN_WORDS = "stage 3/5, size 20, 1234 images/s, 1:40 min left, loss 0.9877, 2% waiting"
 LR = ", lr 1.50e-04"
 SCORES = "step 60 of 100: top1 0.5000, eval_loss 0.2500"
 START = (
@@ -47,10 +47,10 @@ def tell(*, is_main_process: bool = True, has_bar: bool = True) -> None:
         is_main_process=is_main_process, num_processes=2, device=torch.device("cpu")
     )
     schedule = Curriculum.efficienttrain(full_size=224, patch_size=16, num_steps=100)
-    with Progress(process, 40, 100, has_bar=has_bar) as progress:
-        progress.on_start(Path("runs/one"), schedule, 128, 120, 30)
+    with Progress(process, 40, schedule, 100, has_bar) as progress:
+        progress.on_start(Path("runs/one"), 128, 120, 30)
         progress.on_step()
-        progress.on_window(WINDOW, 50)
+        progress.on_window(WINDOW, 50, 100.0)
         progress.on_scores({"top1": 0.5, "eval_loss": 0.25}, 60)
 
 
@@ -88,10 +88,10 @@ def test_a_terminal_gets_a_bar_and_lines_of_scores(on_terminal: Callable[..., st
     assert "step 50" not in text
 
 
-def test_the_bar_of_a_narrow_terminal_has_all_but_the_learning_rate(
+def test_the_bar_of_a_narrow_terminal_has_all_up_to_the_loss(
     on_terminal: Callable[..., str],
 ) -> None:
-    assert IN_WORDS in on_terminal(80)
+    assert IN_WORDS.partition(", 2% waiting")[0] in on_terminal(80)
 
 
 def test_a_terminal_of_unknown_width_gets_lines(on_terminal: Callable[..., str]) -> None:
@@ -108,5 +108,8 @@ def test_other_processes_say_nothing(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_what_went_wrong_is_said() -> None:
-    text = describe(WINDOW | {"skipped_steps": 3, "bad_images": 2})
-    assert text == f"{IN_WORDS}, 3 steps skipped, 2 bad images{LR}"
+    text = describe(WINDOW | {"skipped_steps": 3, "bad_images": 2}, best={"knn": 0.5})
+    assert text == (
+        "size 20, 1234 images/s, loss 0.9877, best knn 50.00%, 2% waiting, 3 steps skipped, "
+        f"2 bad images{LR}"
+    )

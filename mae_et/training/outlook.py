@@ -1,0 +1,139 @@
+"""When a run will end, judged by the steps that it has taken, and whether that is late."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..config import RunConfig
+from ..curriculum import Curriculum, Size, area
+
+LATE = 1.05
+"""How many times its hours a run may take before it is late."""
+
+SETTLED = 0.05
+"""The share of the hours after which the speed is judged; at first, workers start."""
+
+
+@dataclass
+class _Pace:
+    """The steps of a size that have been timed."""
+
+    windows: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+    def add(self, steps: int, seconds: float) -> None:
+        """Count a window; the first one is forgotten, in which workers start."""
+        if self.windows == 1:
+            self.steps, self.seconds = 0, 0.0
+        self.windows += 1
+        self.steps += steps
+        self.seconds += seconds
+
+
+class Outlook:
+    """Estimates the time that the rest of a run takes.
+
+    A size that no step was taken at counts by what was planned for it, scaled as the latest size
+    turned out; without a plan, by its pixels.
+
+    Args:
+        schedule: The stages of the run.
+        planned: Seconds of a step at each size, as measured before the run; empty if unknown.
+    """
+
+    def __init__(self, schedule: Curriculum, planned: Mapping[Size, float] | None = None) -> None:
+        self.schedule = schedule
+        self._planned = planned or {
+            stage.size: float(area(stage.size)) for stage in schedule.stages
+        }
+        self._paces: dict[Size, _Pace] = {}
+        self._latest: Size | None = None
+        self._trained, self._began = 0.0, time.monotonic()
+
+    def add(self, size: Size, steps: int, seconds: float) -> None:
+        """Count a window of steps.
+
+        Args:
+            size: The size that they were taken at.
+            steps: How many they were.
+            seconds: What they took.
+        """
+        self._paces.setdefault(size, _Pace()).add(steps, seconds)
+        self._latest = size
+        self._trained += seconds
+
+    def seconds_left(self, done: int) -> float | None:
+        """Return the time that the steps after `done` take, and with them evaluations and saving.
+
+        Args:
+            done: The steps taken so far.
+
+        Returns:
+            Seconds; None before the first window.
+        """
+        if self._latest is None:
+            return None
+        beside = (time.monotonic() - self._began) / self._trained  # all time per time of steps
+        steps = sum(
+            max(0, stage.stop - max(stage.start, done)) * self._per_step(stage.size)
+            for stage in self.schedule.stages
+        )
+        return steps * max(1.0, beside)
+
+    def _per_step(self, size: Size) -> float:
+        if size in self._paces:
+            return self._paces[size].seconds / self._paces[size].steps
+        assert self._latest is not None
+        slower = self._per_step(self._latest) / self._planned[self._latest]
+        return self._planned[size] * slower
+
+
+class Deadline:
+    """Says once if a run is going to be late, and whether its hours are over.
+
+    Args:
+        run: The section `run` of the configuration.
+        began: When the hours began, by `time.monotonic`.
+    """
+
+    def __init__(self, run: RunConfig, began: float) -> None:
+        self.run, self.began, self.is_said = run, began, False
+
+    def warning(self, left: float | None) -> str | None:
+        """Return what to say of a run that will be late; None if it will not, or it has been said.
+
+        Args:
+            left: The seconds that it still takes, if they are known.
+        """
+        hours, passed = self.run.hours, time.monotonic() - self.began
+        if hours is None or left is None or self.is_said or passed < SETTLED * 3600 * hours:
+            return None
+        expected = (passed + left) / 3600
+        if expected <= LATE * hours:
+            return None
+        self.is_said = True
+        follows = (
+            "it is stopped then, with a checkpoint"
+            if self.run.on_late == "stop"
+            else "--run.on_late stop ends it in time, with a checkpoint to resume from"
+        )
+        return (
+            f"the run is slower than planned: {expected:.3g} hours in place of {hours:g}; "
+            f"{follows}. Started again, --hours plans with the present speed"
+        )
+
+    def is_over(self) -> bool:
+        """Return whether the run has to stop now."""
+        hours = self.run.hours
+        passed = time.monotonic() - self.began
+        return hours is not None and self.run.on_late == "stop" and passed > 3600 * hours
+
+
+def clock(seconds: float) -> str:
+    """Return a time as hours and minutes, or minutes and seconds, such as 2:05 h or 0:41 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours}:{minutes_left:02} h" if hours else f"{minutes}:{rest:02} min"
