@@ -21,7 +21,7 @@ FITTED = ("optim.epochs", "optim.warmup_epochs")
 
 
 def complete(
-    request: Request[PretrainConfig], *, began: float, resume: bool = False
+    request: Request[PretrainConfig], *, began: float, resume: bool = False, starts: bool = False
 ) -> PretrainConfig | Resolved:
     """Choose the settings that a command line does not give.
 
@@ -32,6 +32,7 @@ def complete(
         request: The command line.
         began: When it was given, by `time.monotonic`.
         resume: Whether the run in `run.output_dir` is resumed, if there is one.
+        starts: Whether the run is started, so that its folder must be new.
 
     Returns:
         The configuration, or what was chosen, with it.
@@ -47,7 +48,8 @@ def complete(
     if resume and request.names_images and run.exists:
         request.begin_with(run.config_file)
     elif is_automatic:
-        check_new(run)
+        if starts:
+            check_new(run)
         print_once(f"mae-et {__version__}: {given['data.path']} is looked at to choose settings")
     elif hours is not None and not resume:
         is_on_line = any(text.startswith("--optim.epochs") for text in request.arguments)

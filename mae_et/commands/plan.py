@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..config import PretrainConfig
-from ..config.parser import config_parser, parse
+from ..config.parser import config_parser
+from ..config.request import Request, add_automatic
 from ..errors import can_be_written, check
+from .automatic import complete, show
+
+if TYPE_CHECKING:
+    from ..planning.forecast import Plan
+
+DESCRIPTION = """Say what a run will cost: by a recipe (--config), or on images alone (DATA),
+for which all settings are chosen and shown, as `pretrain` would."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -23,7 +33,9 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: The configuration, the data or an option is bad.
     """
-    parser = config_parser(PretrainConfig, "mae_et plan", "Say what a run will cost.")
+    began = time.monotonic()
+    parser = config_parser(PretrainConfig, "mae_et plan", DESCRIPTION)
+    add_automatic(parser)
     parser.add_argument(
         "--processes", type=int | None, help="that train, else 1; those launched with --measure"
     )
@@ -37,12 +49,13 @@ def main(arguments: Sequence[str]) -> None:
         "--mae_size", type=int | None, help="full size of the MAE to compare with; else the run's"
     )
     parser.add_argument("--json", type=str | None, help="a file for the plan, or - to print it so")
-    config, options = parse(parser, PretrainConfig, arguments, "mae_et")
+    request = Request(parser, PretrainConfig, arguments, "mae_et")
+    options = request.options
     for name in ("processes", "price_per_hour", "mae_size"):
         value = options[name]
         check(value is None or 0 < value < math.inf, f"--{name}", value, "above 0")
     check(
-        options.price_per_hour is None or options.measure,
+        options.price_per_hour is None or options.measure or request.names_images,
         "--price_per_hour",
         options.price_per_hour,
         "together with --measure, which gives the hours",
@@ -53,17 +66,41 @@ def main(arguments: Sequence[str]) -> None:
     file = None if options.json in (None, "-") else Path(options.json)
     check(file is None or can_be_written(file), "--json", options.json, "a file to write to, or -")
 
-    from ..planning.plan import describe, measured_plan, plan_from_flops
+    from ..planning.plan import describe
     from ..training import leaving
 
     with leaving():
-        size, price, processes = options.mae_size, options.price_per_hour, options.processes or 1
-        if options.measure:
-            plan = measured_plan(config, mae_size=size, price_per_hour=price)
-        else:
-            plan = plan_from_flops(config, processes=processes, mae_size=size)
+        plan = make(request, options, began)
         if plan is not None:
             text = json.dumps(asdict(plan), indent=1)
             print(text if options.json == "-" else describe(plan))
             if file is not None:
                 file.write_text(text + "\n")
+
+
+def make(request: Request[PretrainConfig], options: Any, began: float) -> Plan | None:
+    """Plan what a command line asks for.
+
+    Args:
+        request: The command line.
+        options: Its options.
+        began: When it was given, by `time.monotonic`.
+
+    Returns:
+        The plan, in the main process; None in the others if steps were measured.
+
+    Raises:
+        ValueError: As in `main`.
+    """
+    completed = complete(request, began=began)
+
+    from ..planning.plan import automatic_plan, measured_plan, plan_from_flops
+
+    size, price, processes = options.mae_size, options.price_per_hour, options.processes or 1
+    if not isinstance(completed, PretrainConfig):
+        show(completed)
+        times = completed.speed.steps
+        return automatic_plan(completed.config, times, mae_size=size, price_per_hour=price)
+    if options.measure:
+        return measured_plan(completed, mae_size=size, price_per_hour=price)
+    return plan_from_flops(completed, processes=processes, mae_size=size)

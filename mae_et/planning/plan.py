@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from accelerate import PartialState
+
 from ..build import (
     build_curriculum,
     build_images,
@@ -11,10 +15,11 @@ from ..build import (
     open_samples,
 )
 from ..config import PretrainConfig
+from ..curriculum import Size
 from ..pretraining import Pretrainer
 from ..training import make_accelerator
 from .forecast import MAE_EPOCHS, Plan, make_plan, with_times
-from .measure import measure_steps
+from .measure import StepTime, measure_steps
 
 IMAGENET_IMAGES = 1_281_167
 """The training images of ImageNet-1K, for which the recipes are made."""
@@ -129,4 +134,29 @@ def measured_plan(
     times = measure_steps(trainer, images)
     if not accelerator.is_main_process:
         return None
+    return with_times(plan, times, config.data.num_workers, price_per_hour)
+
+
+def automatic_plan(
+    config: PretrainConfig,
+    times: Mapping[Size, StepTime],
+    *,
+    mae_size: int | None = None,
+    price_per_hour: float | None = None,
+) -> Plan | None:
+    """Plan a run whose steps have been measured.
+
+    Args:
+        config: The run.
+        times: The time of a step at each size.
+        mae_size: As in `measured_plan`.
+        price_per_hour: As in `measured_plan`.
+
+    Returns:
+        The plan with times, in the main process; None in the others.
+    """
+    state = PartialState()
+    if not state.is_main_process:
+        return None
+    plan = plan_from_flops(config, processes=state.num_processes, mae_size=mae_size)
     return with_times(plan, times, config.data.num_workers, price_per_hour)
