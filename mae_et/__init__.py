@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api import Run, plan, pretrain
     from .curriculum import Curriculum, Stage
     from .lowfreq import low_frequency_crop
     from .model import MaskedAutoencoder
@@ -18,19 +19,25 @@ __version__ = "0.2.0"
 __all__ = [
     "Curriculum",
     "MaskedAutoencoder",
+    "Run",
     "Stage",
     "export_encoder",
     "load_mae_checkpoint",
     "low_frequency_crop",
+    "plan",
+    "pretrain",
 ]
 
 _MODULES = {
     "Curriculum": "curriculum",
     "MaskedAutoencoder": "model",
+    "Run": "api",
     "Stage": "curriculum",
     "export_encoder": "weights",
     "load_mae_checkpoint": "weights",
     "low_frequency_crop": "lowfreq",
+    "plan": "api",
+    "pretrain": "api",
 }
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..config import PretrainConfig
 from ..config.parser import config_parser
@@ -34,6 +34,41 @@ def main(arguments: Sequence[str]) -> None:
         ValueError: The configuration, the data or an option is bad.
     """
     began = time.monotonic()
+    request = _request(arguments)
+    to, is_printed = request.options.json, request.options.json == "-"
+    file = None if to is None or is_printed else Path(to)
+    check(file is None or can_be_written(file), "--json", to, "a file to write to, or -")
+
+    from ..planning.plan import describe
+    from ..training import leaving
+
+    with leaving():
+        plan = _plan(request, began)
+        if plan is not None:
+            text = json.dumps(asdict(plan), indent=1)
+            print(text if is_printed else describe(plan))
+            if file is not None:
+                file.write_text(text + "\n")
+
+
+def plan_of(arguments: Sequence[str], began: float) -> Plan | None:
+    """Plan what a command line asks for.
+
+    Args:
+        arguments: The command line.
+        began: When it was given, by `time.monotonic`.
+
+    Returns:
+        The plan, in the main process; None in the others if steps were measured.
+
+    Raises:
+        ValueError: As in `main`.
+    """
+    return _plan(_request(arguments), began)
+
+
+def _request(arguments: Sequence[str]) -> Request[PretrainConfig]:
+    """Parse a command line, and check its options."""
     parser = config_parser(PretrainConfig, "mae_et plan", DESCRIPTION)
     add_automatic(parser)
     parser.add_argument(
@@ -54,45 +89,18 @@ def main(arguments: Sequence[str]) -> None:
     for name in ("processes", "price_per_hour", "mae_size"):
         value = options[name]
         check(value is None or 0 < value < math.inf, f"--{name}", value, "above 0")
-    check(
-        options.price_per_hour is None or options.measure or request.names_images,
-        "--price_per_hour",
-        options.price_per_hour,
-        "together with --measure, which gives the hours",
-    )
-    allowed = "left out with --measure, which counts those launched"
-    ok = options.processes is None or not options.measure
+    is_measured = options.measure or (request.names_images and request.recipe is None)
+    allowed = "together with --measure, which gives the hours"
+    price = options.price_per_hour
+    check(price is None or is_measured, "--price_per_hour", price, allowed)
+    allowed = "left out where steps are measured, which counts those launched"
+    ok = options.processes is None or not is_measured
     check(ok, "--processes", options.processes, allowed)
-    file = None if options.json in (None, "-") else Path(options.json)
-    check(file is None or can_be_written(file), "--json", options.json, "a file to write to, or -")
-
-    from ..planning.plan import describe
-    from ..training import leaving
-
-    with leaving():
-        plan = make(request, options, began)
-        if plan is not None:
-            text = json.dumps(asdict(plan), indent=1)
-            print(text if options.json == "-" else describe(plan))
-            if file is not None:
-                file.write_text(text + "\n")
+    return request
 
 
-def make(request: Request[PretrainConfig], options: Any, began: float) -> Plan | None:
-    """Plan what a command line asks for.
-
-    Args:
-        request: The command line.
-        options: Its options.
-        began: When it was given, by `time.monotonic`.
-
-    Returns:
-        The plan, in the main process; None in the others if steps were measured.
-
-    Raises:
-        ValueError: As in `main`.
-    """
-    completed = complete(request, began=began)
+def _plan(request: Request[PretrainConfig], began: float) -> Plan | None:
+    options, completed = request.options, complete(request, began=began)
 
     from ..planning.plan import automatic_plan, measured_plan, plan_from_flops
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..curriculum import Curriculum
+from ..errors import is_installed
 from .outlook import clock
 
 BAR = "{n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
@@ -44,7 +45,7 @@ class Progress:
         self.accelerator, self.schedule = accelerator, schedule
         self.best: dict[str, float] = {}
         self.is_silent = not accelerator.is_main_process
-        self.has_bar = has_bar and terminal_width() > 0
+        self.has_bar = has_bar and (terminal_width() > 0 or is_notebook())
         self.start, self.num_steps = start, num_steps
         self.bar = tqdm(
             total=num_steps,
@@ -122,6 +123,11 @@ def terminal_width() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
         return 0
+
+
+def is_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook that can show a bar."""
+    return "ipykernel" in sys.modules and is_installed("ipywidgets")
 
 
 def steps_by_size(schedule: Curriculum) -> str:

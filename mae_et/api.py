@@ -1,0 +1,223 @@
+"""The commands as functions, for scripts and notebooks: `import mae_et; mae_et.pretrain("photos")`.
+
+They take the settings of the command line by the same names, as sections (`optim={"epochs": 50}`)
+or dotted (`**{"optim.epochs": 50}`), and go the same way as the commands do. Bad input is a
+ValueError of one line.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import Resume
+from .config.request import options_of
+from .runs import Run as RunFiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import nn
+
+    from .planning.forecast import Plan
+
+Data = str | Path
+"""Images, as in `data.path`: a folder, a Parquet or tar file, the name of a data set of the Hub."""
+
+
+def pretrain(
+    data: Data | None = None,
+    *,
+    hours: float | None = None,
+    recipe: str | Path | None = None,
+    out: str | Path | None = None,
+    resume: Resume = False,
+    **settings: Any,
+) -> Run:
+    """Pretrain a masked autoencoder, as `mae-et pretrain` does.
+
+    Args:
+        data: The images. Without a recipe, all settings that are not given are chosen for them.
+        hours: How long the run may take, from now on; None for a rule.
+        recipe: The name of a recipe, or a YAML file.
+        out: The folder of the run; None for one by the name of the data.
+        resume: Whether to resume the run in that folder; "auto" to do so if it holds one.
+        settings: Further settings by their names, as sections or dotted.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError: A setting or the data is bad.
+        RunStoppedError: The run cannot continue.
+        RunInterruptedError: The run was asked to stop (by Ctrl-C, for example); `resume=True`
+            continues it.
+    """
+    from .commands.pretrain import run
+
+    arguments = _arguments(data, hours=hours, recipe=recipe, out=out, settings=settings)
+    if resume:
+        arguments += ["--resume", *(["auto"] if resume == "auto" else [])]
+    return Run(run(arguments).folder)
+
+
+def plan(
+    data: Data | None = None,
+    *,
+    hours: float | None = None,
+    recipe: str | Path | None = None,
+    measure: bool = False,
+    price_per_hour: float | None = None,
+    **settings: Any,
+) -> Plan | None:
+    """Say what a run would cost, stage by stage, as `mae-et plan` does.
+
+    Args:
+        data: As in `pretrain`.
+        hours: As in `pretrain`.
+        recipe: As in `pretrain`.
+        measure: Whether real steps are timed; they are anyway if settings are chosen.
+        price_per_hour: The price of an hour of all processes together; None for no price.
+        settings: As in `pretrain`.
+
+    Returns:
+        The plan; None in processes other than the main one if steps were measured.
+
+    Raises:
+        ValueError: A setting or the data is bad.
+    """
+    from .commands.plan import plan_of
+
+    began = time.monotonic()
+    arguments = _arguments(data, hours=hours, recipe=recipe, out=None, settings=settings)
+    arguments += ["--measure"] * measure
+    if price_per_hour is not None:
+        arguments.append(f"--price_per_hour={price_per_hour}")
+    return plan_of(arguments, began)
+
+
+def _arguments(
+    data: Data | None,
+    *,
+    hours: float | None,
+    recipe: str | Path | None,
+    out: str | Path | None,
+    settings: dict[str, Any],
+) -> list[str]:
+    """Return the command line of a call."""
+    arguments = [] if recipe is None else [f"--config={recipe}"]
+    if data is not None:
+        arguments.append(str(data))
+    if hours is not None:
+        arguments.append(f"--hours={hours}")
+    if out is not None:
+        arguments.append(f"--out={out}")
+    return arguments + options_of(settings)
+
+
+class Run:
+    """A pretraining run: its encoder, metrics and pictures.
+
+    Args:
+        folder: The folder of the run.
+
+    Raises:
+        ValueError: The folder holds no run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._files = RunFiles(self.folder)
+        if not self._files.exists:
+            raise ValueError(f"folder must hold a run, got {self.folder}")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The whole configuration, as plain data."""
+        return self._files.read_config()
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The lines of metrics.jsonl: one for each window of steps and for each evaluation."""
+        import pandas as pd
+
+        return pd.DataFrame(self._files.read_metrics())
+
+    def encoder(self) -> nn.Module:
+        """Return the encoder in evaluation mode: normalised images (N, C, H, W) to features (N, D).
+
+        Raises:
+            ValueError: The run is not finished, or its encoder is damaged.
+        """
+        import timm
+
+        from .weights import read_weights
+
+        folder = self._files.encoder
+        if not folder.is_dir():
+            raise ValueError(f"{self.folder} has no encoder yet; resume=True finishes the run")
+        read_weights(folder / "model.safetensors")
+        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        return model.eval()
+
+    def reconstruct(
+        self,
+        data: Data | None = None,
+        *,
+        split: str | None = None,
+        sizes: Sequence[int] | None = None,
+        num_images: int = 6,
+        channels: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> Figure:
+        """Draw what the run's last checkpoint reconstructs, as `mae-et reconstruct` does.
+
+        Args:
+            data: The images; None for the run's own.
+            split: Their split; None for the held-out images.
+            sizes: Input sizes in pixels; None for those of the run.
+            num_images: Rows of the picture.
+            channels: One to show, or three as red, green and blue.
+            seed: Chooses the images and the masks.
+
+        Returns:
+            A figure of matplotlib, which a notebook shows.
+
+        Raises:
+            ValueError: There is no checkpoint, or the images can't be read.
+        """
+        from .report.reconstruct import picture
+
+        figure: Figure = picture(
+            self.folder,
+            path=None if data is None else str(data),
+            split=split,
+            sizes=None if sizes is None else list(sizes),
+            num_images=num_images,
+            channels=None if channels is None else list(channels),
+            seed=seed,
+        )
+        return figure
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the run's page of HTML, as `mae-et report` does.
+
+        Args:
+            out: The page; None for report.html in the run's folder.
+
+        Returns:
+            The page.
+
+        Raises:
+            ValueError: The page can't be written there, or a package is missing.
+        """
+        from .commands.report import main
+
+        page = self.folder / "report.html" if out is None else Path(out)
+        main([str(self.folder), f"--out={page}"])
+        return page
