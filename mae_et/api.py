@@ -1,8 +1,8 @@
 """The commands as functions, for scripts and notebooks: `import mae_et; mae_et.pretrain("photos")`.
 
 They take the settings of the command line by the same names, as sections (`optim={"epochs": 50}`)
-or dotted (`**{"optim.epochs": 50}`), and go the same way as the commands do. Bad input is a
-ValueError of one line.
+or dotted (`**{"optim.epochs": 50}`). The images come first, so that `data` may be a section. Bad
+input is a ValueError of one line.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ Data = str | Path
 
 def pretrain(
     data: Data | None = None,
+    /,
     *,
     hours: float | None = None,
     recipe: str | Path | None = None,
@@ -65,6 +66,7 @@ def pretrain(
 
 def plan(
     data: Data | None = None,
+    /,
     *,
     hours: float | None = None,
     recipe: str | Path | None = None,
