@@ -105,18 +105,12 @@ def look_at_images(source: DataConfig, seed: int, in_chans: int | None = None) -
         ValueError: The images can't be opened, or none of those looked at can be read.
     """
     data.allow_pixels(source.max_pixels)
-    tried = (in_chans,) if in_chans else (3, 1, 4, 2, *range(5, MOST_CHANNELS + 1))
-    for in_chans in tried:  # pictures are read as 3 at once, arrays only as what they have
-        train, held_out = data.open_images(source, in_chans, seed)
-        images = held_out if isinstance(train, data.StreamedImages) else train
-        rows = np.random.default_rng([seed, 5]).permutation(len(images))[:MOST_IMAGES].tolist()
-        if any(_is_readable(images, row) for row in rows[:5]):
-            break
-    else:
-        in_chans = tried[0]
+    is_given = in_chans is not None
+    in_chans = in_chans or _channels(source, seed)
+    number, images, rows = _open(source, seed, in_chans)
     sample = _Sample(images, rows)
     grey = sum(map(_is_grey, sample.pixels))
-    if in_chans == 3 and grey == len(sample.pixels):
+    if in_chans == 3 and grey == len(sample.pixels) and not is_given:
         in_chans = 1
         sample.pixels = [pixels.mean(0, keepdim=True) for pixels in sample.pixels]
     means = torch.stack([pixels.mean((1, 2)) for pixels in sample.pixels])
@@ -124,7 +118,7 @@ def look_at_images(source: DataConfig, seed: int, in_chans: int | None = None) -
     mean = means.mean(0)
     std = (squares - mean**2).clamp(min=0).sqrt()
     return ImageFacts(
-        number=source.num_images or len(train),
+        number=source.num_images or number,
         sampled=len(sample.pixels),
         unreadable=sample.unreadable,
         grey=grey,
@@ -134,6 +128,26 @@ def look_at_images(source: DataConfig, seed: int, in_chans: int | None = None) -
         mean=tuple(round(value, 4) for value in mean.tolist()),
         std=tuple(round(max(value, 1e-3), 4) for value in std.tolist()),
     )
+
+
+def _open(source: DataConfig, seed: int, in_chans: int) -> tuple[int, data.Images, list[int]]:
+    """Return the number of training images, images to look at, and rows of these at random."""
+    train, held_out = data.open_images(source, in_chans, seed)
+    images: data.Images = held_out if isinstance(train, data.StreamedImages) else train
+    rows: list[int] = (
+        np.random.default_rng([seed, 5]).permutation(len(images))[:MOST_IMAGES].tolist()
+    )
+    return len(train), images, rows
+
+
+def _channels(source: DataConfig, seed: int) -> int:
+    """Return 3 for pictures, which can be read so, and for arrays as many as they have."""
+    tried: tuple[int, ...] = (3, 1, 4, 2, *range(5, MOST_CHANNELS + 1))
+    for in_chans in tried:
+        _, images, rows = _open(source, seed, in_chans)
+        if any(_is_readable(images, row) for row in rows[:5]):
+            return in_chans
+    return 3
 
 
 class _Sample:

@@ -91,7 +91,7 @@ HIGHEST_RATE = 3e-3
 """The highest peak learning rate; small networks diverge little above it."""
 
 LEAST_BATCH, STEPS = 64, 8_000
-"""The least batch, and the steps that a run should have before its batch grows."""
+"""The least batch (an eighth of fewer images), and the steps of a run before its batch grows."""
 
 
 def choose_images(choices: Choices, facts: ImageFacts) -> None:
@@ -243,13 +243,13 @@ def choose_batch(
         epochs: Full-size epochs.
         width: Width of the encoder.
     """
-    samples = epochs * facts.number
-    least = LEAST_BATCH * processes
-    most = min(MAE_BATCH, facts.number)
-    batch = 2 ** int(math.log2(min(max(samples / STEPS, least), max(most, least))))
-    batch = max(1, batch // processes) * processes
+    least = min(LEAST_BATCH, max(8, facts.number // 8))
+    wanted = min(max(epochs * facts.number / STEPS, least), MAE_BATCH)
+    share = 2 ** int(math.log2(max(wanted / processes, min(least, 8))))
     batch = choices.choose(
-        "optim.batch_size", batch, f"about {STEPS:,} steps, within {LEAST_BATCH} and {MAE_BATCH}"
+        "optim.batch_size",
+        share * processes,
+        f"about {STEPS:,} steps, within {least} and {MAE_BATCH} images",
     )
     peak = MAE_RATE * math.sqrt(batch / MAE_BATCH) * math.sqrt(MAE_WIDTH / width)
     peak = min(peak, HIGHEST_RATE)

@@ -1,0 +1,189 @@
+"""What follows from facts: the right values are those of the papers, and of the rules as stated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mae_et.auto import rules
+from mae_et.auto.choices import Choices
+from mae_et.auto.facts import ImageFacts, MachineFacts
+
+CPU = MachineFacts(device="cpu", processes=1, cores=2, memory=8 << 30, has_bf16=False)
+GPU = MachineFacts(device="cuda", processes=8, cores=12, memory=80 << 30, has_bf16=True)
+
+
+def facts(**changes: Any) -> ImageFacts:
+    found: dict[str, Any] = {
+        "number": 10_000,
+        "sampled": 500,
+        "unreadable": 0,
+        "grey": 0,
+        "channels": 3,
+        "short_sides": (300,) * 500,
+        "flat": 0.01,
+        "mean": (0.5,) * 3,
+        "std": (0.25,) * 3,
+    }
+    return ImageFacts(**found | changes)
+
+
+def chosen(found: ImageFacts, **given: Any) -> Choices:
+    choices = Choices({name.replace("__", "."): value for name, value in given.items()})
+    rules.choose_images(choices, found)
+    return choices
+
+
+@pytest.mark.parametrize(
+    ("sides", "image_size", "patch_size"),
+    [
+        ((28,) * 500, 28, 4),
+        ((32,) * 500, 32, 4),
+        ((64,) * 500, 64, 8),
+        ((96,) * 500, 96, 8),
+        ((112,) * 500, 112, 16),
+        ((130,) * 500, 128, 16),
+        ((224,) * 500, 224, 16),
+        ((3000,) * 500, 224, 16),
+        ((10,) * 49 + (100,) * 451, 96, 8),  # below a tenth, which are enlarged
+        ((48,) * 51 + (300,) * 449, 48, 4),
+        ((8,) * 500, 8, 2),
+    ],
+)
+def test_sizes(sides: tuple[int, ...], image_size: int, patch_size: int) -> None:
+    choices = chosen(facts(short_sides=sides))
+    assert (choices["model.image_size"], choices["model.patch_size"]) == (image_size, patch_size)
+    assert image_size // patch_size >= min(7, image_size // 2)
+    assert ("10% are smaller and are enlarged" in choices.table()) == (sides[0] == 10)
+
+
+def test_images_without_room_for_patches() -> None:
+    with pytest.raises(ValueError, match="of at least 8 pixels, got a tenth of them with a short"):
+        chosen(facts(short_sides=(5,) * 500))
+    choices = chosen(facts(short_sides=(5,) * 500), model__image_size=8)
+    assert choices["model.patch_size"] == 2
+    choices = chosen(facts(short_sides=(300,) * 500), model__patch_size=14)
+    assert choices["model.image_size"] == 224
+    with pytest.raises(ValueError, match="of at least 32 pixels"):
+        chosen(facts(short_sides=(28,) * 500), model__patch_size=16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "in_chans", "reason"),
+    [
+        ({"grey": 500, "channels": 1}, 1, "all of the 500 images looked at are grey"),
+        ({"grey": 400}, 3, "400 of the 500 images looked at are grey, the others coloured"),
+        ({}, 3, "the 500 images looked at have 3"),
+        ({"channels": 5}, 5, "the 500 images looked at have 5"),
+    ],
+)
+def test_channels(changes: dict[str, Any], in_chans: int, reason: str) -> None:
+    choices = chosen(facts(**changes))
+    assert choices["model.in_chans"] == in_chans
+    assert reason in choices.table()
+
+
+def test_flat_ground_is_not_normalised() -> None:
+    assert chosen(facts())["model.target"] == "norm_pixel"
+    assert chosen(facts(flat=0.4))["model.target"] == "pixel"
+    assert chosen(facts(flat=0.4), model__target="hog")["model.target"] == "hog"
+
+
+@pytest.mark.parametrize(
+    ("number", "machine", "names"),
+    [
+        (500, GPU, ["micro (96 wide, 4 blocks)"]),
+        (50_000, GPU, ["ViT-S", "ViT-Ti", "micro (96 wide, 4 blocks)"]),
+        (1_281_167, GPU, ["ViT-B", "ViT-S", "ViT-Ti", "micro (96 wide, 4 blocks)"]),
+        (1_281_167, CPU, ["ViT-Ti", "micro (96 wide, 4 blocks)"]),
+    ],
+)
+def test_encoders(number: int, machine: MachineFacts, names: list[str]) -> None:
+    found = rules.encoders_for(Choices({}), facts(number=number), machine)
+    assert [encoder.name for encoder in found] == names
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "decoder"),
+    [
+        ("vit_base_patch16_224", 768, (512, 8, 16)),
+        ("vit_small_patch16_224", 384, (256, 4, 8)),
+        ("vit_large_patch16_224", 1024, (512, 8, 16)),
+    ],
+)
+def test_an_encoder_that_is_given(name: str, width: int, decoder: tuple[int, int, int]) -> None:
+    choices = Choices({"model.encoder": name})
+    (encoder,) = rules.encoders_for(choices, facts(number=100), CPU)
+    assert (encoder.width, encoder.decoder) == (width, decoder)
+    rules.choose_encoder(choices, encoder, "")
+    assert choices["model.encoder"] == name
+    assert "model.encoder_args" not in choices.chosen()
+    assert choices["model.decoder_dim"] == decoder[0]
+
+
+def test_the_batch_and_rate_of_imagenet_are_those_of_mae() -> None:
+    choices = Choices({})
+    imagenet = facts(number=1_281_167)
+    rules.choose_batch(choices, imagenet, 8, 400, 768)
+    assert choices["optim.batch_size"] == 4096
+    assert choices["optim.base_lr"] == pytest.approx(1.5e-4)
+    rules.choose_warmup(choices, 400)
+    assert choices["optim.warmup_epochs"] == 40
+    assert rules.default_epochs(1_281_167) == 400
+    assert rules.default_epochs(80_000) == 1600
+    assert rules.default_epochs(10) == 1600
+
+
+@pytest.mark.parametrize(
+    ("number", "epochs", "processes", "batch"),
+    [
+        (10_000, 10, 1, 64),
+        (10_000, 200, 1, 128),  # 2,000,000 samples by 8,000 steps: 250
+        (10_000, 1600, 1, 1024),
+        (300, 100, 1, 32),
+        (30, 100, 1, 8),
+        (10_000, 10, 6, 48),
+        (1_281_167, 1600, 8, 4096),
+    ],
+)
+def test_batches(number: int, epochs: float, processes: int, batch: int) -> None:
+    choices = Choices({})
+    rules.choose_batch(choices, facts(number=number), processes, epochs, 192)
+    assert choices["optim.batch_size"] == batch
+    assert batch % processes == 0
+    peak = choices["optim.base_lr"] * batch / 256
+    assert peak == pytest.approx(min(3e-3, 2.4e-3 * (batch / 4096 * 4) ** 0.5), rel=0.03)
+
+
+def test_machines() -> None:
+    on_cpu, on_gpu = Choices({}), Choices({})
+    rules.choose_machine(on_cpu, CPU)
+    rules.choose_machine(on_gpu, GPU)
+    assert on_cpu.chosen() == {"run.mixed_precision": "no", "data.num_workers": 1}
+    assert on_gpu.chosen() == {"run.mixed_precision": "bf16", "data.num_workers": 11}
+
+
+def test_a_cpu_takes_as_many_images_as_its_memory_allows() -> None:
+    choices = Choices(
+        {
+            "model.image_size": 224,
+            "model.patch_size": 16,
+            "model.decoder_dim": 512,
+            "model.decoder_depth": 8,
+        }
+    )
+    few, some, many = (
+        rules.cpu_micro_batch(choices, replace(CPU, memory=gib << 30)) for gib in (1, 8, 80)
+    )
+    assert 1 <= few < some < many == 64
+
+
+def test_what_is_given_is_kept_and_shown() -> None:
+    choices = Choices({"data.mean": (0.1,)})
+    assert choices.choose("data.mean", (0.5,), "measured") == (0.1,)
+    assert choices.choose("optim.epochs", 12.0, "a rule") == 12.0
+    assert choices.chosen() == {"optim.epochs": 12.0}
+    lines = [line.split() for line in choices.table().splitlines()]
+    assert lines == [["data.mean", "[0.1]", "given"], ["optim.epochs", "12", "a", "rule"]]
