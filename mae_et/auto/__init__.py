@@ -1,10 +1,10 @@
 """Automatic settings: a run from nothing but its images, and perhaps the hours it may take.
 
 Read in this order: facts (what is found), rules (what follows from it, each rule with its source),
-hours (what is tried and measured), resolve (the order of all this, and the table that is shown).
+hours (what is tried and measured), resolver (the order of all this, and the table that is shown).
 """
 
 from .choices import Choices
-from .resolve import Resolved, resolve
+from .resolver import Resolved, resolve
 
 __all__ = ["Choices", "Resolved", "resolve"]

@@ -145,7 +145,12 @@ def _try(size: int, config: PretrainConfig, accelerator: Accelerator) -> int:
 
 
 def epochs_for(
-    config: PretrainConfig, model: MaskedAutoencoder, num_images: int, speed: Speed, seconds: float
+    config: PretrainConfig,
+    model: MaskedAutoencoder,
+    num_images: int,
+    speed: Speed,
+    seconds: float,
+    beside: float = 0.0,
 ) -> float:
     """Return the full-size epochs that fit into some time.
 
@@ -155,6 +160,7 @@ def epochs_for(
         num_images: Number of training images.
         speed: How fast it trains.
         seconds: The time for its steps.
+        beside: The time that the run takes beside its steps.
 
     Raises:
         ValueError: Not even one step of each stage fits; the message says how long that takes.
@@ -173,10 +179,10 @@ def epochs_for(
 
     least = config.curriculum.num_stages
     if time_of(least) > seconds:
-        hours = (time_of(least) + speed.start + speed.evaluation) / 3600
+        hours = (time_of(least) + beside) / 3600
         raise ValueError(
-            f"--hours must be at least {math.ceil(hours * 1000) / 1000:g} at this speed, for one "
-            f"step of each of the {least} stages after the start"
+            f"--hours must be at least {math.ceil(1.1 * hours * 1000) / 1000:g} at this speed, for "
+            f"looking, measuring and one step of each of the {least} stages"
         )
     per_step = time_of(1000 * least) / (1000 * least)
     budget = max(least, int(seconds / per_step))

@@ -106,6 +106,7 @@ def options_of(settings: Mapping[str, Any]) -> list[str]:
         if isinstance(value, Mapping) and "." not in name:  # a section; others hold arguments
             options += options_of({f"{name}.{field}": item for field, item in value.items()})
         else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            is_text = isinstance(value, str | Path)
+            text = str(value) if is_text else json.dumps(value, default=str)
             options.append(f"--{name}={text}")
     return options

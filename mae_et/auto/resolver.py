@@ -196,11 +196,11 @@ class _Resolver:
     def _affordable(self, speed: Speed) -> float:
         """Return the epochs that fit into the time that is left."""
         assert self.hours is not None
-        passed = time.monotonic() - self.began
-        left = MARGIN * (3600 * self.hours - passed - speed.start - speed.evaluation)
+        beside = time.monotonic() - self.began + speed.start + speed.evaluation
+        left = MARGIN * (3600 * self.hours - beside)
         config = self.config
         model = build_model_on_meta(config)
-        return epochs_for(config, model, self.facts.number, speed, left)
+        return epochs_for(config, model, self.facts.number, speed, left, beside)
 
 
 INTERVALS = {

@@ -1,0 +1,213 @@
+"""Runs on images alone: what is chosen, how long they take, what is said, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mae_et
+from mae_et.__main__ import main
+from mae_et.auto import facts, resolver
+from mae_et.runs import Run
+from mae_et.training import outlook
+from tests.support.arguments import tiny
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure for shorter, with steps of milliseconds."""
+    monkeypatch.setattr(resolver, "FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(resolver, "LAST_SECONDS", 0.01)
+    monkeypatch.setattr(resolver, "LAST_ROUNDS", 1)
+    monkeypatch.setattr(facts, "MOST_IMAGES", 30)
+
+
+QUICK = ("--run.tracker=none", "--data.num_workers=0")
+
+
+def test_a_run_from_images_and_hours(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["pretrain", str(image_folder), "--hours=0.01", f"--out={out}", *QUICK]) == 0
+    said = capsys.readouterr().err
+    table = {line.split()[0]: line for line in said.splitlines() if line.startswith("  ")}
+    assert re.search(r"model\.in_chans +1 +all of the 30 images looked at are grey", said)
+    assert re.search(r"model\.image_size +28 ", said)
+    assert re.search(r"optim\.epochs +[\d.]+ +0\.01 hours at the measured [\d,]+/", said)
+    assert re.search(r"data\.num_workers +0 +given", said)
+    run = Run(out)
+    config = run.read_config()
+    for name in ("model.encoder_args", "data.mean", "optim.batch_size", "run.checkpoint_every"):
+        section, field = name.split(".")
+        assert name in table
+        assert config[section][field] is not None
+    assert config["curriculum"]["name"] == "efficienttrain_plus"
+    assert config["run"]["hours"] == 0.01
+    assert run.encoder.is_dir()
+    assert "left, loss" in said
+
+    step = run.read_metrics()[-1]["step"]
+    shutil.rmtree(run.encoder)
+    arguments = [str(image_folder), f"--out={out}", "--resume=auto", "--hours=0.005"]
+    assert main(["pretrain", *arguments]) == 0  # with the settings that it has
+    assert "looked at" not in capsys.readouterr().err
+    assert run.read_metrics()[-1]["step"] == step
+    assert run.encoder.is_dir()
+    assert main(["pretrain", str(image_folder), f"--out={out}"]) == 2
+    assert "holds a run; add --resume to continue it, or --out" in capsys.readouterr().err
+
+
+def test_what_is_given_is_used(clothes: str, tmp_path: Path) -> None:
+    options = [
+        *tiny(clothes, tmp_path / "run", optim__epochs=2),
+        "--run.progress=false",
+    ]
+    options = [option for option in options if not option.startswith("--data.path")]
+    assert main(["pretrain", clothes, *options]) == 0
+    config = Run(tmp_path / "run").read_config()
+    assert config["data"]["path"] == clothes
+    assert config["optim"]["batch_size"] == 16
+    assert config["model"]["decoder_dim"] == 16
+    assert config["model"]["target"] == "pixel"  # chosen, for their black ground
+
+
+def test_hours_with_a_recipe_choose_its_epochs(
+    clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tiny(clothes, "unused")
+    settings: dict[str, Any] = {}
+    for option in given:
+        name, _, value = option[2:].partition("=")
+        section, field = name.split(".")
+        settings.setdefault(section, {})[field] = value
+    del settings["optim"]["epochs"], settings["optim"]["warmup_epochs"], settings["run"]
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(
+        "".join(
+            f"{section}:\n" + "".join(f"  {name}: {value}\n" for name, value in fields.items())
+            for section, fields in settings.items()
+        )
+    )
+    out = tmp_path / "run"
+    options = [f"--config={recipe}", f"--out={out}", "--hours=0.004", "--run.tracker=none"]
+    assert main(["pretrain", *options]) == 0
+    said = capsys.readouterr().err
+    assert "0.004 hours at the measured" in said
+    config = Run(out).read_config()
+    assert config["curriculum"]["name"] == "stages"
+    assert config["optim"]["batch_size"] == 16
+    assert config["optim"]["epochs"] != 400
+    assert main(["pretrain", *options, "--optim.epochs=3"]) == 2
+    assert "--hours must be left out with --optim.epochs, got 0.004" in capsys.readouterr().err
+
+
+def test_the_plan_shows_the_same_settings(
+    image_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", str(image_folder), "--hours=0.005", "--price_per_hour=3", *QUICK]) == 0
+    captured = capsys.readouterr()
+    assert re.search(r"run\.output_dir|model\.in_chans +1 ", captured.err)
+    assert "price: 0.0" in captured.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_time_may_run_out(
+    image_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of a run that is slower than it was measured: here, because the measurement is made up."""
+    monkeypatch.setattr(outlook, "SETTLED", 0.0)
+    measure: Any = vars(resolver)["measure"]
+
+    def optimistic(*arguments: Any, **options: Any) -> Any:
+
+        speed = measure(*arguments, **options)
+        steps = {size: replace(t, seconds=t.seconds / 50) for size, t in speed.steps.items()}
+        return replace(speed, steps=steps)
+
+    monkeypatch.setattr(resolver, "measure", optimistic)
+    out = tmp_path / "run"
+    arguments = [str(image_folder), "--hours=0.004", f"--out={out}", "--run.on_late=stop"]
+    assert main(["pretrain", *arguments, "--run.log_every=1", *QUICK]) == 75
+    said = capsys.readouterr().err
+    assert "the run is slower than planned:" in said
+    assert "checkpoint saved; --resume auto continues" in said
+    assert Run(out).latest_checkpoint() is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--hours=1e-6"], "--hours must be at least 0.0"),
+        (["--hours=1", "--optim.epochs=3"], "--hours must be left out, since optim.epochs is"),
+        (["--hours=-1"], "--hours must be above 0, got -1"),
+        (["--model.patch_size=32"], "must hold images of at least 64 pixels"),
+    ],
+)
+def test_bad_lines(
+    image_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    out = tmp_path / "run"
+    assert main(["pretrain", str(image_folder), f"--out={out}", *QUICK, *arguments]) == 2
+    (line,) = (row for row in capsys.readouterr().err.splitlines() if row.startswith("error: "))
+    assert message in line
+    assert not out.exists()
+
+
+def test_nothing_readable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(12):
+        (tmp_path / "images" / f"{number}.png").write_bytes(b"no picture")
+    assert main(["pretrain", str(tmp_path / "images"), "--hours=0.1"]) == 2
+    assert "must hold images, got 11 of which none is readable" in capsys.readouterr().err
+
+
+def test_the_python_api(
+    clothes: str,
+    image_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings: dict[str, Any] = {"run": {"tracker": "none"}, "data": {"num_workers": 0}}
+    plan = mae_et.plan(image_folder, hours=0.01, **settings)
+    assert plan is not None
+    assert plan.hours == pytest.approx(0.01, rel=0.5)
+    settings["optim"] = {"epochs": 4, "batch_size": 16}
+    run = mae_et.pretrain(image_folder, **settings)
+    assert run.folder == Path(f"runs/{image_folder.name}")
+    assert run.config["data"]["num_workers"] == 0
+    assert run.metrics["loss"].dropna().iloc[-1] < run.metrics["loss"].iloc[0]
+    assert run.metrics["eval_loss"].notna().any()
+    encoder = run.encoder()
+    assert not encoder.training
+    assert encoder.num_features == run.config["model"]["encoder_args"]["embed_dim"]
+    figure = run.reconstruct(num_images=2)
+    assert len(figure.axes) > 2
+    assert run.report().read_text().startswith("<!DOCTYPE html>")
+    assert repr(run) == f"Run('{run.folder}')"
+    other = mae_et.pretrain(clothes, out="other", resume="auto", **settings)
+    assert other.config["optim"]["epochs"] == 4
+    with pytest.raises(ValueError, match=r"holds a run; add --resume to continue it"):
+        mae_et.pretrain(clothes, out="other", **settings)
+    wrong: dict[str, Any] = {"optim": {"epoch": 1}}
+    with pytest.raises(ValueError, match=r"unknown option optim\.epoch; nearest: optim\.epochs"):
+        mae_et.pretrain(clothes, **wrong)
+    with pytest.raises(ValueError, match="folder must hold a run, got nowhere"):
+        mae_et.Run("nowhere")
