@@ -72,16 +72,26 @@ def resolve(
     check(hours is None or hours > 0, "--hours", hours, "above 0")
     allowed = "left out, since optim.epochs is given"
     check(hours is None or "optim.epochs" not in given, "--hours", hours, allowed)
-    source = make({name: value for name, value in ONE_CHANNEL.items() if name not in given})
+    source = make(_neutral(given))
     accelerator = make_accelerator(source.run, allow_fsdp=True)
-    facts = _facts(accelerator, source, given.get("model.in_chans"))
+    is_given = not {"model.in_chans", "data.mean", "data.std"}.isdisjoint(given)
+    facts = _facts(accelerator, source, source.model.in_chans if is_given else None)
     machine = look_at_machine(accelerator)
     began = time.monotonic() if began is None else began
     return _Resolver(make, Choices(given), facts, machine, hours, began).resolve()
 
 
-ONE_CHANNEL: dict[str, Any] = {"model.in_chans": 1, "data.mean": (0.5,), "data.std": (0.5,)}
-"""What makes a configuration valid before anything is known of its images."""
+def _neutral(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes a configuration valid before anything is known of its images."""
+    lengths = [len(given[name]) for name in ("data.mean", "data.std") if name in given]
+    channels = given.get("model.in_chans") or next(iter(lengths), 1)
+    half = [0.5] * channels
+    return {
+        "model.in_chans": channels,
+        "data.mean": half,
+        "data.std": half,
+        "optim.warmup_epochs": 0.0,
+    }
 
 
 def _facts(accelerator: Accelerator, config: PretrainConfig, in_chans: int | None) -> ImageFacts:
