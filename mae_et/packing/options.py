@@ -15,6 +15,9 @@ FORMATS = {"parquet": ".parquet", "webdataset": ".tar"}
 STATE, BAD_IMAGES = "pack.json", "bad_images.txt"
 """Files beside the shards: what has been packed, and the images that could not be decoded."""
 
+HIDDEN, FINAL = ".data", "data"
+"""The folder of the shards, before and after all are there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PackOptions:
@@ -76,7 +79,7 @@ def check_out(out: Path, path: str) -> None:
         apart = not inside and not (real.is_relative_to(target) and real != target)
         allowed = f"neither the folder of the images, nor inside it or above it ({source})"
         check(apart, "--out", str(out), allowed)
-    ours = {STATE, BAD_IMAGES, "data", ".lock"}
+    ours = {STATE, BAD_IMAGES, HIDDEN, FINAL, ".lock"}
     is_free = not out.exists() or (
         out.is_dir()
         and ((out / STATE).is_file() or {file.name for file in out.iterdir()} <= {".lock"})

@@ -15,7 +15,7 @@ from ..data import Loader, allow_pixels, load_splits, local_path, worker_options
 from ..errors import RunStoppedError, check
 from ..runs import lock
 from .columns import TarFields
-from .options import BAD_IMAGES, STATE, PackOptions, check_out
+from .options import BAD_IMAGES, HIDDEN, STATE, PackOptions, check_out
 from .progress import Progress
 from .shards import Kept, ParquetShard, TarShard
 from .source import Item, ShrunkRows, Source
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 BATCH_ROWS = 8
 """Rows that a worker shrinks at a time; two such batches per worker are in memory."""
 
-UNFINISHED = Path("data", ".unfinished.tmp")
+UNFINISHED = Path(HIDDEN, "unfinished.tmp")
 """The shard that is being written."""
 
 AGAIN = "the same command goes on where it stopped"
@@ -147,7 +147,7 @@ class _Packer:
         if not any(part.images for part in state.parts):
             for name in (STATE, BAD_IMAGES):
                 (state.out / name).unlink(missing_ok=True)
-            shutil.rmtree(state.out / "data")
+            shutil.rmtree(state.folder)
             raise ValueError(
                 f"data.path must hold images, got {total} of which none is readable; first: "
                 f"{self.first_reason}"
@@ -169,14 +169,19 @@ class _Packer:
         if start == len(rows.table):
             return
         shard = _OpenShard(self, split, start)
-        for items in loader:
-            shard.add(items)
-            progress.add(len(items))
-            if shard.size >= options.shard_mb * 2**20:
+        try:
+            for items in loader:
+                shard.add(items)
+                progress.add(len(items))
+                if shard.size >= options.shard_mb * 2**20:
+                    shard.seal()
+                    shard = _OpenShard(self, split, shard.part.stop)
+            if shard.part.stop > shard.start:
                 shard.seal()
-                shard = _OpenShard(self, split, shard.part.stop)
-        if shard.part.stop > shard.start:
-            shard.seal()
+        except BaseException:
+            if shard.writer is not None:
+                shard.writer.abandon()
+            raise
 
 
 class _OpenShard:

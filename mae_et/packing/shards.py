@@ -6,6 +6,7 @@ import io
 import os
 import tarfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +86,11 @@ class ParquetShard:
         self.writer.close()
         return _end(self.file)
 
+    def abandon(self) -> None:
+        """Close the file as it is, which may be on a full disk."""
+        self.writer.is_open = False  # else it would write the file's end when it is deleted
+        _abandon(self.file)
+
 
 class TarShard:
     """A WebDataset tar file: of each image its file, and the members of `TarFields`.
@@ -111,6 +117,15 @@ class TarShard:
         """End the file, have it on the disk, and return its size."""
         self.archive.close()
         return _end(self.file)
+
+    def abandon(self) -> None:
+        """Close the file as it is, which may be on a full disk."""
+        _abandon(self.file)
+
+
+def _abandon(file: Any) -> None:
+    with suppress(OSError):  # of writing what is buffered; the file is closed all the same
+        file.close()
 
 
 def _end(file: Any) -> int:

@@ -1,8 +1,9 @@
 """What a folder of packed images holds already.
 
-A shard is written under a temporary name, gets a hidden one when it is complete, and is then
-recorded in pack.json. The names that readers see, which state the number of shards, are given when
-all are there. So a killed command loses one shard at most, and nobody reads half of a data set.
+Shards are written in the hidden folder .data, under a temporary name, get a name when they are
+complete, and are then recorded in pack.json. When all are there, their names are made to state how
+many they are, and the folder becomes data, which readers see. So a killed command loses one shard
+at most, and nobody reads half of a data set.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from ..config import read_text
 from ..errors import check
 from ..runs import write_text
-from .options import BAD_IMAGES, FORMATS, STATE, PackOptions
+from .options import BAD_IMAGES, FINAL, FORMATS, HIDDEN, STATE, PackOptions
 
 MOST_BYTES = 1 << 30
 """The most bytes of a list of bad images."""
@@ -62,14 +63,20 @@ class PackState:
         """Return the number of shards of a split so far."""
         return sum(part.split == split and part.images > 0 for part in self.parts)
 
-    def hidden_file(self, split: str, number: int) -> Path:
-        """Return where a shard is while the folder is incomplete."""
-        return self.out / "data" / f".{split}-{number:05d}{FORMATS[self.options.format]}"
+    @property
+    def folder(self) -> Path:
+        """The folder of the shards."""
+        hidden, final = self.out / HIDDEN, self.out / FINAL
+        return final if final.exists() else hidden
 
-    def final_file(self, split: str, number: int) -> Path:
-        """Return where a shard is in the end: the names of the Hub, which tell any split."""
+    def _file(self, split: str, number: int) -> Path:
+        """Where a shard is at first."""
+        return self.folder / f"{split}-{number:05d}{FORMATS[self.options.format]}"
+
+    def _final_file(self, split: str, number: int) -> Path:
+        """Where a shard is in the end: the names of the Hub, which tell any split."""
         name = f"{split}-{number:05d}-of-{self.num_shards(split):05d}"
-        return self.out / "data" / f"{name}{FORMATS[self.options.format]}"
+        return self.folder / f"{name}{FORMATS[self.options.format]}"
 
     def seal(self, part: Part, unfinished: Path | None, reasons: list[tuple[str, str]]) -> None:
         """Record a part whose shard has been written, under a temporary name.
@@ -80,7 +87,7 @@ class PackState:
             reasons: The name and the reason of each unreadable image of the part.
         """
         if unfinished is not None:
-            unfinished.replace(self.hidden_file(part.split, self.num_shards(part.split)))
+            unfinished.replace(self._file(part.split, self.num_shards(part.split)))
         if reasons:
             with (self.out / BAD_IMAGES).open("a", encoding="utf-8", errors="replace") as file:
                 lines = (f"{name}\t{reason}".replace("\n", " ") for name, reason in reasons)
@@ -92,9 +99,10 @@ class PackState:
         """Give all shards their names."""
         for split in self.digests:
             for number in range(self.num_shards(split)):
-                hidden = self.hidden_file(split, number)
-                if hidden.exists():
-                    hidden.rename(self.final_file(split, number))
+                file = self._file(split, number)
+                if file.exists():
+                    file.rename(self._final_file(split, number))
+        self.folder.rename(self.out / FINAL)
         self.is_finished = True
         self.write()
 
@@ -116,7 +124,7 @@ class PackState:
         """
         for split in self.digests:
             for number in range(self.num_shards(split)):
-                files = (self.hidden_file(split, number), self.final_file(split, number))
+                files = (self._file(split, number), self._final_file(split, number))
                 if not any(file.is_file() for file in files):
                     raise ValueError(
                         f"--out must hold all shards that {STATE} records, got {self.out} without "
@@ -141,7 +149,7 @@ def open_state(out: Path, options: PackOptions, digests: dict[str, str]) -> Pack
     """
     file = out / STATE
     if not file.exists():
-        (out / "data").mkdir(exist_ok=True)
+        (out / HIDDEN).mkdir(exist_ok=True)
         state = PackState(out, options, digests)
         state.write()
         return state

@@ -89,13 +89,10 @@ def _resized(image: Image.Image, scale: float) -> Image.Image:
     width, height = (max(round(side * scale), 1) for side in image.size)
     drafted = image.draft(None, (DRAFT * width, DRAFT * height))
     box = drafted[1] if drafted else None
-    if has_alpha(image):
-        colours = convert(image, "RGBA")
-        is_opaque = np.asarray(colours.getchannel("A")).min() == 255
-        image = image if is_opaque else colours
-    if image.mode != "RGBA":
-        image = convert(image, "L" if image.mode in ("1", "L", "LA", "La") else "RGB")
-    return image.resize((width, height), Image.Resampling.BICUBIC, box)
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    if has_alpha(image) and np.asarray(convert(image, "RGBA"))[..., 3].min() < 255:
+        mode = "RGBA"
+    return convert(image, mode).resize((width, height), Image.Resampling.BICUBIC, box)
 
 
 def _upright(image: Image.Image, orientation: Orientation) -> Image.Image:
