@@ -2,8 +2,8 @@
 
 A JPEG of 12 megapixels is decoded at 1/4 of its resolution, the lowest that has twice the pixels
 asked for (libjpeg's DCT scaling), and resized from there. Against decoding all of it, that differs
-by 0.2 grey levels of 255 on average, by 3 at most, and takes an eighth of the time; JPEG itself
-changes 2.4 levels at quality 92 (photos enlarged to 12 megapixels, short side 256, 2026-11-27).
+by 0.2 grey levels of 255 on average and takes a quarter of the time; JPEG itself changes 2.3 levels
+at quality 92 (photos enlarged to 12 megapixels, short side 256: `scripts/bench_pack.py`).
 
 What came without loss stays so, as PNG, which takes four times the space of JPEG and four times the
 time to decode (154 kB and 3.2 ms against 35 kB and 0.8 ms): edges of drawings, scans and

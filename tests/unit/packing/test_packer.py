@@ -243,6 +243,27 @@ def test_a_full_disk_is_one_line_and_goes_on(
     )
 
 
+def test_a_folder_in_use_is_refused(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packer, "lock", lambda file: None)
+    with pytest.raises(ValueError, match=r"--out must be free, got .*, in use by another"):
+        packed(photos, tmp_path / "out")
+
+
+def test_lines_now_and_then_where_there_is_no_terminal(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("mae_et.packing.progress.EVERY", 0)
+    packed(photos, tmp_path / "out")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("packed")]
+    assert len(lines) == 7  # one a batch: six of train
+    assert lines[-1].startswith("packed 47 of 47 images, ")
+
+
 def test_streams_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must give data sets of random access here"):
         packed("python:tests.support.own_images:own_stream", tmp_path / "out")
