@@ -21,19 +21,33 @@ from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stag
 from .digest import digest_images
 from .images import (
     MODES,
+    ORIGIN,
     AnyImage,
     ArrayImage,
     Box,
     EncodedImage,
     ImageTable,
+    Shrunk,
     UnreadableImageError,
     allow_pixels,
     file_states,
     image_column,
+    name_of,
     open_image,
+    read_cell,
+    shrink,
+    undecoded,
 )
-from .labels import LabelledImages, check_every_class, choose_labels
-from .loader import check_shared_memory, collate, join, load_steps, make_loader, worker_options
+from .labels import LabelledImages, check_every_class, choose_labels, find_label_column
+from .loader import (
+    Loader,
+    check_shared_memory,
+    collate,
+    join,
+    load_steps,
+    make_loader,
+    worker_options,
+)
 from .replay import check_replay, processes_here, replay_bytes, replay_spans
 from .samples import (
     Images,
@@ -44,7 +58,7 @@ from .samples import (
     seed_generators,
     split_batch,
 )
-from .sources import is_image_folder, load_splits, open_images
+from .sources import is_image_folder, load_splits, local_path, open_images, open_streams
 from .splits import eval_split_name, take_split, train_and_eval_splits
 from .stats import LEAST_RANGE, channel_values, warn_of_range
 from .streaming import StreamedImages, StreamedSamples
@@ -62,6 +76,7 @@ from .transforms import (
 __all__ = [
     "LEAST_RANGE",
     "MODES",
+    "ORIGIN",
     "AnyImage",
     "ArrayImage",
     "Box",
@@ -72,10 +87,12 @@ __all__ = [
     "Images",
     "LabelledCrop",
     "LabelledImages",
+    "Loader",
     "PretrainTransform",
     "ReplaySpan",
     "SampleClock",
     "Samples",
+    "Shrunk",
     "StepBatches",
     "StreamedImages",
     "StreamedSamples",
@@ -94,26 +111,33 @@ __all__ = [
     "digest_images",
     "eval_split_name",
     "file_states",
+    "find_label_column",
     "image_column",
     "is_image_folder",
     "join",
     "load_splits",
     "load_steps",
+    "local_path",
     "make_loader",
+    "name_of",
     "normalize",
     "open_image",
     "open_images",
+    "open_streams",
     "process_batches",
     "processes_here",
     "random_box",
+    "read_cell",
     "replay_bytes",
     "replay_spans",
     "sample_clock",
     "seed_generators",
+    "shrink",
     "split_batch",
     "stage_size",
     "take_split",
     "train_and_eval_splits",
+    "undecoded",
     "warn_of_range",
     "worker_options",
 ]

@@ -57,12 +57,17 @@ TOO_MANY_FILES = ("Too many open files", "items of ancdata")
 _MultiProcessingDataLoaderIter._shutdown = True
 
 
-class Loader(DataLoader[dict[str, Any]]):
+RESUME = "--resume auto resumes from the last checkpoint, if there is one"
+"""What to do after a loader has failed in a run."""
+
+
+class Loader(DataLoader[Any]):
     """A loader that reports in one line that it cannot hand over its batches.
 
     Args:
         dataset: The samples.
         max_wait: Seconds to wait for a batch; None for no limit.
+        advice: What to do if it fails, for messages.
         options: Further arguments of `DataLoader`.
 
     Raises:
@@ -71,11 +76,13 @@ class Loader(DataLoader[dict[str, Any]]):
         RunInterruptedError: The run was asked to stop, and the next batch did not arrive in time.
     """
 
-    def __init__(self, dataset: Any, *, max_wait: float | None, **options: Any) -> None:
+    def __init__(
+        self, dataset: Any, *, max_wait: float | None, advice: str = RESUME, **options: Any
+    ) -> None:
         super().__init__(dataset, **options)
-        self.max_wait = max_wait
+        self.max_wait, self.advice = max_wait, advice
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         chunks: Any = None
         try:
             with loader_wait.limited(self.max_wait):  # it reads ahead in a stream at once
@@ -92,9 +99,7 @@ class Loader(DataLoader[dict[str, Any]]):
             kill_workers(workers)  # else each one that hangs would be waited for
             if problem is None:
                 raise
-            raise ProcessStoppedError(
-                f"{problem}. --resume auto resumes from the last checkpoint, if there is one"
-            ) from error
+            raise ProcessStoppedError(f"{problem}. {self.advice}") from error
 
 
 def _problem(error: Exception, workers: Sequence[BaseProcess]) -> str | None:

@@ -118,6 +118,22 @@ def is_image_folder(path: str) -> bool:
     return _parse(path)[0] == "imagefolder"
 
 
+def local_path(path: str) -> Path | None:
+    """Return the file or folder that a path, as in `data.path`, names on this machine, if any.
+
+    Of a pattern, it is the folder above the first part that has a sign of one.
+
+    Raises:
+        ValueError: The path is of no known kind, or does not exist.
+    """
+    kind, location = _parse(path)
+    if kind in ("hub", "python") or "://" in location:
+        return None
+    if Path(location).exists():
+        return Path(location).absolute()
+    return Path(re.split(r"[*?\[{]", location)[0] + "_").absolute().parent
+
+
 def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Open the splits of a data set as streams.
 

@@ -1,11 +1,17 @@
-"""Write files and folders under a temporary name, then rename them: nobody sees half of one."""
+"""Write files and folders under a temporary name, then rename them: nobody sees half of one.
+
+And lock a folder that one process alone may write to.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from safetensors import SafetensorError
 
@@ -56,3 +62,22 @@ def remove_folder(folder: Path) -> None:
     going = folder.with_name(folder.name + ".old.tmp")
     shutil.rmtree(going, ignore_errors=True)
     shutil.rmtree(folder.rename(going))
+
+
+def lock(file: Path) -> IO[str] | None:
+    """Lock a file until what is returned is closed, or the process ends; None if it is locked.
+
+    It is a record lock: loader processes do not inherit it, and a killed process leaves none
+    behind.
+
+    Args:
+        file: The file, which is made if there is none.
+    """
+    opened = file.open("a")
+    try:
+        fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):  # else a file system without locks
+            opened.close()
+            return None
+    return opened

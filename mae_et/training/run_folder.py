@@ -5,8 +5,6 @@ Write errors from a full disk cost some lines for a while, not the run.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import logging
 import math
@@ -22,7 +20,7 @@ from accelerate.utils import broadcast_object_list
 
 from ..config import Resume, TrainingConfig, changed_fields, read_text, to_dict
 from ..errors import RunInterruptedError
-from ..runs import Checkpoint, Run, write_text
+from ..runs import Checkpoint, Run, lock, write_text
 from .images import RunImages
 from .launch import main_process_first
 
@@ -197,22 +195,12 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 def _lock(run: Run) -> IO[str]:
-    """Lock a run's folder until the returned file is closed, or the process ends.
-
-    It is a record lock: loader processes do not inherit it, and a killed run leaves none behind.
-    """
+    """Lock a run's folder until the returned file is closed, or the process ends."""
     with writing_to(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
-        file = run.lock_file.open("a")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
-            return file
-        file.close()
-        raise ValueError(
-            f"run.output_dir must be free, got {run.folder}, in use by another run"
-        ) from None
+        file = lock(run.lock_file)
+    if file is None:
+        raise ValueError(f"run.output_dir must be free, got {run.folder}, in use by another run")
     return file
 
 

@@ -7,6 +7,7 @@ from .arrays import ArrayImage
 from .boxes import Box
 from .encoded import MODES, EncodedImage, UnreadableImageError, allow_pixels
 from .file_states import file_states
+from .shrink import Shrunk, shrink
 from .table import (
     ORIGIN,
     TEXTS,
@@ -19,6 +20,7 @@ from .table import (
     open_image,
     origin_of,
     place_of,
+    read_cell,
     undecoded,
 )
 
@@ -31,6 +33,7 @@ __all__ = [
     "Box",
     "EncodedImage",
     "ImageTable",
+    "Shrunk",
     "UnreadableImageError",
     "allow_pixels",
     "file_states",
@@ -41,5 +44,7 @@ __all__ = [
     "open_image",
     "origin_of",
     "place_of",
+    "read_cell",
+    "shrink",
     "undecoded",
 ]

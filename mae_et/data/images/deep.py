@@ -44,6 +44,9 @@ UNSIGNED, FLOAT = 1, 3
 WHITE_IS_0, GREY, RGB, CMYK = 0, 1, 2, 5
 """Values of the tag PHOTOMETRIC_INTERPRETATION."""
 
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""The first bytes of a TIFF file."""
+
 ALPHA = {1: "premultiplied", 2: "straight"}
 """Value of the tag EXTRASAMPLES -> what the band after the colours is."""
 
@@ -128,6 +131,12 @@ class _Layout(NamedTuple):
     orientation: int
     pages: int
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether Pillow reads all of the file as a picture of 8 bits, whatever is asked for."""
+        has_colours = self.bands in (1, 3) or self.alpha is not None or self.is_cmyk
+        return self.bits <= 8 and self.number == UNSIGNED and self.pages == 1 and has_colours
+
     def is_for_pillow(self, in_chans: int) -> bool:
         """Whether Pillow reads the file as a picture, as far as this is possible."""
         if self.bands == 1 and self.pages == in_chans > 1:  # a page per channel
@@ -155,7 +164,7 @@ def read_tiff(encoded: bytes, in_chans: int, name: str) -> ArrayImage | None:
     Raises:
         UnreadableImageError: Only tifffile could read the file, and it fails or is not installed.
     """
-    if encoded[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if not encoded.startswith(TIFF_MAGIC):
         return None
     with reading(name):
         layout = _layout(encoded, in_chans)
@@ -169,6 +178,22 @@ def read_tiff(encoded: bytes, in_chans: int, name: str) -> ArrayImage | None:
             kept = layout.colours + (layout.alpha is not None)
             pixels, white = to_channels(pixels[:kept], in_chans, white, alpha=layout.alpha)
         return ArrayImage(pixels, in_chans, name, white)
+
+
+def is_of_bands(encoded: bytes, name: str) -> bool:
+    """Return whether a file is a TIFF that is more than a picture of 8 bits.
+
+    Args:
+        encoded: The bytes of the file.
+        name: Name of the image for messages.
+
+    Raises:
+        UnreadableImageError: It is a TIFF file without a page.
+    """
+    if not encoded.startswith(TIFF_MAGIC):
+        return False
+    with reading(name):
+        return not _layout(encoded, 1).is_picture
 
 
 def _layout(encoded: bytes, max_pages: int) -> _Layout:

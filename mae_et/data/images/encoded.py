@@ -129,7 +129,7 @@ class EncodedImage:
             image = self.open()
             if self.orientation is not UPRIGHT:
                 image = ImageOps.exif_transpose(image)
-            return _convert(image, self.mode)
+            return convert(image, self.mode)
 
     def crop(self, box: Box, size: tuple[int, int]) -> Tensor:
         """Decode a box of the upright image and resize it (bicubic, antialiased).
@@ -182,7 +182,7 @@ class EncodedImage:
             grey = "L" if self.mode == "L" else None
             image.draft(grey, (self._stored_width // factor, self._stored_height // factor))
         part = image.crop((columns.start, rows.start, columns.stop, rows.stop))
-        pixels = np.array(_convert(part, self.mode))
+        pixels = np.array(convert(part, self.mode))
         return pixels if pixels.ndim == 3 else pixels[..., None]
 
     def open(self) -> Image.Image:
@@ -258,9 +258,14 @@ def _scaled(start: int, length: int, factor: int, limit: int) -> slice:
     return slice(scaled_start, scaled_start + scaled_length)
 
 
-def _convert(image: Image.Image, mode: str) -> Image.Image:
+def has_alpha(image: Image.Image) -> bool:
+    """Return whether pixels of an image of 8 bits may be transparent."""
+    return image.mode.endswith(("A", "a")) or "transparency" in image.info
+
+
+def convert(image: Image.Image, mode: str) -> Image.Image:
     """Convert an image of 8 bits to L, RGB or RGBA; the first two without transparency."""
-    if mode != "RGBA" and (image.mode.endswith(("A", "a")) or "transparency" in image.info):
+    if mode != "RGBA" and has_alpha(image):
         if image.mode == "La":
             image = image.convert("LA")
         colours = image.convert("RGBA")

@@ -51,9 +51,14 @@ class ImageTable:
         Raises:
             UnreadableImageError: The row holds no readable image; the message names it.
         """
+        cell, place = self.cell(index)
+        return open_image(cell, self.in_chans, place)
+
+    def cell(self, index: int) -> tuple[Any, str]:
+        """Return the cell of a row, as `read_cell` takes it, and its name for messages."""
         row = self.rows[index]
         cell = row[self.column]
-        return open_image(cell, self.in_chans, place_of(cell, self._origin(row, index)))
+        return cell, place_of(cell, self._origin(row, index))
 
     def blank(self) -> Image.Image | Tensor:
         """Return a black image to stand in for one that can't be decoded."""
@@ -173,6 +178,30 @@ def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
     Raises:
         UnreadableImageError: The cell holds no readable image.
     """
+    stored = read_cell(cell, name)
+    if isinstance(stored, np.ndarray):
+        return ArrayImage(stored, in_chans, name)
+    if stored.startswith(NPY_MAGIC):
+        return ArrayImage(read_npy(stored, name), in_chans, name)
+    bands = read_tiff(stored, in_chans, name)
+    if bands is not None:
+        return bands
+    if in_chans not in MODES:
+        raise UnreadableImageError(name, f"a picture, which can't have {in_chans} channels")
+    picture = EncodedImage(stored, MODES[in_chans], name)
+    return from_picture(picture) if picture.is_deep else picture
+
+
+def read_cell(cell: Any, name: str) -> Any:
+    """Return the bytes of the file that a cell holds or names, or else its array.
+
+    Args:
+        cell: As for `open_image`.
+        name: Name of the image for messages.
+
+    Raises:
+        UnreadableImageError: The cell is empty, or its file can't be read.
+    """
     if isinstance(cell, pa.ChunkedArray):
         row = cell.chunk(0)
         cell = row[0].as_py() if _is_bytes(row.type) else _to_numpy(row, name)
@@ -190,17 +219,7 @@ def open_image(cell: Any, in_chans: int, name: str) -> AnyImage:
             raise UnreadableImageError(name, str(error.strerror or error)) from error
     if cell is None or (isinstance(cell, bytes) and not cell):
         raise UnreadableImageError(name, "no image")
-    if isinstance(cell, np.ndarray):
-        return ArrayImage(cell, in_chans, name)
-    if cell.startswith(NPY_MAGIC):
-        return ArrayImage(read_npy(cell, name), in_chans, name)
-    bands = read_tiff(cell, in_chans, name)
-    if bands is not None:
-        return bands
-    if in_chans not in MODES:
-        raise UnreadableImageError(name, f"a picture, which can't have {in_chans} channels")
-    picture = EncodedImage(cell, MODES[in_chans], name)
-    return from_picture(picture) if picture.is_deep else picture
+    return cell
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

@@ -20,8 +20,9 @@ from .tar_members import Contents, open_archive, read_members, scan
 
 log = logging.getLogger(__name__)
 
-TEXTS = ("txt", "text", "transcript", "caption", "json", "jsn")
-"""Endings of members that are text; JSON stays text, since its fields may differ."""
+TEXTS = ("txt", "text", "transcript", "caption", "json", "jsn", "label")
+"""Endings of members that are text; JSON stays text, since its fields may differ. A .label is the
+name of a class, even if it looks like a number."""
 
 NUMBERS = ("cls", "cls2", "index", "inx", "id")
 """Endings of members that are numbers, or else the names of classes."""

@@ -99,3 +99,15 @@ def test_held_out_images_come_from_the_training_split_if_there_is_no_other(
     ]
     assert not rows[0] & rows[1]
     assert rows[0] == rows[2]
+
+
+def test_where_a_path_lies_on_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    file = tmp_path / "a" / "x-0.parquet"
+    file.touch()
+    assert data.local_path(f"{tmp_path}/a") == tmp_path / "a"
+    assert data.local_path(str(file)) == file
+    assert data.local_path(f"parquet:{tmp_path}/a/x-*.parquet") == tmp_path / "a"
+    assert data.local_path(f"webdataset:{tmp_path}/a/{{b,c}}/*.tar") == tmp_path / "a"
+    assert data.local_path("hub:owner/name") is None
+    assert data.local_path("python:module:function") is None
