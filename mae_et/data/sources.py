@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,7 +107,15 @@ def open_splits(path: str, layout: str = "auto") -> dict[str, Any]:
         )
     if not any(isinstance(split, Stream) or len(split) for split in splits.values()):
         raise ValueError(f"data.path must hold images, got {path!r} with none")
-    return dict(splits)
+    return {name: _named(rows, name) for name, rows in splits.items()}
+
+
+def _named(rows: Any, split: str) -> Any:
+    """Return rows that know the name of their split, by which their images are named."""
+    if isinstance(rows, datasets.Dataset) and rows.split != split:
+        rows = copy.copy(rows)  # which may be the user's
+        rows._split = split
+    return rows
 
 
 def is_image_folder(path: str) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image
 from mae_et import data
 from mae_et.data.labels import LabelledImages
 from tests.support.images import table
+from tests.support.tables import picture_bytes, write_parquet, write_tar
 
 
 def test_held_out_rows_of_memory_go_to_workers_alone() -> None:
@@ -55,6 +56,44 @@ def test_webdataset_shards(image_folder: Path, tmp_path: Path) -> None:
         assert sorted(pixels) == expected
         labels = LabelledImages(rows, "cls")
         assert np.bincount(labels.labels).tolist() == [8] * 10
+
+
+def names(path: str) -> list[str]:
+    tables = [data.ImageTable(rows, None, 3) for rows in data.load_splits(path).values()]
+    return [table.name(row) for table in tables for row in range(len(table))]
+
+
+def test_images_of_equal_names_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By file and row in it where tables hold them, in shards and in splits; else by their file."""
+    monkeypatch.chdir(tmp_path)
+    picture = picture_bytes(9)
+    for shard in ("train/0", "train/1", "test/0"):
+        write_tar(tmp_path / f"tar/{shard}.tar", {"7.png": picture, "8.png": picture})
+        write_parquet(
+            tmp_path / f"pq/{shard}.parquet", image=[{"bytes": picture, "path": "7.png"}] * 2
+        )
+    assert names("webdataset:tar") == [
+        f"{shard}.tar row {row} ({name}.png)"
+        for shard in ("train/0", "train/1", "test/0")
+        for row, name in enumerate((7, 8))
+    ]
+    assert names("parquet:pq") == [
+        f"{shard}.parquet row {row} (7.png)"
+        for shard in ("train/0", "train/1", "test/0")
+        for row in range(2)
+    ]
+    saved = {}
+    for name in ("train", "test"):
+        features = datasets.Features(image=datasets.Image())
+        cells = {"image": [{"bytes": picture, "path": None}] * 2}
+        saved[name] = datasets.Dataset.from_dict(cells, features=features)
+    datasets.DatasetDict(saved).save_to_disk("disk")
+    assert names("disk:disk") == ["train row 0", "train row 1", "test row 0", "test row 1"]
+    Path("here/cat").mkdir(parents=True)
+    Path("here/cat/7.png").write_bytes(picture)
+    assert names("here") == ["here/cat/7.png"]
 
 
 @pytest.mark.parametrize("kind", ["parquet", "webdataset"])

@@ -51,6 +51,14 @@ def test_values_of_channels(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> 
         (np.round(NOISE * 65535).astype(np.int32), 32767, 18918, None),
         (NOISE.astype(np.float32) * 255, 0.45, 0.22, "to 254.9, which data.mean"),
         (np.round(NOISE * 20).astype(np.uint8), 0.45, 0.22, "to 0.07843, less than a tenth"),
+        (np.round(NOISE * 255).astype(np.uint8), 127.5, 76.5, "mean -1.7 and deviation 0.003[78]"),
+        (np.round(NOISE * 255).astype(np.uint8), 0.5, 76.5, "mean .* deviation 0.003[78]"),
+        (np.round(NOISE * 255).astype(np.uint8), 0.9, 0.1, "mean -3.9 and deviation 2.9"),
+        (np.round(NOISE * 9).astype(np.uint8), 0.45, 0.22, "0.03529, less than a tenth"),
+        (np.full((3, 3, 8, 8), 255, np.uint8), 0.9, 0.25, "1 to 1, less than a tenth"),
+        (np.round(245 + NOISE * 10).astype(np.uint8), 0.45, 0.22, "less than a tenth"),
+        (np.where(NOISE < 0.05, 0, 255).astype(np.uint8), 0.406, 0.225, None),  # black on white
+        (np.where(NOISE < 0.05, 255, 0).astype(np.uint8), 0.485, 0.229, None),
         (np.full_like(NOISE, np.nan), 0.5, 0.3, None),  # which is an error elsewhere
     ],
 )
@@ -64,4 +72,4 @@ def test_warning(
         assert "\n" not in message
     if warning is not None:
         assert "mae_et stats" in caplog.text
-        assert re.search(f"the values of the images go from .* {warning}", caplog.text)
+        assert re.search(f"the values of the images go from .*{warning}", caplog.text)
