@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,21 +77,30 @@ def test_probes_from_the_command_line(
     assert knn["train_images"] == 80
     assert knn["test_images"] == 30
     assert f"{knn['top1']:.2%}" in capsys.readouterr().out
+    on = {"path": clothes, "split": "train", "eval_split": "test", "label_column": "label"}
+    assert on.items() <= knn["data"].items()
+    assert "num_workers" not in knn["data"]
+    assert knn["model"]["image_size"] == 16
+    digest = knn["images"]["digest"]
 
     computed = []
     features = ProbeImages.features
     monkeypatch.setattr(ProbeImages, "features", lambda *a: computed.append(1) or features(*a))
 
-    def linear(**changes: object) -> dict[str, float]:
+    def linear(**changes: object) -> dict[str, Any]:
         options = {**probe, **changes, "mode": "linear"}
         assert finetune_main(tiny_finetune(clothes, tmp_path / "out", **options)) == 0
-        score: dict[str, float] = json.loads((tmp_path / "out" / "linear.json").read_text())
+        score: dict[str, Any] = json.loads((tmp_path / "out" / "linear.json").read_text())
         return score
 
     assert linear()["rate"] in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
     assert not computed  # cached by the first probe
-    assert linear(data__labels_per_class=4)["train_images"] == 40
-    assert len(computed) == 1  # other images: computed again
+    fewer, others = (linear(data__labels_per_class=4, data__label_seed=seed) for seed in range(2))
+    assert fewer["train_images"] == 40
+    assert fewer["images"] == others["images"]  # whichever of them a seed chooses
+    assert fewer["images"]["digest"].split("-")[1] == digest.split("-")[1]
+    assert fewer["probe"]["linear_epochs"] == 10
+    assert len(computed) == 2  # other images: computed again
 
     def no_space(*_: object) -> None:
         raise SafetensorError("No space left on device")
