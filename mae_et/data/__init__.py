@@ -4,7 +4,8 @@
 - folders/: what a folder of images holds, and its images as data sets
 - tables/: Parquet and tar files of this machine; problems: what an error in opening data means
 - images/: the images of a data set, decoded only as needed
-- labels: their classes; stats: their channels' means and deviations
+- labels: their classes; label_columns: the values that name them
+- stats: their channels' means and deviations
 - mixture: several data sets as one; digest: whether images have changed since a run began
 - transforms: image -> sample
 - clock: which samples a step takes; replay: steps that use some images again

@@ -396,7 +396,7 @@ def test_bad_checkpoint_for_fine_tuning(
             {"model.in_chans": 4, "data.mean": "[0,0,0,0]", "data.std": "[1,1,1,1]"},
             "augment.randaug",
         ),
-        ({"data.label_column": "kind"}, "data.label_column must be one of image, label"),
+        ({"data.label_column": "kind"}, "data.label_column must be one of label, got 'kind'"),
         ({"data.label_column": "image"}, "data.label_column must hold class labels"),
         ({"data.labels_per_class": 9}, "data.labels_per_class must be at most 8"),
         ({"data.labels_per_class": 0}, "data.labels_per_class must be above 0 or null"),
@@ -647,8 +647,12 @@ def labelled(tmp_path: Path, clothes: str, names: list[str], labels: list[int]) 
 @pytest.mark.parametrize(
     ("names", "labels", "expected"),
     [
-        (["hat", "shoe", "sock"], [0, 0, 1, 1], "images of every class, got none of sock"),
-        ([], [0, 0, 3, 3], "images of every class, got none of 1, 2"),
+        (
+            ["hat", "shoe", "sock"],
+            [0, 0, 1, 1],
+            "images of every class, got none of 'sock' in train",
+        ),
+        ([], [0, 0, 3, 3], "images of every class, got none of '1', '2' in train"),
         (["hat"], [0, 0, 0], "must have at least 2 classes, got 1"),
         ([], [0, -3, 1], "must hold integers from 0, got -3"),
         ([], [0, 10**6], "must hold integers below 100000"),
