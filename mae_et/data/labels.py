@@ -169,13 +169,11 @@ def check_every_class(
     if len(names) < 2:
         raise ValueError(f"{field} must have at least 2 classes, got {len(names)}")
     if lacking := images.lacking:
-        there = other.counts[names.index(lacking[0])] if other else 0
-        raise ValueError(
-            f"{field} must have images of every class, got none of {_few(lacking)} in "
-            f"{images.dataset.split}"
-            + (f", and {there:,} of {lacking[0]!r} in {other.dataset.split}" if there else "")
-            + _nearest(lacking[0], [name for name in names if name not in lacking])
-        )
+        message = f"got none of {_few(lacking)} in {images.dataset.split}"
+        if other is not None and (there := other.counts[names.index(lacking[0])]):
+            message += f", and {there:,} of {lacking[0]!r} in {other.dataset.split}"
+        message += _nearest(lacking[0], [name for name in names if name not in lacking])
+        raise ValueError(f"{field} must have images of every class, {message}")
 
 
 def _few(names: Sequence[str], quote: Callable[[str], str] = repr) -> str:

@@ -608,7 +608,15 @@ def test_bad_prediction(
     all_bad = damaged_folder(image_folder, tmp_path / "all_bad", 80)
     assert "--data must be images; none of 80 is readable" in error(data=all_bad)
     assert "--split must be one of train" in error(split="test")
-    assert "--out must be a file to write" in error(out=tmp_path)
+    photo, metadata = tmp_path / "photo.png", tmp_path / "metadata.csv"
+    photo.write_bytes(b"a photo")
+    metadata.write_text("file_name,label\nphoto.png,cat\n")
+    for out in (tmp_path, photo, tmp_path / "p.parquet"):
+        assert "--out must be a file with the ending .csv" in error(out=out)
+    assert "--out must be a new file, or one of predictions" in error(out=metadata)
+    assert photo.read_bytes() == b"a photo"
+    assert metadata.read_text().startswith("file_name")
+    assert "--out must be a file to write" in error(out=photo / "p.csv")
     assert "--batch_size must be above 0, got 0" in error(batch_size=0)
     assert "--encoder must be left out for" in error(encoder="tests.support.own_model:windowed")
     config_file = run / "best" / "config.json"
