@@ -30,7 +30,7 @@ from mae_et.data import (
 )
 from mae_et.evaluation import Features, ProbeImages, knn_accuracy, linear_probe
 from mae_et.runs import probe_file
-from mae_et.training import main_process_first, make_accelerator, writing_to
+from mae_et.training import check_apart, main_process_first, make_accelerator, writing_to
 from mae_et.weights import warn_of_other_normalisation
 
 from .config import FinetuneConfig
@@ -56,7 +56,7 @@ def probe(config: FinetuneConfig) -> None:
     if accelerator.is_main_process:
         warn_of_other_normalisation(config.checkpoint, config.data)
     encoder = build_encoder(config.model, config.checkpoint)
-    main_process_first(accelerator, lambda: _make_folder(Path(config.run.output_dir)))
+    main_process_first(accelerator, lambda: _make_folder(config))
     features = cached_features(config, accelerator, encoder, splits)
     if features is None:
         return  # the main process does the rest
@@ -182,12 +182,14 @@ def _read(file: Path, key: str) -> tuple[Features, Features] | None:
     return train, test
 
 
-def _make_folder(folder: Path) -> None:
-    """Make a folder to write in.
+def _make_folder(config: FinetuneConfig) -> None:
+    """Make the folder to write in.
 
     Raises:
-        ValueError: Nothing can be written there.
+        ValueError: Nothing can be written there, or the data are there.
     """
+    folder = Path(config.run.output_dir)
+    check_apart(folder, to_dict(config))
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()

@@ -1,6 +1,7 @@
 """The data path, one module per step: source -> images -> samples -> loader -> device.
 
-- sources: opens data sets by name; splits: which rows are trained on and which held out
+- paths: their kinds; sources: opens data sets by path
+- splits: which rows are trained on and which held out
 - folders/: what a folder of images holds, and its images as data sets
 - tables/: Parquet and tar files of this machine; problems: what an error in opening data means
 - images/: the images of a data set, decoded only as needed
@@ -35,6 +36,7 @@ from .images import (
 )
 from .labels import LabelledImages, check_every_class, choose_labels
 from .loader import check_shared_memory, collate, join, load_steps, make_loader, worker_options
+from .paths import is_image_folder, local_folder
 from .replay import check_replay, processes_here, replay_bytes, replay_spans
 from .samples import (
     Images,
@@ -45,7 +47,7 @@ from .samples import (
     seed_generators,
     split_batch,
 )
-from .sources import is_image_folder, load_splits, open_images
+from .sources import load_splits, open_images
 from .splits import eval_split_name, take_split, train_and_eval_splits
 from .stats import LEAST_RANGE, channel_values, warn_of_range
 from .streaming import StreamedImages, StreamedSamples
@@ -100,6 +102,7 @@ __all__ = [
     "join",
     "load_splits",
     "load_steps",
+    "local_folder",
     "make_loader",
     "normalize",
     "open_image",

@@ -75,7 +75,7 @@ def error_of(
         ),
         ({"data.mean": "[0.1, 0.2]"}, "data.mean must be 1 numbers"),
         ({"data.path": "null"}, "data.path must be a folder that exists, hub:NAME"),
-        ({"data.path": "/no/kind"}, "data.path must be a folder that exists, hub:NAME"),
+        ({"data.path": "/no/kind"}, "data.path must exist, got '/no/kind'"),
         ({"data.path": "imagefolder:/not/there"}, "data.path must exist"),
         ({"data.split": "training"}, "data.split must be one of train, test, got 'training'"),
         ({"data.eval_split": "train"}, "data.eval_split must not be the training split"),
@@ -591,6 +591,18 @@ def test_no_readable_image_to_evaluate_on(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_among_its_data(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(image_folder, tmp_path / split)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    folder, message = str(tmp_path), "run.output_dir must not be the folder of the data, got "
+    assert message in error_of(tiny(folder, tmp_path), capsys)
+    assert message in error_of(tiny_finetune(folder, tmp_path), capsys, "finetune")
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
 def test_bad_prediction(
     clothes: str, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -604,7 +616,7 @@ def test_bad_prediction(
         return error_of(["predict", *arguments], capsys, "finetune")
 
     assert "--checkpoint must be a fine-tuning run or a classifier" in error(checkpoint=tmp_path)
-    assert "--data must be a folder that exists, hub:" in error(data=tmp_path / "missing")
+    assert "--data must exist, got" in error(data=tmp_path / "missing")
     all_bad = damaged_folder(image_folder, tmp_path / "all_bad", 80)
     assert "--data must be images; none of 80 is readable" in error(data=all_bad)
     assert "--split must be one of train" in error(split="test")

@@ -132,6 +132,8 @@ def _summary(
     root: Path, found: Found, readings: Readings, counts: Counter[str | None], classes: list[str]
 ) -> str:
     numbers = ", ".join(f"{split} {counts[split]:,}" for split in SPLITS if split in counts)
+    if counts.keys() == {"train"}:  # of folders without splits; and nothing need be trained
+        numbers = numbers.removeprefix("train ")
     unlabelled = sum(
         found.images[folder].count("/") + 1
         for folder, (split, label) in readings.items()
@@ -140,7 +142,7 @@ def _summary(
     folders = len({label for split, label in readings.values() if split and label})
     not_used = describe_not_used(found.not_used)
     return (
-        f"{root}: {numbers} image{'s' * (numbers != 'train 1')}"
+        f"{root}: {numbers} image{'s' * (numbers != '1')}"
         + (f", {len(classes):,} class{'es' * (len(classes) > 1)}" if classes else "")
         + (
             f"; labels: those of the metadata files, not the {folders:,} folders"

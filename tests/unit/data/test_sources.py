@@ -13,6 +13,7 @@ from PIL import Image
 
 from mae_et import data
 from mae_et.data.labels import LabelledImages
+from mae_et.data.paths import local_folder, parse_path
 from tests.support.images import table
 from tests.support.tables import picture_bytes, write_parquet, write_tar
 
@@ -100,6 +101,39 @@ def test_images_of_equal_names_are_told_apart(
 def test_a_pattern_without_files(kind: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"data.path '{kind}:.*holds no data set of this kind"):
         data.load_splits(f"{kind}:{tmp_path}/*.none")
+
+
+def test_paths_without_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare name is a data set of the Hub; what can only be a file or a folder must exist."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "here").mkdir(parents=True)
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    assert parse_path("owner/name") == ("hub", "owner/name")
+    assert parse_path("owner/name.v2@main") == ("hub", "owner/name.v2@main")
+    assert parse_path("owner/here") == ("imagefolder", "owner/here")
+    for path in (f"{tmp_path}/typo", "./typo", "../typo", "~/typo-of-mine", "typo.jpg", "a/b.zip"):
+        with pytest.raises(ValueError, match=f"^data.path must exist, got {path!r}$"):
+            parse_path(path)
+    with pytest.raises(ValueError, match=rf"got the file 'photo.jpg', which is in .*{tmp_path}"):
+        parse_path("photo.jpg")
+    with pytest.raises(ValueError, match=r"data.path must be a folder that exists, hub:NAME"):
+        parse_path("a/b/c")
+
+
+def test_the_folder_that_data_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.parquet").write_bytes(b"")
+    for path in (
+        "in",
+        "imagefolder:in/.",
+        "parquet:in",
+        "in/*.parquet",
+        "parquet:in/{a,b}.parquet",
+    ):
+        assert local_folder(path) == tmp_path / "in"
+    for path in ("in/a.parquet", "me/cats", "hub:cats", "parquet:https://x/*.parquet"):
+        assert local_folder(path) is None
 
 
 @pytest.mark.parametrize(
