@@ -124,24 +124,27 @@ def test_unreadable_images_are_no_part_of_a_probe(
     assert scores["top1"] > 0.3  # each test image is a training image too, one of five voters
 
 
-def test_features_are_the_frozen_encoders(encoder: Path, clothes: str, tmp_path: Path) -> None:
-    """The features of a probe are timm's own for the same images."""
+@pytest.mark.parametrize("crop", [1.0, None])
+def test_features_are_the_frozen_encoders(
+    encoder: Path, clothes: str, tmp_path: Path, crop: float | None
+) -> None:
+    """The features of a probe are timm's own for the same images, as in the README."""
     import timm
 
     from mae_et.data.sources import load_splits
 
-    arguments = tiny_finetune(
-        clothes, tmp_path / "out", mode="knn", checkpoint=encoder, data__eval_crop=1.0
-    )
+    changes = {} if crop is None else {"data__eval_crop": crop}
+    arguments = tiny_finetune(clothes, tmp_path / "out", mode="knn", checkpoint=encoder, **changes)
     assert finetune_main(arguments) == 0
     saved = load_file(tmp_path / "out" / "features.safetensors")
-    model = timm.create_model(f"local-dir:{encoder}", pretrained=True).eval()
-    transform = timm.data.create_transform(
-        (1, 16, 16), interpolation="bicubic", mean=(0.3,), std=(0.35,), crop_pct=1.0
-    )
+    model = timm.create_model(f"local-dir:{encoder}", pretrained=True, global_pool="avg").eval()
+    config = timm.data.resolve_model_data_config(model)
+    if crop is not None:
+        config["crop_pct"] = crop
+    transform = timm.data.create_transform(**config)
     rows = load_splits(clothes)["test"]
     images: Tensor = torch.stack([transform(row["image"]) for row in rows])
     with torch.no_grad():
-        expected = model.forward_features(images)[:, 1:].mean(dim=1)
+        expected = model(images)
     torch.testing.assert_close(saved["test.values"], expected)
     assert saved["test.labels"].tolist() == rows["label"][:]
