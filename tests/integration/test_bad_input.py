@@ -56,7 +56,7 @@ def error_of(
         ({"optim.betas": "[2, 3]"}, "optim.betas must be in [0, 1)"),
         (
             {"optim.batch_size": 320, "optim.micro_batch_size": "null"},
-            "num_steps must be at least the number of stages, 3",
+            "must have at least 3 steps, one for each stage, got num_steps 1; a larger",
         ),
         ({"run.mixed_precision": "fp16"}, "run.mixed_precision must be no or bf16 on a CPU"),
         ({"model.patch_size": 0}, "model.encoder must be"),

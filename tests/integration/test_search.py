@@ -193,7 +193,7 @@ def test_the_recipe_trains_and_tells_how_it_was_found(
         (["--sizes=[8,20]"], "at most the full size 16"),
         (["--sizes=[16]"], "--sizes must be some below model.image_size 16"),
         (["--stages=1"], "--stages must be at least 2, got 1"),
-        (["--stages=40"], "num_steps must be at least the number of stages, 40, got 20"),
+        (["--stages=40"], "at least 40 steps, one for each stage, got num_steps 20"),
         (["--seeds=0"], "--seeds must be above 0, got 0"),
         (["--epochs=0"], "--epochs must be above 0, got 0"),
         (["--tolerance=-1"], "--tolerance must be in [0, 100), got -1"),
