@@ -10,7 +10,7 @@
 - mixture: several data sets as one; digest: whether images have changed since a run began
 - transforms: image -> sample
 - clock: which samples a step takes; replay: steps that use some images again
-- scratch: temporary files
+- found: what is said of a data set; scratch: temporary files
 - samples: sample number -> sample, and the sample numbers of each step
 - streaming/: samples of a data set that is read as a stream
 - loader: samples -> batches on the device
@@ -21,6 +21,7 @@ Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum`, 
 
 from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stage_size
 from .digest import digest_images
+from .found import without_bars
 from .images import (
     MODES,
     AnyImage,
@@ -49,7 +50,7 @@ from .samples import (
 )
 from .sources import load_splits, open_images
 from .splits import eval_split_name, take_split, train_and_eval_splits
-from .stats import LEAST_RANGE, channel_values, warn_of_range
+from .stats import LEAST_RANGE, channel_values, warn_of_range, warn_of_size
 from .streaming import StreamedImages, StreamedSamples
 from .transforms import (
     CutEnds,
@@ -119,5 +120,7 @@ __all__ = [
     "take_split",
     "train_and_eval_splits",
     "warn_of_range",
+    "warn_of_size",
+    "without_bars",
     "worker_options",
 ]

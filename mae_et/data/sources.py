@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import datasets
 from ..config import DataConfig, import_callable
 from ..errors import check, errors_of, first_line
 from .folders import open_folder
+from .found import describe_counts, say, without_bars
 from .images import ImageTable
 from .mixture import Mixture
 from .paths import hub_location, parse_path
@@ -70,14 +72,15 @@ def open_splits(path: str, layout: str = "auto") -> dict[str, Any]:
         own = import_callable(location, "data.path")
         own_modules.add(location.partition(":")[0])
     try:
-        if own is not None:
-            splits = own()
-        elif kind == "disk":
-            splits = datasets.load_from_disk(location)
-        elif is_table(kind, location):
-            splits = open_table(kind, location)
-        else:
-            splits = datasets.load_dataset(**_arguments(kind, location))
+        with nullcontext() if kind == "hub" else without_bars():  # a download takes a while
+            if own is not None:
+                splits = own()
+            elif kind == "disk":
+                splits = datasets.load_from_disk(location)
+            elif is_table(kind, location):
+                splits = open_table(kind, location)
+            else:
+                splits = datasets.load_dataset(**_arguments(kind, location))
     except Exception as error:  # these libraries, and users' functions, raise many kinds of errors
         problem = problem_of(error)
         if kind == "hub" and not path.startswith("hub:"):
@@ -103,7 +106,18 @@ def open_splits(path: str, layout: str = "auto") -> dict[str, Any]:
         )
     if not any(isinstance(split, Stream) or len(split) for split in splits.values()):
         raise ValueError(f"data.path must hold images, got {path!r} with none")
+    _say_found(path, splits)
     return {name: _named(rows, name) for name, rows in splits.items()}
+
+
+def _say_found(path: str, splits: Mapping[str, Any]) -> None:
+    """Say in one line what a data set holds, as far as it is known."""
+    tables = {name: rows for name, rows in splits.items() if isinstance(rows, datasets.Dataset)}
+    kinds = [kind for rows in tables.values() for kind in rows.features.values()]
+    classes = {len(kind.names) for kind in kinds if isinstance(kind, datasets.ClassLabel)}
+    if tables:
+        counts = {name: len(rows) for name, rows in tables.items()}
+        say(f"{path}: {describe_counts(counts, *(classes if len(classes) == 1 else ()))}")
 
 
 def _named(rows: Any, split: str) -> Any:

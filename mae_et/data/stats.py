@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from ..curriculum import Size, as_pair
 from .images import UnreadableImageError
 from .samples import Images
 
@@ -99,6 +101,36 @@ def channel_values(images: Images, rows: Sequence[int]) -> ChannelValues:
     )
 
 
+def _rows_of(images: Images, number: int) -> range:
+    """Return some rows of images, from the first to the last."""
+    return range(0, len(images), max(1, len(images) // number))[:number]
+
+
+def warn_of_size(images: Images, size: Size, num_images: int = 8) -> None:
+    """Warn if most images are smaller than what a model takes, and so are enlarged.
+
+    Args:
+        images: The images of a data set.
+        size: As `model.image_size`.
+        num_images: How many of the images to look at.
+    """
+    found = list[tuple[int, int]]()
+    for row in _rows_of(images, num_images):
+        with suppress(UnreadableImageError):  # which is said elsewhere
+            found.append(images[row].size)
+    height, width = as_pair(size)
+    small = [sides for sides in found if sides[0] < height or sides[1] < width]
+    if len(small) > len(found) / 2:
+        log.warning(
+            "%d of %d images looked at are smaller than model.image_size %s, to which they are "
+            "enlarged; such as %d x %d pixels. A smaller model.image_size costs less",
+            len(small),
+            len(found),
+            size,
+            *small[0],
+        )
+
+
 def warn_of_range(
     images: Images, mean: Sequence[float], std: Sequence[float], num_images: int = 8
 ) -> None:
@@ -115,9 +147,8 @@ def warn_of_range(
         std: As `data.std`.
         num_images: How many of the images to look at.
     """
-    rows = range(0, len(images), max(1, len(images) // num_images))[:num_images]
     try:
-        found = channel_values(images, rows)
+        found = channel_values(images, _rows_of(images, num_images))
     except ValueError:  # which is said elsewhere
         return
     centre, deviation = (torch.tensor(values, dtype=torch.float64) for values in (mean, std))
