@@ -71,7 +71,7 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
         )
     rows = take_split(splits, name, "data.eval_split")
     held_out = LabelledImages(rows, source.label_column, train.class_names)
-    check_every_class(train.labels, train.class_names, "data.label_column")
+    check_every_class(train, other=held_out)
     train.take(
         choose_labels(
             train.labels,

@@ -1,7 +1,8 @@
 """Classify images: ``python -m finetune predict --checkpoint RUN --data FOLDER --out CSV``.
 
-The CSV has a line per image: its file, the predicted class, its probability, and the probability of
-every class. Lines of images that can't be decoded have no prediction.
+The CSV has a line per image: its file (or the table and its row there), the predicted class, its
+probability, and the probability of every class. Lines of images that can't be decoded have no
+prediction.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ from mae_et.errors import check
 from .data import eval_transform
 from .model import load_classifier
 
+COLUMNS = ("file", "prediction", "probability")
+"""The columns before those of the classes."""
+
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command.
@@ -50,13 +54,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--max_pixels", type=int, default=ImagesConfig.max_pixels, help="of an image, as in data"
     )
-    parser.add_argument("--out", type=str, default="predictions.csv", help="a CSV file")
+    parser.add_argument("--out", type=str, default="predictions.csv", help="a file .csv")
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--num_workers", type=int, default=2)
     parser.add_argument(
         "--encoder", type=str | None, default=None, help="module:callable of a model of your own"
     )
     options = parser.parse_args(list(arguments))
+    check_out(Path(options.out))
     check(options.batch_size > 0, "--batch_size", options.batch_size, "above 0")
     check(options.max_pixels > 0, "--max_pixels", options.max_pixels, "above 0")
     check(options.num_workers >= 0, "--num_workers", options.num_workers, "at least 0")
@@ -81,6 +86,20 @@ def main(arguments: Sequence[str]) -> None:
         print(f"unreadable: {line}", file=sys.stderr)
     check(len(unreadable) < number, "--data", options.data, f"images; none of {number} is readable")
     print(f"{number} images: {options.out}")
+
+
+def check_out(path: Path) -> None:
+    """Check that predictions may be written to a path: to a new file, or over older predictions.
+
+    Raises:
+        ValueError: It is no CSV file, or another table, such as the metadata of images.
+    """
+    is_csv = path.suffix.lower() == ".csv" and not path.is_dir()
+    check(is_csv, "--out", str(path), "a file with the ending .csv")
+    if path.is_file() and path.stat().st_size:
+        with path.open(errors="replace") as file:
+            is_ours = file.readline().startswith(",".join(COLUMNS))
+        check(is_ours, "--out", str(path), "a new file, or one of predictions, which is replaced")
 
 
 def load_tables(
@@ -170,7 +189,6 @@ def write_csv(
     Raises:
         ValueError: The file cannot be written.
     """
-    check(not path.is_dir(), "--out", str(path), "a file to write")
     number = 0
     unreadable: list[str] = []
     try:
@@ -181,7 +199,7 @@ def write_csv(
         raise ValueError(f"--out must be a file to write, got {path} ({error})") from error
     with file:
         writer = csv.writer(file)
-        writer.writerow(["file", "prediction", "probability", *class_names])
+        writer.writerow([*COLUMNS, *class_names])
         for name, reason, probabilities in rows:
             number += 1
             if reason:

@@ -1,7 +1,7 @@
 """Probe a frozen encoder: with a linear classifier of its features, or their nearest neighbours.
 
 OUT/features.safetensors    the features, for the next probe of the same encoder and images
-OUT/linear.json, knn.json   the scores
+OUT/linear.json, knn.json   the scores, and what they depend on
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mae_et.config import to_dict
-from mae_et.data import channel_statistics, file_states, image_column, normalize
+from mae_et.config import FREE_ON_RESUME, to_dict
+from mae_et.data import (
+    channel_statistics,
+    digest_images,
+    file_states,
+    image_column,
+    normalize,
+)
 from mae_et.evaluation import Features, ProbeImages, knn_accuracy, linear_probe
 from mae_et.runs import probe_file
-from mae_et.training import main_process_first, make_accelerator, writing_to
+from mae_et.training import check_apart, main_process_first, make_accelerator, writing_to
 from mae_et.weights import warn_of_other_normalisation
 
 from .config import FinetuneConfig
@@ -50,13 +56,14 @@ def probe(config: FinetuneConfig) -> None:
     if accelerator.is_main_process:
         warn_of_other_normalisation(config.checkpoint, config.data)
     encoder = build_encoder(config.model, config.checkpoint)
-    main_process_first(accelerator, lambda: _make_folder(Path(config.run.output_dir)))
+    main_process_first(accelerator, lambda: _make_folder(config))
     features = cached_features(config, accelerator, encoder, splits)
     if features is None:
         return  # the main process does the rest
     train, test = features
     scores: dict[str, Any] = {"mode": config.mode, "checkpoint": config.checkpoint}
     scores |= {"train_images": len(train), "test_images": len(test)}
+    scores |= _settings(config, splits)
     device, options = accelerator.device, config.probe
     started = time.perf_counter()
     if config.mode == "knn":
@@ -76,6 +83,23 @@ def probe(config: FinetuneConfig) -> None:
     print(f"{config.mode} ({setting}): top-1 accuracy {scores['top1']:.2%}")
     file = probe_file(Path(config.run.output_dir), config.mode)
     file.write_text(json.dumps(scores, indent=2) + "\n")
+
+
+def _settings(config: FinetuneConfig, splits: LabelledSplits) -> dict[str, Any]:
+    """Return what a score depends on beside the encoder: reports compare scores of the same."""
+    sections = ("data", "model") if config.mode == "knn" else ("data", "model", "probe")
+    settings: dict[str, Any] = {
+        section: {
+            name: value
+            for name, value in to_dict(getattr(config, section)).items()
+            if f"{section}.{name}" not in FREE_ON_RESUME
+        }
+        for section in sections
+    }
+    settings["data"]["label_column"] = splits.train.column
+    settings["data"]["eval_split"] = str(splits.held_out.dataset.split)
+    images = [evaluation_samples(config, part).images for part in (splits.train, splits.held_out)]
+    return settings | {"images": {"digest": "-".join(map(digest_images, images))}}
 
 
 def cached_features(
@@ -158,12 +182,14 @@ def _read(file: Path, key: str) -> tuple[Features, Features] | None:
     return train, test
 
 
-def _make_folder(folder: Path) -> None:
-    """Make a folder to write in.
+def _make_folder(config: FinetuneConfig) -> None:
+    """Make the folder to write in.
 
     Raises:
-        ValueError: Nothing can be written there.
+        ValueError: Nothing can be written there, or the data are there.
     """
+    folder = Path(config.run.output_dir)
+    check_apart(folder, to_dict(config))
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()

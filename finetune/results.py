@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 from torch import Tensor
 
+from mae_et.data import without_bars
 from mae_et.errors import is_installed
 
 if TYPE_CHECKING:
@@ -49,15 +50,15 @@ def write_results(
     confidence, predicted = probabilities.max(dim=1)
     counts = confusion_matrix(labels.numpy(), predicted.numpy(), len(class_names))
     report = accuracies(logits, labels, counts, class_names)
-    datasets.Dataset.from_dict(
-        {
-            "image": list(files),
-            "label": [class_names[label] for label in labels.tolist()],
-            "prediction": [class_names[label] for label in predicted.tolist()],
-            "probability": confidence.numpy(),
-            "probabilities": probabilities.numpy(),
-        }
-    ).to_parquet(folder / "predictions.parquet")
+    predictions = {
+        "image": list(files),
+        "label": [class_names[label] for label in labels.tolist()],
+        "prediction": [class_names[label] for label in predicted.tolist()],
+        "probability": confidence.numpy(),
+        "probabilities": probabilities.numpy(),
+    }
+    with without_bars():
+        datasets.Dataset.from_dict(predictions).to_parquet(folder / "predictions.parquet")
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     if not is_installed("matplotlib"):
         log.warning("no confusion.png without matplotlib: pip install 'mae-et[report]'")

@@ -203,9 +203,9 @@ class Curriculum:
             return cls(stages=())  # which raises the error
         if num_steps < len(stages):
             raise ValueError(
-                f"num_steps must be at least the number of stages, {len(stages)}, got {num_steps} "
-                "(steps are optim.epochs times the images, by optim.batch_size: more epochs or a "
-                "smaller batch make more)"
+                f"a schedule must have at least {len(stages)} steps, one for each stage, got "
+                f"num_steps {num_steps}; a larger --optim.epochs N or a smaller --optim.batch_size "
+                "makes more"
             )
         full = as_pair(stages[-1][0])
         for size, share in stages:

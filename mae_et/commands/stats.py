@@ -52,6 +52,9 @@ def main(arguments: Sequence[str]) -> None:
     order = np.random.default_rng([options.seed, 4]).permutation(len(images))
     rows = np.sort(order[: options.num_images]).tolist()
     found = channel_values(images, rows)
+    if found.unreadable:
+        number, first = len(found.unreadable), found.unreadable[0]
+        log.warning("%d of %d images are unreadable, first: %s", number, len(rows), first)
     if found.widest < LEAST_RANGE:
         log.warning(
             "values go from %s, less than a tenth of their scale; if that is not all of it, as for "

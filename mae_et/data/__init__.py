@@ -1,14 +1,16 @@
 """The data path, one module per step: source -> images -> samples -> loader -> device.
 
-- sources: opens data sets by name; splits: which rows are trained on and which held out
+- paths: their kinds; sources: opens data sets by path
+- splits: which rows are trained on and which held out
 - folders/: what a folder of images holds, and its images as data sets
 - tables/: Parquet and tar files of this machine; problems: what an error in opening data means
 - images/: the images of a data set, decoded only as needed
-- labels: their classes; stats: their channels' means and deviations
+- labels: their classes; label_columns: the values that name them
+- stats: their channels' means and deviations
 - mixture: several data sets as one; digest: whether images have changed since a run began
 - transforms: image -> sample
 - clock: which samples a step takes; replay: steps that use some images again
-- scratch: temporary files
+- found: what is said of a data set; scratch: temporary files
 - samples: sample number -> sample, and the sample numbers of each step
 - streaming/: samples of a data set that is read as a stream
 - loader: samples -> batches on the device
@@ -19,6 +21,7 @@ Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum`, 
 
 from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stage_size
 from .digest import digest_images
+from .found import without_bars
 from .images import (
     MODES,
     ORIGIN,
@@ -32,13 +35,13 @@ from .images import (
     allow_pixels,
     file_states,
     image_column,
-    name_of,
     open_image,
     read_cell,
     shrink,
     undecoded,
 )
-from .labels import LabelledImages, check_every_class, choose_labels, find_label_column
+from .label_columns import find_label_column
+from .labels import LabelledImages, check_every_class, choose_labels
 from .loader import (
     Loader,
     check_shared_memory,
@@ -48,6 +51,7 @@ from .loader import (
     make_loader,
     worker_options,
 )
+from .paths import is_image_folder, local_folder, local_path
 from .replay import check_replay, processes_here, replay_bytes, replay_spans
 from .samples import (
     Images,
@@ -58,9 +62,9 @@ from .samples import (
     seed_generators,
     split_batch,
 )
-from .sources import is_image_folder, load_splits, local_path, open_images, open_streams
+from .sources import load_splits, open_images, open_streams
 from .splits import eval_split_name, take_split, train_and_eval_splits
-from .stats import LEAST_RANGE, channel_values, warn_of_range
+from .stats import LEAST_RANGE, channel_values, warn_of_range, warn_of_size
 from .streaming import StreamedImages, StreamedSamples
 from .transforms import (
     CutEnds,
@@ -117,9 +121,9 @@ __all__ = [
     "join",
     "load_splits",
     "load_steps",
+    "local_folder",
     "local_path",
     "make_loader",
-    "name_of",
     "normalize",
     "open_image",
     "open_images",
@@ -139,5 +143,7 @@ __all__ = [
     "train_and_eval_splits",
     "undecoded",
     "warn_of_range",
+    "warn_of_size",
+    "without_bars",
     "worker_options",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Sequence
+import difflib
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import datasets
 import numpy as np
 
 from ..errors import print_once
+from .label_columns import class_number, find_label_column, without_spaces
+
+log = logging.getLogger(__name__)
 
 MAX_CLASSES = 100_000
 """The bound of labels that are integers; larger ones are not class numbers."""
@@ -40,10 +43,12 @@ class LabelledImages:
         field: str = "data.label_column",
     ) -> None:
         self.column = find_label_column(dataset, column, field)
+        self.field = f"{field} {column!r}" if column else f"{field.partition('.')[0]}.path"
         feature = dataset.features[self.column]
         values = dataset[self.column][:]
         if not isinstance(feature, datasets.ClassLabel):
             values = [class_number(value, self.column, field) for value in values]
+            values = without_spaces(values, f"{field} {self.column!r}")
         dataset, values = _with_labels(dataset, values, self.column, field)
         if isinstance(feature, datasets.ClassLabel):
             outside = sorted({value for value in values if not 0 <= value < feature.num_classes})
@@ -58,11 +63,40 @@ class LabelledImages:
         unknown = sorted({str(value) for value in values} - number.keys())
         if unknown:
             raise ValueError(
-                f"{field} must have the classes of the training split in the evaluation split too, "
-                f"got {self.column!r} with {', '.join(unknown[:5])}, which the former lacks"
+                f"{self.field} must have the classes of the training split in {dataset.split} too, "
+                f"got others there: {_few(unknown)}{_nearest(unknown[0], self.class_names)}"
             )
         self.dataset = dataset
         self.labels = np.array([number[str(value)] for value in values])
+        if class_names is None:
+            self._tell_classes()
+        elif lacking := self.lacking:
+            print_once(
+                f"the images to evaluate on, of {dataset.split}, have none of {_few(lacking)}: "
+                "how well these are recognised is not measured"
+            )
+
+    @property
+    def counts(self) -> Any:
+        """(classes,) how many images of each class there are."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
+    @property
+    def lacking(self) -> list[str]:
+        """The classes without images."""
+        return [self.class_names[label] for label in np.flatnonzero(self.counts == 0)]
+
+    def _tell_classes(self) -> None:
+        """Say which classes the labels make; a warning says so if they can't be classes."""
+        number = len(self.class_names)
+        print_once(f"{number:,} classes by {self.column!r}: {_few(self.class_names, quote=str)}")
+        counts = self.counts[self.counts > 0]
+        if len(counts) > 2 and np.median(counts) < 2:
+            log.warning(
+                "%s: most of the %d classes have a single image; is it a column of classes?",
+                self.field,
+                len(counts),
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,70 +137,6 @@ def _with_labels(
     return dataset.select(rows), [values[row] for row in rows]
 
 
-def find_label_column(dataset: datasets.Dataset, column: str | None, field: str) -> str:
-    """Find the column of labels of a data set.
-
-    Args:
-        dataset: A data set.
-        column: The name of the column; None for the only column of class labels, or else "label".
-        field: The configuration field that messages name.
-
-    Returns:
-        The name of the column.
-
-    Raises:
-        ValueError: There is no such column, or it holds no labels.
-    """
-    classes = [
-        name
-        for name, feature in dataset.features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    ]
-    found = column or (classes[0] if len(classes) == 1 else "label")
-    if found not in dataset.column_names:
-        columns = ", ".join(dataset.column_names)
-        if column is None:
-            raise ValueError(f"{field} must name a column of labels, got none; columns: {columns}")
-        raise ValueError(f"{field} must be one of {columns}, got {column!r}")
-    feature = dataset.features[found]
-    if isinstance(feature, list | datasets.List | datasets.LargeList):
-        raise ValueError(
-            f"{field} must hold one label for each image, got {found!r} with lists: several labels "
-            "of an image (multi-label) are not supported"
-        )
-    kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
-    if kind != "ClassLabel" and not re.fullmatch(r".*string.*|bool|u?int\d+|float\d+", kind):
-        raise ValueError(
-            f"{field} must hold class labels, whole numbers from 0, strings or truth values, got "
-            f"{found!r} with {kind}"
-        )
-    return found
-
-
-def class_number(value: Any, column: str, field: str) -> Any:
-    """Return a label as it is; of a truth value its name, and of a float its whole number.
-
-    Args:
-        value: A label; None for a missing one, and so is NaN, which pandas has in its place.
-        column: The column, for messages.
-        field: The configuration field that messages name.
-
-    Raises:
-        ValueError: The label is no whole number.
-    """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, float):
-        return value
-    if math.isnan(value):
-        return None
-    if not value.is_integer():
-        raise ValueError(
-            f"{field} must hold class labels, whole numbers from 0, got {column!r} with {value}"
-        )
-    return int(value)
-
-
 def _class_names(feature: Any, values: list[Any], field: str) -> list[str]:
     if isinstance(feature, datasets.ClassLabel):
         return list(feature.names)
@@ -181,27 +151,42 @@ def _class_names(feature: Any, values: list[Any], field: str) -> list[str]:
     return [str(label) for label in range(max(values) + 1)]
 
 
-def check_every_class(labels: Any, class_names: Sequence[str], field: str) -> None:
+def check_every_class(
+    images: LabelledImages, field: str | None = None, other: LabelledImages | None = None
+) -> None:
     """Check that there are at least two classes, and images of each.
 
     Args:
-        labels: (N,) class numbers.
-        class_names: Names by class number.
-        field: The configuration field that messages name.
+        images: The images to learn from.
+        field: The configuration field that messages name; None for the one that names the labels.
+        other: The images to evaluate on, which may have what the others lack.
 
     Raises:
         ValueError: There is only one class, or there are classes without images; the message names
             them.
     """
-    if len(class_names) < 2:
-        raise ValueError(f"{field} must have at least 2 classes, got {len(class_names)}")
-    counts = np.bincount(labels, minlength=len(class_names))
-    empty = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
-    if empty:
-        raise ValueError(
-            f"{field} must have images of every class, got none of {', '.join(empty[:5])}"
-            + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
-        )
+    field, names = field or images.field, images.class_names
+    if len(names) < 2:
+        raise ValueError(f"{field} must have at least 2 classes, got {len(names)}")
+    if lacking := images.lacking:
+        message = f"got none of {_few(lacking)} in {images.dataset.split}"
+        if other is not None and (there := other.counts[names.index(lacking[0])]):
+            message += f", and {there:,} of {lacking[0]!r} in {other.dataset.split}"
+        message += _nearest(lacking[0], [name for name in names if name not in lacking])
+        raise ValueError(f"{field} must have images of every class, {message}")
+
+
+def _few(names: Sequence[str], quote: Callable[[str], str] = repr) -> str:
+    """Return up to five names, and how many more there are."""
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(map(quote, names[:5])) + more
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """Return words that tell the name most like another one, for messages; "" if none is."""
+    by_case = {known.casefold(): known for known in names}
+    near = difflib.get_close_matches(name.casefold(), by_case, n=1)
+    return f"; the nearest to {name!r} is {by_case[near[0]]!r}" if near else ""
 
 
 def choose_labels(

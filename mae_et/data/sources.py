@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import re
+import copy
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import datasets
 
-from ..config import PATH_KINDS, DataConfig, import_callable
+from ..config import DataConfig, import_callable
 from ..errors import check, errors_of, first_line
 from .folders import open_folder
+from .found import describe_counts, say, without_bars
 from .images import ImageTable
 from .mixture import Mixture
+from .paths import hub_location, parse_path
 from .problems import problem_of
 from .samples import Images
 from .splits import eval_split_name, select_held_out, take_split, train_and_eval_splits
 from .streaming.shards import HeldOutImages, StreamedImages
-from .tables import ENDINGS, expand_braces, is_table, open_table, small_batches, stream_table
+from .tables import expand_braces, is_table, open_table, small_batches, stream_table
 
 Stream = datasets.IterableDataset
-
-
-KINDS = ("hub", "imagefolder", "parquet", "webdataset", "disk", "python")
-"""Kinds of paths."""
 
 STREAMABLE = ("hub", "parquet", "webdataset")
 """Kinds of paths that `data.streaming` can read."""
@@ -64,7 +63,7 @@ def open_splits(path: str, layout: str = "auto") -> dict[str, Any]:
     Raises:
         ValueError: The path is of no known kind, does not exist, or holds no images.
     """
-    kind, location = _parse(path)
+    kind, location = parse_path(path)
     if kind == "imagefolder":
         return dict(open_folder(Path(location), layout))
     check(layout == "auto", "data.layout", layout, "auto for data that are no folder of images")
@@ -73,14 +72,15 @@ def open_splits(path: str, layout: str = "auto") -> dict[str, Any]:
         own = import_callable(location, "data.path")
         own_modules.add(location.partition(":")[0])
     try:
-        if own is not None:
-            splits = own()
-        elif kind == "disk":
-            splits = datasets.load_from_disk(location)
-        elif is_table(kind, location):
-            splits = open_table(kind, location)
-        else:
-            splits = datasets.load_dataset(**_arguments(kind, location))
+        with nullcontext() if kind == "hub" else without_bars():  # a download takes a while
+            if own is not None:
+                splits = own()
+            elif kind == "disk":
+                splits = datasets.load_from_disk(location)
+            elif is_table(kind, location):
+                splits = open_table(kind, location)
+            else:
+                splits = datasets.load_dataset(**_arguments(kind, location))
     except Exception as error:  # these libraries, and users' functions, raise many kinds of errors
         problem = problem_of(error)
         if kind == "hub" and not path.startswith("hub:"):
@@ -106,32 +106,26 @@ def open_splits(path: str, layout: str = "auto") -> dict[str, Any]:
         )
     if not any(isinstance(split, Stream) or len(split) for split in splits.values()):
         raise ValueError(f"data.path must hold images, got {path!r} with none")
-    return dict(splits)
+    _say_found(path, splits)
+    return {name: _named(rows, name) for name, rows in splits.items()}
 
 
-def is_image_folder(path: str) -> bool:
-    """Return whether a path, as in `data.path`, is a folder of images.
+def _say_found(path: str, splits: Mapping[str, Any]) -> None:
+    """Say in one line what a data set holds, as far as it is known."""
+    tables = {name: rows for name, rows in splits.items() if isinstance(rows, datasets.Dataset)}
+    kinds = [kind for rows in tables.values() for kind in rows.features.values()]
+    classes = {len(kind.names) for kind in kinds if isinstance(kind, datasets.ClassLabel)}
+    if tables:
+        counts = {name: len(rows) for name, rows in tables.items()}
+        say(f"{path}: {describe_counts(counts, *(classes if len(classes) == 1 else ()))}")
 
-    Raises:
-        ValueError: The path is of no known kind, or does not exist.
-    """
-    return _parse(path)[0] == "imagefolder"
 
-
-def local_path(path: str) -> Path | None:
-    """Return the file or folder that a path, as in `data.path`, names on this machine, if any.
-
-    Of a pattern, it is the folder above the first part that has a sign of one.
-
-    Raises:
-        ValueError: The path is of no known kind, or does not exist.
-    """
-    kind, location = _parse(path)
-    if kind in ("hub", "python") or "://" in location:
-        return None
-    if Path(location).exists():
-        return Path(location).absolute()
-    return Path(re.split(r"[*?\[{]", location)[0] + "_").absolute().parent
+def _named(rows: Any, split: str) -> Any:
+    """Return rows that know the name of their split, by which their images are named."""
+    if isinstance(rows, datasets.Dataset) and rows.split != split:
+        rows = copy.copy(rows)  # which may be the user's
+        rows._split = split
+    return rows
 
 
 def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
@@ -146,7 +140,7 @@ def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
     Raises:
         ValueError: The path is of a kind that can't be streamed, or can't be opened.
     """
-    kind, location = _parse(path)
+    kind, location = parse_path(path)
     if kind not in STREAMABLE:
         raise ValueError(
             f"data.streaming needs a data.path of hub, parquet or webdataset, got {path!r}, whose "
@@ -164,38 +158,6 @@ def open_streams(path: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
     return dict(splits), {str(name): list(map(str, names)) for name, names in files.items()}
 
 
-def _parse(path: str) -> tuple[str, str]:
-    """The kind and the location of a path."""
-    kind, _, location = path.partition(":")
-    if kind not in KINDS:
-        kind, location = _guess_kind(path), path
-    if not location:
-        raise ValueError(f"data.path must be {PATH_KINDS}, got {path!r}")
-    if location.startswith("~"):
-        location = str(Path(location).expanduser())
-    is_local = kind not in ("hub", "python") and "://" not in location
-    is_pattern = kind in ("parquet", "webdataset") and any(sign in location for sign in "*?[{")
-    if is_local and not is_pattern and not Path(location).expanduser().exists():
-        raise ValueError(f"data.path must exist, got {path!r}")
-    return kind, location
-
-
-def _guess_kind(path: str) -> str:
-    """Return what a path without a kind looks like: a folder, a table, or a data set of the Hub.
-
-    Raises:
-        ValueError: It looks like none of them.
-    """
-    if Path(path).expanduser().is_dir():
-        return "imagefolder"
-    for kind, endings in ENDINGS.items():
-        if path.lower().endswith(endings):
-            return kind
-    if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:[^/]+)?(@[^/]+)?", path):
-        return "hub"
-    raise ValueError(f"data.path must be {PATH_KINDS}, got {path!r}")
-
-
 def _arguments(kind: str, location: str) -> dict[str, Any]:
     """The arguments of `datasets.load_dataset` for a path."""
     if kind == "hub":
@@ -204,20 +166,6 @@ def _arguments(kind: str, location: str) -> dict[str, Any]:
     if Path(location).is_dir():
         return {"path": kind, "data_dir": location}
     return {"path": kind, "data_files": expand_braces(location)}
-
-
-def hub_location(location: str) -> tuple[str, str | None, str | None]:
-    """Split NAME[:CONFIG][@REVISION] into its parts.
-
-    Args:
-        location: What follows `hub:` in a path.
-
-    Returns:
-        The name, and configuration and revision, None for one that is not given.
-    """
-    name_and_config, _, revision = location.partition("@")
-    name, _, config = name_and_config.partition(":")
-    return name, config or None, revision or None
 
 
 def open_images(

@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 
+from .found import without_bars
 from .scratch import scratch_file
 
 
@@ -98,7 +99,8 @@ def select_alone(rows: datasets.Dataset, indices: Any) -> datasets.Dataset:
         indices: Numbers of the rows to select.
     """
     selected = _select(rows, np.sort(indices))
-    return selected if rows.cache_files else selected.flatten_indices(keep_in_memory=True)
+    with without_bars():
+        return selected if rows.cache_files else selected.flatten_indices(keep_in_memory=True)
 
 
 def _select(rows: datasets.Dataset, indices: Any) -> datasets.Dataset:

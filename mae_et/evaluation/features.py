@@ -202,10 +202,10 @@ def load_probe_images(
     field = "eval.label_column"
     train = LabelledImages(train_rows, options.label_column, field=field)
     test = LabelledImages(test_rows, options.label_column, train.class_names, field=field)
-    check_every_class(train.labels, train.class_names, field)
+    check_every_class(train, other=test)
     order = np.random.default_rng([seed, 3]).permutation(len(train))
     train.take(np.sort(order[: options.images]))
-    check_every_class(train.labels, train.class_names, f"eval.images {options.images}")
+    check_every_class(train, f"eval.images {options.images}")
     train_samples, test_samples = (
         data.Samples(
             data.ImageTable(part.dataset, image_column, in_chans),

@@ -10,7 +10,7 @@ from typing import Any
 
 import datasets
 
-from ..data import ORIGIN, find_label_column, name_of
+from ..data import ORIGIN, find_label_column
 from ..data.tables.tars import NUMBERS, TEXTS
 from ..errors import check
 
@@ -55,7 +55,7 @@ def original_name(cell: Any, root: Path | None) -> str | None:
         cell: A cell of the column of images.
         root: The folder of the data set, if it is one.
     """
-    path = Path(name_of(cell, ""))
+    path = Path((isinstance(cell, dict) and cell.get("path")) or "")
     if not path.name:
         return None
     if cell["bytes"] is None:  # a file of this machine

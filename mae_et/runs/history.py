@@ -26,6 +26,10 @@ Kind = Literal["pretraining", "fine-tuned", "linear", "knn"]
 PROBES: tuple[Kind, ...] = ("linear", "knn")
 
 
+PROBE_SETTINGS = ("k", "temperature", "data", "model", "probe", "images")
+"""What the scores of a probe depend on beside its encoder."""
+
+
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
 """The errors raised by files that are damaged, or of another program."""
 
@@ -78,7 +82,7 @@ class RunHistory:
     Args:
         folder: The absolute path of the folder.
         kind: The kind of run.
-        config: The configuration, nested as in config.yaml; for a probe, the part in its scores.
+        config: The configuration, nested as in config.yaml; for a probe, `PROBE_SETTINGS`.
         is_complete: Whether the run has written what it learned.
         checkpoint: The weights that it started from; None for new ones.
         top1: Accuracies in [0, 1] by kind. Of several evaluations, the last counts: the best was
@@ -102,6 +106,8 @@ class RunHistory:
         fields = flatten(self.config)
         if self.kind != "pretraining":
             fields.pop("checkpoint", None)
+        if "images.digest" in fields:  # without that of the labels, which data.label_seed chooses
+            fields["images.digest"] = "-".join(str(fields["images.digest"]).split("-")[:2])
         return fields
 
     @cached_property
@@ -211,12 +217,16 @@ def _read(folder: Path) -> Iterator[RunHistory]:
         if file.is_file():
             scores = parse_json(read_text(file, within=folder))
             _check_fields(scores, file)
+            # Older probes tell no data, so that none is known to be of the same as another.
+            shown = str(folder).encode(errors="replace").decode()
+            config: dict[str, Any] = {"data": f"unknown, in {shown}"}
+            config |= {name: scores[name] for name in PROBE_SETTINGS if name in scores}
             top1 = scores["top1"]
             check(isinstance(top1, int | float) and 0 <= top1 <= 1, "top1", top1, "in [0, 1]")
             yield RunHistory(
                 folder=folder,
                 kind=kind,
-                config={name: scores[name] for name in ("k", "temperature") if name in scores},
+                config=config,
                 is_complete=True,
                 checkpoint=scores["checkpoint"],
                 top1={kind: float(scores["top1"])},

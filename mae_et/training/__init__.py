@@ -12,7 +12,7 @@ from .launch import leaving, main_process_first, make_accelerator
 from .loop import Loop
 from .metrics import Meter
 from .optim import chunks_per_micro_batch
-from .run_folder import RunFolder, writing_to
+from .run_folder import RunFolder, check_apart, writing_to
 from .trainer import Trainer, is_due
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "RunFolder",
     "RunImages",
     "Trainer",
+    "check_apart",
     "chunks_per_micro_batch",
     "is_due",
     "is_fsdp",

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config import TrainingConfig
 from ..curriculum import Size
-from ..data import StreamedSamples, warn_of_range
+from ..data import StreamedSamples, warn_of_range, warn_of_size
 from ..errors import RunInterruptedError, RunStoppedError
 from .bad_images import BadImages
 from .checkpoint import load_checkpoint, save_checkpoint, save_state_beside, try_saving
@@ -105,6 +105,7 @@ class Loop:
         if self.accelerator.is_main_process:
             source = self.config.data
             warn_of_range(self.images.held_out.images, source.mean, source.std)
+            warn_of_size(self.images.held_out.images, self.config.model.image_size)
         steps = range(self.start, self.start if self.is_over else self.num_steps)
         with self.progress, self.interrupt:
             for step in steps:

@@ -19,6 +19,7 @@ from accelerate.tracking import GeneralTracker
 from accelerate.utils import broadcast_object_list
 
 from ..config import Resume, TrainingConfig, changed_fields, read_text, to_dict
+from ..data import local_folder
 from ..errors import RunInterruptedError
 from ..runs import Checkpoint, Run, lock, write_text
 from .images import RunImages
@@ -75,6 +76,7 @@ class RunFolder:
         if resume is True and not files.exists:
             raise ValueError(f"--resume needs a run in run.output_dir, got none in {files.folder}")
         is_resumed = bool(resume) and files.exists
+        check_apart(files.folder, described, is_resumed=is_resumed)
         files.check_links()
         self._lock = _lock(files)
         try:
@@ -192,6 +194,32 @@ def writing_to(path: Path) -> Iterator[None]:
         raise ValueError(
             f"run.output_dir must be a folder to write in, got {path} ({error})"
         ) from error
+
+
+def check_apart(folder: Path, config: Mapping[str, Any], *, is_resumed: bool = False) -> None:
+    """Check that a run does not write among its data; a warning says so if it writes below them.
+
+    Args:
+        folder: The folder of the run.
+        config: Its configuration.
+        is_resumed: Whether the run is there already; then there is only a warning.
+
+    Raises:
+        ValueError: The folder is one of the data.
+    """
+    source, elsewhere = config["data"], config.get("eval") or {}
+    sources = [source, elsewhere, *(source.get("sources") or ())]
+    out = folder.resolve()
+    for path in {one["path"]: None for one in sources if one.get("path")}:
+        data = local_folder(path)
+        if data == out and not is_resumed:
+            raise ValueError(f"run.output_dir must not be the folder of the data, got {folder}")
+        if data in (out, *out.parents):
+            log.warning(
+                "run.output_dir %s lies in the data %s, which had better hold nothing else",
+                folder,
+                path,
+            )
 
 
 def _lock(run: Run) -> IO[str]:

@@ -44,6 +44,7 @@ def export_encoder(
     config = {
         "input_size": [model.in_chans, *as_pair(model.full_size)],
         "interpolation": "bicubic",
+        "crop_pct": 0.875,  # as probes and fine-tuning crop, which take it from data.eval_crop
         **({"mean": list(mean)} if mean is not None else {}),
         **({"std": list(std)} if std is not None else {}),
     }

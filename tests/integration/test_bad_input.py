@@ -56,7 +56,7 @@ def error_of(
         ({"optim.betas": "[2, 3]"}, "optim.betas must be in [0, 1)"),
         (
             {"optim.batch_size": 320, "optim.micro_batch_size": "null"},
-            "num_steps must be at least the number of stages, 3",
+            "must have at least 3 steps, one for each stage, got num_steps 1; a larger",
         ),
         ({"run.mixed_precision": "fp16"}, "run.mixed_precision must be no or bf16 on a CPU"),
         ({"model.patch_size": 0}, "model.encoder must be"),
@@ -75,7 +75,7 @@ def error_of(
         ),
         ({"data.mean": "[0.1, 0.2]"}, "data.mean must be 1 numbers"),
         ({"data.path": "null"}, "data.path must be a folder that exists, hub:NAME"),
-        ({"data.path": "/no/kind"}, "data.path must be a folder that exists, hub:NAME"),
+        ({"data.path": "/no/kind"}, "data.path must exist, got '/no/kind'"),
         ({"data.path": "imagefolder:/not/there"}, "data.path must exist"),
         ({"data.split": "training"}, "data.split must be one of train, test, got 'training'"),
         ({"data.eval_split": "train"}, "data.eval_split must not be the training split"),
@@ -396,7 +396,7 @@ def test_bad_checkpoint_for_fine_tuning(
             {"model.in_chans": 4, "data.mean": "[0,0,0,0]", "data.std": "[1,1,1,1]"},
             "augment.randaug",
         ),
-        ({"data.label_column": "kind"}, "data.label_column must be one of image, label"),
+        ({"data.label_column": "kind"}, "data.label_column must be one of label, got 'kind'"),
         ({"data.label_column": "image"}, "data.label_column must hold class labels"),
         ({"data.labels_per_class": 9}, "data.labels_per_class must be at most 8"),
         ({"data.labels_per_class": 0}, "data.labels_per_class must be above 0 or null"),
@@ -591,6 +591,18 @@ def test_no_readable_image_to_evaluate_on(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_among_its_data(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(image_folder, tmp_path / split)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    folder, message = str(tmp_path), "run.output_dir must not be the folder of the data, got "
+    assert message in error_of(tiny(folder, tmp_path), capsys)
+    assert message in error_of(tiny_finetune(folder, tmp_path), capsys, "finetune")
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
 def test_bad_prediction(
     clothes: str, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -604,11 +616,19 @@ def test_bad_prediction(
         return error_of(["predict", *arguments], capsys, "finetune")
 
     assert "--checkpoint must be a fine-tuning run or a classifier" in error(checkpoint=tmp_path)
-    assert "--data must be a folder that exists, hub:" in error(data=tmp_path / "missing")
+    assert "--data must exist, got" in error(data=tmp_path / "missing")
     all_bad = damaged_folder(image_folder, tmp_path / "all_bad", 80)
     assert "--data must be images; none of 80 is readable" in error(data=all_bad)
     assert "--split must be one of train" in error(split="test")
-    assert "--out must be a file to write" in error(out=tmp_path)
+    photo, metadata = tmp_path / "photo.png", tmp_path / "metadata.csv"
+    photo.write_bytes(b"a photo")
+    metadata.write_text("file_name,label\nphoto.png,cat\n")
+    for out in (tmp_path, photo, tmp_path / "p.parquet"):
+        assert "--out must be a file with the ending .csv" in error(out=out)
+    assert "--out must be a new file, or one of predictions" in error(out=metadata)
+    assert photo.read_bytes() == b"a photo"
+    assert metadata.read_text().startswith("file_name")
+    assert "--out must be a file to write" in error(out=photo / "p.csv")
     assert "--batch_size must be above 0, got 0" in error(batch_size=0)
     assert "--encoder must be left out for" in error(encoder="tests.support.own_model:windowed")
     config_file = run / "best" / "config.json"
@@ -647,8 +667,12 @@ def labelled(tmp_path: Path, clothes: str, names: list[str], labels: list[int]) 
 @pytest.mark.parametrize(
     ("names", "labels", "expected"),
     [
-        (["hat", "shoe", "sock"], [0, 0, 1, 1], "images of every class, got none of sock"),
-        ([], [0, 0, 3, 3], "images of every class, got none of 1, 2"),
+        (
+            ["hat", "shoe", "sock"],
+            [0, 0, 1, 1],
+            "images of every class, got none of 'sock' in train",
+        ),
+        ([], [0, 0, 3, 3], "images of every class, got none of '1', '2' in train"),
         (["hat"], [0, 0, 0], "must have at least 2 classes, got 1"),
         ([], [0, -3, 1], "must hold integers from 0, got -3"),
         ([], [0, 10**6], "must hold integers below 100000"),

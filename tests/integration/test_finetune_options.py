@@ -224,12 +224,13 @@ def test_prediction_of_a_folder(
     out = tmp_path / "new" / "predictions.csv"
     arguments = ["predict", f"--checkpoint={finished}", f"--data={folder}", f"--out={out}"]
     assert main([*arguments, "--num_workers=0", "--batch_size=7"]) == 0
+    assert main([*arguments, "--num_workers=0"]) == 0  # in place of the first ones
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 80
     damaged = [row for row in rows if not row["prediction"]]
     assert len(damaged) == 2
-    assert capsys.readouterr().err.count("unreadable: ") == 2
+    assert capsys.readouterr().err.count("unreadable: ") == 2 * 2
 
     from PIL import Image
 

@@ -72,7 +72,9 @@ def test_the_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         *("20", "5x5", "6/25", "7.2", "281", "1", "x", "256", "0.0339", "46.8%")
     ]
     assert lines[5].startswith("469 steps of 256 images by 1 process, 12.0 passes over 10000")
-    assert "1.52 against 12 epochs at full size" in lines[6]
+    assert lines[6].endswith("1.52 against 12 epochs at full size")  # and not with 1600 of MAE
+    assert main(["plan", "--config=et_vit_b_16"]) == 0
+    assert ", 1.54 against 1600 epochs of MAE at 224\n" in capsys.readouterr().out
     assert column(json.loads(file.read_text()), "size") == [20, 24, 28]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,21 +77,30 @@ def test_probes_from_the_command_line(
     assert knn["train_images"] == 80
     assert knn["test_images"] == 30
     assert f"{knn['top1']:.2%}" in capsys.readouterr().out
+    on = {"path": clothes, "split": "train", "eval_split": "test", "label_column": "label"}
+    assert on.items() <= knn["data"].items()
+    assert "num_workers" not in knn["data"]
+    assert knn["model"]["image_size"] == 16
+    digest = knn["images"]["digest"]
 
     computed = []
     features = ProbeImages.features
     monkeypatch.setattr(ProbeImages, "features", lambda *a: computed.append(1) or features(*a))
 
-    def linear(**changes: object) -> dict[str, float]:
+    def linear(**changes: object) -> dict[str, Any]:
         options = {**probe, **changes, "mode": "linear"}
         assert finetune_main(tiny_finetune(clothes, tmp_path / "out", **options)) == 0
-        score: dict[str, float] = json.loads((tmp_path / "out" / "linear.json").read_text())
+        score: dict[str, Any] = json.loads((tmp_path / "out" / "linear.json").read_text())
         return score
 
     assert linear()["rate"] in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
     assert not computed  # cached by the first probe
-    assert linear(data__labels_per_class=4)["train_images"] == 40
-    assert len(computed) == 1  # other images: computed again
+    fewer, others = (linear(data__labels_per_class=4, data__label_seed=seed) for seed in range(2))
+    assert fewer["train_images"] == 40
+    assert fewer["images"] == others["images"]  # whichever of them a seed chooses
+    assert fewer["images"]["digest"].split("-")[1] == digest.split("-")[1]
+    assert fewer["probe"]["linear_epochs"] == 10
+    assert len(computed) == 2  # other images: computed again
 
     def no_space(*_: object) -> None:
         raise SafetensorError("No space left on device")
@@ -114,24 +124,27 @@ def test_unreadable_images_are_no_part_of_a_probe(
     assert scores["top1"] > 0.3  # each test image is a training image too, one of five voters
 
 
-def test_features_are_the_frozen_encoders(encoder: Path, clothes: str, tmp_path: Path) -> None:
-    """The features of a probe are timm's own for the same images."""
+@pytest.mark.parametrize("crop", [1.0, None])
+def test_features_are_the_frozen_encoders(
+    encoder: Path, clothes: str, tmp_path: Path, crop: float | None
+) -> None:
+    """The features of a probe are timm's own for the same images, as in the README."""
     import timm
 
     from mae_et.data.sources import load_splits
 
-    arguments = tiny_finetune(
-        clothes, tmp_path / "out", mode="knn", checkpoint=encoder, data__eval_crop=1.0
-    )
+    changes = {} if crop is None else {"data__eval_crop": crop}
+    arguments = tiny_finetune(clothes, tmp_path / "out", mode="knn", checkpoint=encoder, **changes)
     assert finetune_main(arguments) == 0
     saved = load_file(tmp_path / "out" / "features.safetensors")
-    model = timm.create_model(f"local-dir:{encoder}", pretrained=True).eval()
-    transform = timm.data.create_transform(
-        (1, 16, 16), interpolation="bicubic", mean=(0.3,), std=(0.35,), crop_pct=1.0
-    )
+    model = timm.create_model(f"local-dir:{encoder}", pretrained=True, global_pool="avg").eval()
+    config = timm.data.resolve_model_data_config(model)
+    if crop is not None:
+        config["crop_pct"] = crop
+    transform = timm.data.create_transform(**config)
     rows = load_splits(clothes)["test"]
     images: Tensor = torch.stack([transform(row["image"]) for row in rows])
     with torch.no_grad():
-        expected = model.forward_features(images)[:, 1:].mean(dim=1)
+        expected = model(images)
     torch.testing.assert_close(saved["test.values"], expected)
     assert saved["test.labels"].tolist() == rows["label"][:]

@@ -26,7 +26,7 @@ def test_statistics_of_images_of_one_size(
 
 
 def test_channels_images_of_two_sizes_and_a_damaged_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Two images weigh the same, however many pixels they have."""
     Image.new("RGB", (10, 10), (255, 0, 51)).save(tmp_path / "a.png")
@@ -36,6 +36,7 @@ def test_channels_images_of_two_sizes_and_a_damaged_one(
     mean, std = printed(capsys.readouterr().out)
     assert mean == pytest.approx([0.5, 0.0, 0.2], abs=1e-12)
     assert std == pytest.approx([0.5, 0.0, 0.0], abs=1e-12)
+    assert f"1 of 3 images are unreadable, first: {tmp_path}/c.png" in caplog.text
 
 
 def test_bad_input(image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 
 import datasets
@@ -18,7 +17,8 @@ import pyarrow as pa
 from datasets.features.features import generate_from_arrow_type
 from datasets.table import MemoryMappedTable
 
-from ...errors import check, print_once
+from ...errors import check
+from ..found import describe_counts, say
 from ..scratch import scratch_file
 from .layout import LAYOUTS, SPLITS, choose_layout
 from .metadata import read_metadata
@@ -70,16 +70,10 @@ def open_folder(root: Path, layout: str = "auto") -> dict[str, datasets.Dataset]
         for split in rows:
             missing.difference_update(*(paths for paths, _ in _rows(found, readings, split)))
         found.not_used["row of metadata without an image"] = len(missing)
-    _say(_summary(root, found, readings, counts, classes))
+    say(_summary(root, found, readings, counts, classes))
     return {
         split: _dataset(root, split, images, classes, metadata) for split, images in rows.items()
     }
-
-
-@cache
-def _say(summary: str) -> None:
-    """Print a line, once in this process: a run opens its folder for probes, too."""
-    print_once(summary)
 
 
 def _classes(readings: Readings, metadata: pa.Table | None) -> list[str]:
@@ -131,7 +125,7 @@ def _groups(folders: Iterable[str]) -> Iterator[list[str]]:
 def _summary(
     root: Path, found: Found, readings: Readings, counts: Counter[str | None], classes: list[str]
 ) -> str:
-    numbers = ", ".join(f"{split} {counts[split]:,}" for split in SPLITS if split in counts)
+    by_split = {split: counts[split] for split in SPLITS if split in counts}
     unlabelled = sum(
         found.images[folder].count("/") + 1
         for folder, (split, label) in readings.items()
@@ -140,8 +134,7 @@ def _summary(
     folders = len({label for split, label in readings.values() if split and label})
     not_used = describe_not_used(found.not_used)
     return (
-        f"{root}: {numbers} image{'s' * (numbers != 'train 1')}"
-        + (f", {len(classes):,} class{'es' * (len(classes) > 1)}" if classes else "")
+        f"{root}: {describe_counts(by_split, len(classes))}"
         + (
             f"; labels: those of the metadata files, not the {folders:,} folders"
             if folders > 1 and not classes

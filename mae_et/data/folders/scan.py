@@ -30,6 +30,10 @@ HINTS = {
 """What to do with files that are not used, by their ending."""
 
 
+RUN_PARTS = frozenset({"config.yaml", "checkpoints"})
+"""What the folder of a run has (see `mae_et.runs`), whose pictures and tables are no data."""
+
+
 @dataclass(frozen=True)
 class Found:
     """What a folder holds. Folders are relative to it, with slashes, and "" for itself."""
@@ -64,6 +68,9 @@ def scan(root: Path) -> Found:
             continue
         entered.add(place)
         images = _joined_names(entries)
+        if folder and images is None and {entry.name for entry in entries} >= RUN_PARTS:
+            found.not_used["folder of a run"] += 1
+            continue
         if images is None:
             names = []
             for entry in entries:

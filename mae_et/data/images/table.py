@@ -67,9 +67,9 @@ class ImageTable:
         return Image.new(MODES[self.in_chans], (32, 32))
 
     def name(self, index: int) -> str:
-        """Return the file of a row, or the row's number if it has no file."""
+        """Return where the image of a row is; see `place_of`."""
         row = self.rows[index]
-        return name_of(row[self.column], self._origin(row, index))
+        return place_of(row[self.column], self._origin(row, index))
 
     def _origin(self, row: Any, index: int) -> str:
         """Where a row comes from: its file and row in it; or else its row before any selection."""
@@ -133,16 +133,6 @@ def undecoded(dataset: Any, column: str) -> Any:
     return only.with_format("arrow")  # reading arrays as lists takes a hundred times as long
 
 
-def name_of(cell: Any, otherwise: str) -> str:
-    """Return the file of a cell, or another name if it has none.
-
-    Args:
-        cell: A cell of a column of images.
-        otherwise: The other name.
-    """
-    return (isinstance(cell, dict) and cell.get("path")) or otherwise
-
-
 def place_of(cell: Any, origin: str) -> str:
     """Name an image by where it is: its file, or else its place in a table.
 
@@ -152,10 +142,10 @@ def place_of(cell: Any, origin: str) -> str:
         cell: A cell of a column of images.
         origin: The place of its row.
     """
-    path = name_of(cell, "")
+    path = cell.get("path") if isinstance(cell, dict) else None
     if not path:
         return origin
-    return path if cell["bytes"] is None and Path(path).is_absolute() else f"{origin} ({path})"
+    return str(path) if cell["bytes"] is None else f"{origin} ({path})"
 
 
 def origin_of(row: Any) -> str | None:

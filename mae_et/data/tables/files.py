@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 
 from ..folders.layout import SPLIT_NAMES, SPLITS
+from ..folders.scan import RUN_PARTS
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,10 @@ def _walk(folder: Path) -> list[str]:
             folders.clear()
             continue
         seen.add(real)
+        if Path(root) != folder and {*folders, *names} >= RUN_PARTS:
+            log.warning("not used: %s, the folder of a run", root)
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith((".", "__"))]
         found += [
             str(Path(root, name).relative_to(folder))

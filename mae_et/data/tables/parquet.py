@@ -60,10 +60,10 @@ class ParquetTable(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         if not holds_images(features):
             features |= {name: datasets.Image() for name in _path_columns(files[0], features)}
         self.info.features = datasets.Features({**features, ORIGIN: datasets.Value("string")})
+        short = dict(zip(files, short_names(files), strict=True))
         return [
             datasets.SplitGenerator(
-                name=name,
-                gen_kwargs={"files": list(zip(of_split, short_names(of_split), strict=True))},
+                name=name, gen_kwargs={"files": [(file, short[file]) for file in of_split]}
             )
             for name, of_split in splits.items()
         ]

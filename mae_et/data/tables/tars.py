@@ -81,10 +81,10 @@ class TarTable(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         kinds |= dict.fromkeys(self.columns.files, datasets.Value("binary"))
         kinds |= dict.fromkeys(("__key__", "__url__", ORIGIN), datasets.Value("string"))
         self.info.features = datasets.Features(kinds)
+        short = dict(zip(files, short_names(files), strict=True))
         return [
             datasets.SplitGenerator(
-                name=name,
-                gen_kwargs={"files": list(zip(of_split, short_names(of_split), strict=True))},
+                name=name, gen_kwargs={"files": [(file, short[file]) for file in of_split]}
             )
             for name, of_split in splits.items()
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import datasets
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from mae_et import data
-from mae_et.data.labels import LabelledImages, choose_labels
+from mae_et.data.labels import LabelledImages, check_every_class, choose_labels
 
 
 def test_balanced_choice_of_labels() -> None:
@@ -28,8 +29,80 @@ def test_eval_split_has_the_classes_of_the_training_split(clothes: str) -> None:
     rows = data.load_splits(clothes)["test"].select(range(3)).remove_columns("label")
     held_out = LabelledImages(rows.add_column("kind", ["c", "b", "c"]), "kind", ["a", "b", "c"])
     assert held_out.labels.tolist() == [2, 1, 2]
-    with pytest.raises(ValueError, match=r"must have the classes .* with d, which"):
+    message = r"'kind' must have the classes of the training split in test too, got others .*: 'd'$"
+    with pytest.raises(ValueError, match=message):
         LabelledImages(rows.add_column("kind", ["c", "d", "c"]), "kind", ["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"'Bird'; the nearest to 'Bird' is 'bird'$"):
+        LabelledImages(rows.add_column("kind", ["Bird"] * 3), "kind", ["bat", "bird"])
+
+
+def table(values: list[Any], split: str = "train", **more: list[Any]) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({"kind": values, **more}, split=datasets.NamedSplit(split))
+
+
+def test_spaces_around_labels_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    labelled = LabelledImages(table(["circle ", "square", "circle", "\tsquare", " ", ""]), "kind")
+    assert labelled.class_names == ["circle", "square"]
+    assert labelled.labels.tolist() == [0, 1, 0, 1]
+    spaces, missing, classes = capsys.readouterr().err.splitlines()
+    assert spaces.startswith("data.label_column 'kind': 2 labels have spaces around them")
+    assert spaces.endswith("'circle ' is 'circle'")
+    assert "2 of the 6 images of train have no label" in missing
+    assert classes == "2 classes by 'kind': circle, square"
+    held_out = LabelledImages(table(["square "], "test"), "kind", labelled.class_names)
+    assert held_out.labels.tolist() == [1]
+
+
+def test_classes_are_told(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    labelled = LabelledImages(table([f"n{row % 7}" for row in range(14)]), "kind")
+    assert capsys.readouterr().err == "7 classes by 'kind': n0, n1, n2, n3, n4 and 2 more\n"
+    assert not caplog.messages
+    LabelledImages(table(["n1", "n0", "n1"], "test"), "kind", labelled.class_names)
+    expected = "of test, have none of 'n2', 'n3', 'n4', 'n5', 'n6': how well"
+    assert expected in capsys.readouterr().err
+    LabelledImages(table([f"n{row % 7}" for row in range(7)], "test"), "kind", None)
+    assert "'kind': most of the 7 classes have a single image" in caplog.text
+
+
+def test_a_class_that_is_to_be_learned_without_images() -> None:
+    """The user has named no column, so the message does not either."""
+    kind = datasets.Features(label=datasets.ClassLabel(names=["Circle", "circle", "square"]))
+    train = datasets.Dataset.from_dict({"label": [1, 2]}, kind, split=datasets.Split.TRAIN)
+    test = datasets.Dataset.from_dict({"label": [0, 0, 2]}, kind, split=datasets.Split.TEST)
+    labelled = LabelledImages(train, None)
+    other = LabelledImages(test, None, labelled.class_names)
+    with pytest.raises(ValueError, match=r"^data\.path must") as error:
+        check_every_class(labelled, other=other)
+    assert str(error.value) == (
+        "data.path must have images of every class, got none of 'Circle' in train, and 2 of "
+        "'Circle' in test; the nearest to 'Circle' is 'circle'"
+    )
+    with pytest.raises(
+        ValueError, match=r"^eval\.images 3 must have .* none of 'Circle' in train;"
+    ):
+        check_every_class(labelled, "eval.images 3")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"note": ["a", "b", "c", "d"], "shape": ["x", "y", "x", "y"], "one": [1, 1, 1, 1]},
+            "data.label_column must name the column of labels, got none: --data.label_column shape "
+            "(or note, one)",
+        ),
+        (
+            {"__key__": ["a", "b", "c", "d"], "cls": [0, 1, 1, 1], "__url__": ["u"] * 4},
+            "data.label_column must name the column of labels, got none: --data.label_column cls",
+        ),
+        ({"__key__": ["a", "b"]}, "data.path must hold labels, got none: a folder needs a folder"),
+    ],
+)
+def test_what_to_type_where_no_column_is_named(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        LabelledImages(datasets.Dataset.from_dict(columns), None)
 
 
 @pytest.mark.parametrize(

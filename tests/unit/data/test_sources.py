@@ -13,7 +13,9 @@ from PIL import Image
 
 from mae_et import data
 from mae_et.data.labels import LabelledImages
+from mae_et.data.paths import local_folder, parse_path
 from tests.support.images import table
+from tests.support.tables import picture_bytes, write_parquet, write_tar
 
 
 def test_held_out_rows_of_memory_go_to_workers_alone() -> None:
@@ -57,10 +59,81 @@ def test_webdataset_shards(image_folder: Path, tmp_path: Path) -> None:
         assert np.bincount(labels.labels).tolist() == [8] * 10
 
 
+def names(path: str) -> list[str]:
+    tables = [data.ImageTable(rows, None, 3) for rows in data.load_splits(path).values()]
+    return [table.name(row) for table in tables for row in range(len(table))]
+
+
+def test_images_of_equal_names_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By file and row in it where tables hold them, in shards and in splits; else by their file."""
+    monkeypatch.chdir(tmp_path)
+    picture = picture_bytes(9)
+    for shard in ("train/0", "train/1", "test/0"):
+        write_tar(tmp_path / f"tar/{shard}.tar", {"7.png": picture, "8.png": picture})
+        write_parquet(
+            tmp_path / f"pq/{shard}.parquet", image=[{"bytes": picture, "path": "7.png"}] * 2
+        )
+    assert names("webdataset:tar") == [
+        f"{shard}.tar row {row} ({name}.png)"
+        for shard in ("train/0", "train/1", "test/0")
+        for row, name in enumerate((7, 8))
+    ]
+    assert names("parquet:pq") == [
+        f"{shard}.parquet row {row} (7.png)"
+        for shard in ("train/0", "train/1", "test/0")
+        for row in range(2)
+    ]
+    saved = {}
+    for name in ("train", "test"):
+        features = datasets.Features(image=datasets.Image())
+        cells = {"image": [{"bytes": picture, "path": None}] * 2}
+        saved[name] = datasets.Dataset.from_dict(cells, features=features)
+    datasets.DatasetDict(saved).save_to_disk("disk")
+    assert names("disk:disk") == ["train row 0", "train row 1", "test row 0", "test row 1"]
+    Path("here/cat").mkdir(parents=True)
+    Path("here/cat/7.png").write_bytes(picture)
+    assert names("here") == ["here/cat/7.png"]
+
+
 @pytest.mark.parametrize("kind", ["parquet", "webdataset"])
 def test_a_pattern_without_files(kind: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"data.path '{kind}:.*holds no data set of this kind"):
         data.load_splits(f"{kind}:{tmp_path}/*.none")
+
+
+def test_paths_without_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare name is a data set of the Hub; what can only be a file or a folder must exist."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "here").mkdir(parents=True)
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    assert parse_path("owner/name") == ("hub", "owner/name")
+    assert parse_path("owner/name.v2@main") == ("hub", "owner/name.v2@main")
+    assert parse_path("owner/here") == ("imagefolder", "owner/here")
+    for path in (f"{tmp_path}/typo", "./typo", "../typo", "~/typo-of-mine", "typo.jpg", "a/b.zip"):
+        with pytest.raises(ValueError, match=f"^data.path must exist, got {path!r}$"):
+            parse_path(path)
+    with pytest.raises(ValueError, match=rf"got the file 'photo.jpg', which is in .*{tmp_path}"):
+        parse_path("photo.jpg")
+    with pytest.raises(ValueError, match=r"data.path must be a folder that exists, hub:NAME"):
+        parse_path("a/b/c")
+
+
+def test_the_folder_that_data_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.parquet").write_bytes(b"")
+    for path in (
+        "in",
+        "imagefolder:in/.",
+        "parquet:in",
+        "in/*.parquet",
+        "parquet:in/{a,b}.parquet",
+    ):
+        assert local_folder(path) == tmp_path / "in"
+    for path in ("in/a.parquet", "me/cats", "hub:cats", "parquet:https://x/*.parquet"):
+        assert local_folder(path) is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from mae_et import data
-from mae_et.data.images import name_of
 from mae_et.errors import RunStoppedError
 from mae_et.packing import FORMATS, PackSummary, pack, packer
 from mae_et.packing.shards import ParquetShard
@@ -76,7 +75,7 @@ def original_names(split: datasets.Dataset) -> list[str]:
     if "json" in split.column_names:
         return [json.loads(text)["file_name"] for text in split["json"]]
     cells = data.undecoded(split, data.image_column(split, None))
-    return [name_of(row["image"], "") for row in cells]
+    return [row["image"]["path"] or "" for row in cells]
 
 
 def test_bad_images_are_listed(photos: Path, tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mae_et.report.sections import name_tasks
+from mae_et.report.sections import accuracies, name_tasks
 from tests.support.run_folders import arms_of, finetuning, lines, pretraining
 
 
@@ -44,6 +45,52 @@ def test_a_probe_while_pretraining_is_named_by_what_it_measures_on(tmp_path: Pat
     arms = arms_of(tmp_path)
     (task,) = {task for arm in arms.values() for task in arm.scores}
     assert (task.kind, task.data, task.train_images) == ("knn", "parquet:labelled", 50)
+
+
+def knn_scores(folder: Path, *, labelled: bool = True, **data: Any) -> None:
+    """What a probe writes; of older versions, without what it depends on."""
+    folder.mkdir(parents=True)
+    scores = {"checkpoint": "x", "train_images": 96, "test_images": 24, "k": 20}
+    scores |= {"top1": float(data.pop("top1", 0.5))}
+    images = {"digest": str(data.pop("digest", "a-b"))}
+    if labelled:
+        scores |= {"data": {"path": "x", "split": "train", **data}, "images": images}
+    (folder / "knn.json").write_text(json.dumps(scores))
+
+
+def test_probes_are_averaged_on_the_same_data_alone(tmp_path: Path) -> None:
+    for seed, top1 in enumerate((0.5, 0.7)):
+        knn_scores(tmp_path / f"same_{seed}", top1=top1, label_seed=seed)
+    knn_scores(tmp_path / "path", path="parquet:other", top1=0.1)
+    knn_scores(tmp_path / "column", label_column="kind", top1=0.2)
+    knn_scores(tmp_path / "changed", digest="a-c", top1=0.3)
+    knn_scores(tmp_path / "old_0", labelled=False, top1=0.4)
+    knn_scores(tmp_path / "old_1", labelled=False, top1=0.9)
+    (arm,) = arms_of(tmp_path).values()
+    found = {
+        task.data: sorted(sorted(run.top1["knn"] for run in runs) for runs in variants.values())
+        for task, variants in arm.scores.items()
+    }
+    assert found == {
+        "x": [[0.2], [0.3], [0.5, 0.7]],
+        "parquet:other": [[0.1]],
+        None: [[0.4], [0.9]],
+    }
+    (unknown,) = (task for task in arm.scores if task.data is None)
+    assert accuracies(arm, unknown) == (
+        f"40.00 (1)\ndata unknown, in {tmp_path}/old_0\n"
+        f"90.00 (1)\ndata unknown, in {tmp_path}/old_1"
+    )
+
+
+def test_the_choice_of_labels_makes_no_arm(study: Path) -> None:
+    for seed in range(2):
+        file = study / f"tuned_long_{seed}" / "config.yaml"
+        config = yaml.safe_load(file.read_text())
+        config["images"]["digest"] = f"a-b-{seed}"  # the last part is that of the chosen labels
+        file.write_text(yaml.safe_dump(config))
+    (variants,) = [v for task, v in arms_of(study)["long"].scores.items() if task.kind != "knn"]
+    assert list(map(len, variants.values())) == [2]
 
 
 def test_another_setting_is_another_arm_or_line(study: Path) -> None:

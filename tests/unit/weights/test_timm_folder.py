@@ -80,6 +80,7 @@ def test_exported_config(trained: BuildMAE, tmp_path: Path) -> None:
     assert config["pretrained_cfg"]["input_size"] == [1, 24, 48]
     assert config["pretrained_cfg"]["mean"] == [0.25]
     assert config["pretrained_cfg"]["std"] == [0.5]
+    assert config["pretrained_cfg"]["crop_pct"] == 0.875
     opened = timm.create_model(f"local-dir:{tmp_path / 'encoder'}", pretrained=True)
     assert list(opened.pretrained_cfg["mean"]) == [0.25]
     assert opened.patch_embed.patch_size == (4, 8)

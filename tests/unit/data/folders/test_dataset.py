@@ -106,7 +106,7 @@ def test_metadata_are_joined_by_file_name(
     assert rows["weight"][:] == [1.0, 2.5, None]
     assert "label" not in rows.features  # one folder among metadata is no class
     said = capsys.readouterr().err
-    assert "train 3 images; not used: 1 row of metadata without an image" in said
+    assert ": 3 images; not used: 1 row of metadata without an image" in said
     labelled = LabelledImages(rows, "species")
     assert labelled.class_names == ["kite", "owl"]
     assert labelled.labels.tolist() == [0, 1]
@@ -209,7 +209,7 @@ def test_labels_of_metadata_go_before_folders_and_it_is_said(
     (tmp_path / "metadata.csv").write_text("file_name,label\na/0.png,cat\nb/1.png,dog\n")
     assert load_splits(path)["train"]["label"][:] == ["cat", "dog"]
     said = capsys.readouterr().err
-    assert "train 2 images; labels: those of the metadata files, not the 2 folders" in said
+    assert ": 2 images; labels: those of the metadata files, not the 2 folders" in said
 
 
 @pytest.mark.parametrize(
@@ -252,3 +252,14 @@ def test_dates_of_jsonl_keep_their_text(tmp_path: Path) -> None:
     rows = load_splits(path)["train"]
     assert rows["day"][:] == ["2026-01-01", "2026-01-02"]
     assert rows["n"][:] == [0, 1]
+
+
+def test_pictures_of_a_run_are_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ("config.yaml", "confusion.png", "checkpoints/step_1/a.png", "best/b.png")
+    path = make(tmp_path, ["car/0.png", "dog/1.png", *(f"runs/1/{name}" for name in run)])
+    (rows,) = load_splits(path).values()
+    assert files_of(rows, tmp_path) == ["car/0.png", "dog/1.png"]
+    said = "2 images, 2 classes; not used: 1 folder of a run, 1 folder without images"
+    assert capsys.readouterr().err.strip() == f"{tmp_path}: {said}"
+    (rows,) = load_splits(f"{path}/runs/1").values()  # if it is asked for
+    assert len(rows) == 3

@@ -123,9 +123,9 @@ def check_labels(path: str, root: Path) -> None:
     """Fine-tuning has torchvision's classes, or says in one line why it can't have any."""
     reasons = (
         "must have a split to evaluate on",
-        "must name a column of labels, got none",
+        "must hold labels, got none",
         "must have at least 2 classes, got 1",
-        "must have images of every class, got none of cat",
+        "must have images of every class, got none of 'cat'",
         "must hold labels, got 'label' without any in",
     )
     try:

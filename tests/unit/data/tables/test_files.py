@@ -86,6 +86,15 @@ def test_files_of_no_split_are_named(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "more.parquet" in caplog.text
 
 
+def test_tables_of_a_run_are_no_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = touch(tmp_path, "a.parquet", "run/predictions.parquet", "run/config.yaml")
+    assert len(found(folder)["train"]) == 2  # it may be any folder
+    touch(folder, "run/checkpoints/x")
+    assert found(folder) == {"train": ["a.parquet"]}
+    assert f"not used: {tmp_path}/run, the folder of a run" in caplog.text
+    assert found(folder, "/run") == {"train": ["run/predictions.parquet"]}  # if it is asked for
+
+
 def test_names_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Brackets, colons and a tilde; links are followed, and a loop of them ends."""
     names = ["[2024] a/b.parquet", "a::b.parquet", "{1..2}.parquet"]
