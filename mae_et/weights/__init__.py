@@ -11,7 +11,7 @@ from .loading import (
     warn_of_other_normalisation,
 )
 from .origin import Origin, TimmFolder, find_weights
-from .pretrained import Pretrained
+from .pretrained import Pretrained, num_heads
 from .timm_folder import export_encoder, save_timm_folder
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "load_initial_weights",
     "load_mae_checkpoint",
     "load_weights",
+    "num_heads",
     "read_weights",
     "save_timm_folder",
     "warn_of_other_normalisation",

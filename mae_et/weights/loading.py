@@ -106,6 +106,7 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
         log.warning(pretrained.note)
     pretrained = _without_head(pretrained, path)
     pretrained.check_fits(describe(model, model.state_dict()), path)
+    pretrained.check_layers(model.encoder, path)
     predicted = pretrained.weights.get("decoder_pred.bias")
     if predicted is not None and len(predicted) != model.target.num_values:
         raise ValueError(

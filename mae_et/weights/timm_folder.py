@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from timm.models import save_for_hf
 from torch import nn
 
 from ..curriculum import as_pair
-from ..model import MaskedAutoencoder
+from ..errors import check_depths
+from ..model import FROM_ELSEWHERE, MaskedAutoencoder
 from ..runs import new_folder
+
+OF_SIZES = ("img_size", "patch_size", "in_chans", "num_classes", "fc_norm", "global_pool")
+"""Arguments of timm that options of their own set."""
 
 
 def export_encoder(
@@ -91,3 +96,20 @@ def open_timm_folder(folder: Path) -> nn.Module:
     except Exception as error:  # damaged files raise nearly anything
         raise ValueError(f"checkpoint {folder} can't be opened by timm: {error}") from error
     return model.eval()
+
+
+def build_timm(name: str, arguments: Mapping[str, Any]) -> nn.Module | None:
+    """Build a timm model on the meta device; None if there is no such model.
+
+    Args:
+        name: Its name.
+        arguments: Its arguments, which anybody may have written.
+    """
+    try:
+        check_depths("model_args", arguments)
+        kept = {key: value for key, value in arguments.items() if key not in FROM_ELSEWHERE}
+        with torch.device("meta"):
+            model: nn.Module = timm.create_model(name, **kept) if timm.is_model(name) else None
+    except Exception:  # arguments raise nearly anything
+        return None
+    return model

@@ -79,7 +79,7 @@ def test_the_weights_are_found(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("model", ""),
+        ("model", "some.pth does not tell how many attention heads it has; 2 are taken"),
         ("averaged", "'model_ema' is used, and not model"),
         ("backbone", "weights are read without the prefix 'backbone.'"),
         ("with a projector", "'backbone.' and without 1 others, such as projector.0.weight"),
@@ -92,7 +92,8 @@ def test_what_is_unwrapped_is_said(
     with caplog.at_level(logging.WARNING):
         build_classifier(MODEL, ["a", "b"], str(tmp_path / "some.pth"))
     assert said in caplog.text
-    assert bool(said) is bool(caplog.text)
+    heads = sum("attention heads" in record.getMessage() for record in caplog.records)
+    assert (heads, len(caplog.records)) == (1, 1 + (name != "model"))
 
 
 @pytest.mark.parametrize(
@@ -193,9 +194,12 @@ def test_which_head_stays(
     old, new = (randomized(make_classifier(**SIZES, num_classes=3), seed) for seed in (0, 1))
     before = new.head.weight.clone()
     weights = {f"encoder.{name}": value for name, value in old.state_dict().items()}
-    pretrained = Pretrained(weights=weights, class_names=names)
+    pretrained = Pretrained(weights=weights, class_names=names, num_heads=2)
     with caplog.at_level(logging.WARNING):
-        load_encoder(new, pretrained, "some.pth", ["a", "b", "c"], keep_head=keep_head)
+        axes = {"head.weight": (0,), "head.bias": (0,)}
+        load_encoder(
+            new, pretrained, "some.pth", ["a", "b", "c"], class_axes=axes, keep_head=keep_head
+        )
     assert said in caplog.text
     assert bool(said) is bool(caplog.text)
     expected = before if kept is None else old.head.weight[kept]
