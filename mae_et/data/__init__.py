@@ -33,7 +33,15 @@ from .images import (
     open_image,
 )
 from .labels import LabelledImages, check_every_class, choose_labels
-from .loader import check_shared_memory, collate, join, load_steps, make_loader, worker_options
+from .loader import (
+    Loader,
+    check_shared_memory,
+    collate,
+    join,
+    load_steps,
+    make_loader,
+    worker_options,
+)
 from .replay import check_replay, processes_here, replay_bytes, replay_spans
 from .samples import (
     Images,
@@ -72,6 +80,7 @@ __all__ = [
     "Images",
     "LabelledCrop",
     "LabelledImages",
+    "Loader",
     "PretrainTransform",
     "ReplaySpan",
     "SampleClock",

@@ -12,7 +12,7 @@ from .loading import (
 )
 from .origin import Origin, TimmFolder, find_weights
 from .pretrained import Pretrained, num_heads
-from .timm_folder import export_encoder, save_timm_folder
+from .timm_folder import export_encoder, open_timm_folder, save_timm_folder
 
 __all__ = [
     "Origin",
@@ -25,6 +25,7 @@ __all__ = [
     "load_mae_checkpoint",
     "load_weights",
     "num_heads",
+    "open_timm_folder",
     "read_weights",
     "save_timm_folder",
     "warn_of_other_normalisation",

@@ -28,7 +28,7 @@ from .files import folder_config, read_weights, with_prefix
 from .from_reference import REFERENCE_DECODER_HEADS, REFERENCE_HEADS, reference_arguments
 from .from_transformers import from_vit_mae, vit_mae_arguments
 from .pretrained import Pretrained, describe, layers_of, num_heads
-from .timm_folder import OF_SIZES, build_timm
+from .timm_folder import OF_SIZES, build_timm, weights_file
 from .unwrap import without_prefix
 
 
@@ -96,7 +96,7 @@ class WeightsFile(Origin):
         weights = with_prefix(network.weights)
         pretrained = Pretrained(
             weights=weights,
-            by_file_names=file if network.prefix else None,
+            by_file_names=file if network.prefix or network.is_renamed else None,
             note=network.note(self.path),
         )
         if "decoder_embed.weight" not in weights:  # an encoder of unknown origin
@@ -136,9 +136,7 @@ class TransformersFolder(Origin):
             raise ValueError(
                 f"checkpoint {self.path} is of another architecture: {error}"
             ) from error
-        files = [self.path / name for name in ("model.safetensors", "pytorch_model.bin")]
-        file = next((file for file in files if file.is_file()), files[0])
-        return arguments, from_vit_mae(read_weights(file))
+        return arguments, from_vit_mae(read_weights(weights_file(self.path)))
 
 
 @dataclass(frozen=True, kw_only=True)

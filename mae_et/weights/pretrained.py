@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..curriculum import as_pair, as_size
 from ..model import Grid, MaskedAutoencoder, resample_table
 from .files import num_blocks
-from .unwrap import DECODER
+from .unwrap import DECODER, MASK_TOKEN
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ class Pretrained:
 
     @property
     def has_decoder(self) -> bool:
-        """Whether any weights belong to a decoder."""
-        return any(name.startswith(DECODER) for name in self.weights)
+        """Whether any weights belong to a decoder; many encoders have a mask token too."""
+        return any(name.startswith(DECODER) and name != MASK_TOKEN for name in self.weights)
 
     def resampled(self, name: str, grid: Grid, num_prefix_tokens: int) -> Tensor | None:
         """Return a position table resampled to another grid, or unchanged if its own is unknown.

@@ -23,7 +23,8 @@ VIT = "vit_tiny_patch16_224"
 
 
 def config(**changes: Any) -> ClassifierConfig:
-    fields = {"encoder": VIT, "encoder_args": SMALL, "image_size": 32, "patch_size": 8} | changes
+    fields: dict[str, Any] = {"encoder": VIT, "encoder_args": SMALL}
+    fields |= {"image_size": 32, "patch_size": 8} | changes
     return ClassifierConfig(in_chans=3, drop_path=0.0, **fields)
 
 
@@ -65,9 +66,8 @@ def test_the_grid_of_a_file(
     else:
         path = str(tmp_path / "encoder.pth")
         loaded = build_classifier(config(image_size=new), ["a", "b"], path).model.pos_embed
-    grids = [(height // 8, width // 8) for height, width in (old, new)]
-    expected = resample_table(table, *grids, 1)
-    assert torch.equal(loaded, expected)  # type: ignore[arg-type]
+    before, after = ((height // 8, width // 8) for height, width in (old, new))
+    assert torch.equal(loaded, resample_table(table, before, after, 1))
     about = [r.getMessage() for r in caplog.records if "positions" in r.getMessage()]
     assert len(about) == bool(said)
     assert said in "".join(about)
