@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from timm.data import resolve_data_config
+from timm.data import create_transform, resolve_data_config
 from torch import nn
 
 from mae_et.curriculum import as_pair
@@ -117,21 +117,28 @@ def load_classifier(
             model = _build_own(encoder, config, len(names))
             load_weights(model, read_weights(folder / "model.safetensors"), folder)
         preprocessing = resolve_data_config({}, pretrained_cfg=config["pretrained_cfg"])
-        _try(model.eval(), preprocessing["input_size"], len(names))
+        _try(model.eval(), preprocessing, len(names))
     except Exception as error:  # damaged files raise nearly anything
         raise ValueError(f"--checkpoint {folder} can't be opened: {first_line(error)}") from error
     return model, names, preprocessing
 
 
-def _try(model: nn.Module, input_size: Any, num_classes: int) -> None:
-    """Check that a classifier has an output for each class, with a black image.
+def _try(model: nn.Module, preprocessing: Mapping[str, Any], num_classes: int) -> None:
+    """Check that images can be prepared, and that a black one has an output for each class.
 
     Raises:
-        ValueError: It has other outputs, or the image would be larger than any.
+        ValueError: It has others, or the image would be larger than any. What cannot be prepared
+            raises nearly anything.
     """
+    input_size = preprocessing["input_size"]
     ok = all(type(side) is int and side > 0 for side in input_size)
     ok = ok and math.prod(input_size) <= MOST_VALUES
     check(ok, "input_size", input_size, f"numbers above 0, of up to {MOST_VALUES:,} values")
+    create_transform(**preprocessing)
+    for name, least in {"mean": -math.inf, "std": 0}.items():
+        values = preprocessing[name]
+        ok = len(values) == input_size[0] and all(least < float(n) < math.inf for n in values)
+        check(ok, name, values, f"a finite number above {least} for each channel")
     with torch.inference_mode():
         logits = model(torch.zeros(1, *input_size))
     check(

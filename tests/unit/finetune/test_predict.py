@@ -47,6 +47,14 @@ def folder(tmp_path: Path) -> Path:
         ({"model_args.act_layer": 3}, "can't be opened"),
         ({"pretrained_cfg.input_size": [3, 10**6, 10**6]}, "can't be opened: input_size must be"),
         ({"pretrained_cfg.input_size": [3, 24, 24]}, "can't be opened"),
+        ({"pretrained_cfg.mean": [0.5, "x", 0.5]}, "can't be opened"),
+        (
+            {"pretrained_cfg.std": [0.5, 0.5]},
+            "can't be opened: std must be a finite number above 0 for",
+        ),
+        ({"pretrained_cfg.std": [0.5, 0, 0.5]}, "can't be opened: std must be .* above 0"),
+        ({"pretrained_cfg.crop_pct": "x"}, "can't be opened"),
+        ({"pretrained_cfg.interpolation": "x"}, "can't be opened"),
         ({"pretrained_cfg.input_size": [3, True, 16]}, "can't be opened: input_size must be"),
     ],
 )
