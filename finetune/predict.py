@@ -8,6 +8,7 @@ prediction.
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from mae_et.config import ImagesConfig
 from mae_et.config.parser import LineParser
 from mae_et.data import (
     ImageTable,
+    Loader,
     UnreadableImageError,
     allow_pixels,
     channel_statistics,
@@ -30,7 +32,7 @@ from mae_et.data import (
     take_split,
     worker_options,
 )
-from mae_et.errors import check
+from mae_et.errors import ProcessStoppedError, check
 
 from .data import eval_transform
 from .model import load_classifier
@@ -58,6 +60,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--num_workers", type=int, default=2)
     parser.add_argument(
+        "--max_wait", type=float | None, default=ImagesConfig.max_wait, help="as in data"
+    )
+    parser.add_argument(
         "--encoder", type=str | None, default=None, help="module:callable of a model of your own"
     )
     options = parser.parse_args(list(arguments))
@@ -65,6 +70,8 @@ def main(arguments: Sequence[str]) -> None:
     check(options.batch_size > 0, "--batch_size", options.batch_size, "above 0")
     check(options.max_pixels > 0, "--max_pixels", options.max_pixels, "above 0")
     check(options.num_workers >= 0, "--num_workers", options.num_workers, "at least 0")
+    wait = options.max_wait
+    check(wait is None or 0 < wait < math.inf, "--max_wait", wait, "above 0 and finite, or null")
 
     allow_pixels(options.max_pixels)
     model, class_names, preprocessing = load_classifier(Path(options.checkpoint), options.encoder)
@@ -77,11 +84,19 @@ def main(arguments: Sequence[str]) -> None:
         [ImagesToClassify(table, transform) for table in tables]
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loader = DataLoader(images, options.batch_size, **worker_options(options.num_workers))
-    mean, std = (channel_statistics(preprocessing[name], device) for name in ("mean", "std"))
-    number, unreadable = write_csv(
-        Path(options.out), predictions(model.to(device), loader, mean, std), class_names
+    loader = Loader(
+        images,
+        max_wait=wait,
+        batch_size=options.batch_size,
+        **worker_options(options.num_workers),
     )
+    mean, std = (channel_statistics(preprocessing[name], device) for name in ("mean", "std"))
+    rows = predictions(model.to(device), loader, mean, std)
+    try:
+        number, unreadable = write_csv(Path(options.out), rows, class_names)
+    except ProcessStoppedError as error:  # in the words of this command, which resumes nothing
+        words = str(error).partition(" --resume")[0].replace("data.", "--")
+        raise ProcessStoppedError(words) from error
     for line in unreadable:
         print(f"unreadable: {line}", file=sys.stderr)
     check(len(unreadable) < number, "--data", options.data, f"images; none of {number} is readable")
@@ -156,9 +171,9 @@ class ImagesToClassify(Dataset[dict[str, Any]]):
 
 @torch.inference_mode()
 def predictions(
-    model: nn.Module, loader: DataLoader[dict[str, Any]], mean: Tensor, std: Tensor
+    model: nn.Module, loader: Loader, mean: Tensor, std: Tensor
 ) -> Iterator[tuple[str, str, list[float]]]:
-    """Yield the file, error and probabilities (classes) of each image.
+    """Yield the file, error and probabilities (classes) of each image; no numbers are an error.
 
     Args:
         model: The classifier, on its device.
@@ -169,8 +184,13 @@ def predictions(
     model.eval()
     for batch in loader:
         images = normalize(batch["image"].to(mean.device), mean, std)
-        probabilities = model(images).float().softmax(dim=1).tolist()
-        yield from zip(batch["file"], batch["error"], probabilities, strict=True)
+        probabilities = model(images).float().softmax(dim=1)
+        finite = probabilities.isfinite().all(dim=1).tolist()
+        for file, error, is_finite, row in zip(
+            batch["file"], batch["error"], finite, probabilities.tolist(), strict=True
+        ):
+            unknown = "" if is_finite else f"{file}: the classifier's outputs are not finite"
+            yield file, error or unknown, row
 
 
 def write_csv(

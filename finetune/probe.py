@@ -143,15 +143,24 @@ def cached_features(
         num_workers=config.data.num_workers,
         max_bad_share=config.data.allowed_bad_share,
     ).features(accelerator, forward)
-    if computed is not None:
+    missing = len(splits.train) + len(splits.held_out) - sum(map(len, computed or ()))
+    if computed is not None and missing:  # a disk may have hung, or a decoder may be missing
+        log.warning(
+            "%d images could not be read, so that their features are not kept in %s; the next "
+            "probe computes all of them again",
+            missing,
+            file,
+        )
+    elif computed is not None:
         _write(file, key, *computed)
     return computed
 
 
 def _key(config: FinetuneConfig, precision: str, encoder: nn.Module, splits: LabelledSplits) -> str:
     """Return a digest of what the features depend on: weights, images and their transform."""
-    digest = hashlib.sha256(json.dumps([to_dict(config.model), config.data.eval_crop]).encode())
-    digest.update(json.dumps([precision, config.data.mean, config.data.std]).encode())
+    data = config.data
+    digest = hashlib.sha256(json.dumps([to_dict(config.model), data.eval_crop]).encode())
+    digest.update(json.dumps([precision, data.mean, data.std, data.max_pixels]).encode())
     for part in (splits.train, splits.held_out):
         column = image_column(part.dataset, config.data.image_column)
         digest.update(json.dumps([part.dataset._fingerprint, column]).encode())

@@ -205,7 +205,8 @@ def _report_expected(error: BaseException) -> int | None:
             print_once(str(error))
             return os.EX_TEMPFAIL
         case KeyboardInterrupt():
-            print("interrupted; --resume continues from the last checkpoint", file=sys.stderr)
+            notes = getattr(error, "__notes__", [])  # of the run that was interrupted, if any
+            print("; ".join(["interrupted", *notes]), file=sys.stderr)
             return 130
         case BrokenPipeError() if _is_output_closed():
             return 1
@@ -235,6 +236,7 @@ def print_once(line: str, *, everywhere: bool = False) -> None:
         line: The line; white space in it is made single spaces.
         everywhere: Whether every process prints it.
     """
-    if everywhere or os.environ.get("RANK", "0") == "0":  # else every process finds the same
+    is_alone = os.environ.get("WORLD_SIZE", "1") in ("", "0", "1")  # then RANK is a stray
+    if everywhere or is_alone or os.environ.get("RANK", "0") == "0":  # all find the same
         line = re.sub(r"\s+", " ", line).strip()
         print(line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " …", file=sys.stderr)

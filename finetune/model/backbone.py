@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import timm
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mae_et.config import import_callable
 from mae_et.curriculum import Size, as_pair, as_size
@@ -80,6 +81,56 @@ def create_model(
     )
     sized.check_input_size(image_size)
     return sized
+
+
+def class_axes(
+    model: nn.Module,
+    name: str,
+    *,
+    image_size: Size,
+    in_chans: int,
+    num_classes: int,
+    model_args: dict[str, Any],
+) -> dict[str, tuple[int, ...]]:
+    """Return the axes of a model's tensors that number the classes, by the names of the tensors.
+
+    They are what changes with one class more, whatever the model calls its head.
+
+    Args:
+        model: The model; the other arguments are those that `create_model` has built it with.
+        name: See `create_model`.
+        image_size: See `create_model`.
+        in_chans: See `create_model`.
+        num_classes: See `create_model`.
+        model_args: See `create_model`.
+
+    Returns:
+        The axes; none, and a warning, if the model can't be built with one class more.
+    """
+    own, larger = model.state_dict(), dict[str, Tensor]()
+    for device in ("meta", "cpu"):  # where nothing is computed, if the network can be built there
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device(device):
+                larger = create_model(
+                    name,
+                    image_size=image_size,
+                    in_chans=in_chans,
+                    num_classes=num_classes + 1,
+                    model_args=model_args,
+                ).model.state_dict()
+            break
+        except ValueError as error:
+            problem = error
+    else:
+        log.warning("which weights of %s are its head's is unknown: %s", name, problem)
+    changed = {
+        tensor: tuple(
+            axis for axis, side in enumerate(value.shape) if larger[tensor].shape[axis] != side
+        )
+        for tensor, value in own.items()
+        if tensor in larger and larger[tensor].ndim == value.ndim
+    }
+    return {tensor: axes for tensor, axes in changed.items() if axes}
 
 
 def _construct(

@@ -16,7 +16,7 @@ from mae_et.model import SizedModel, create_vit
 from mae_et.weights import find_weights
 
 from ..config import ClassifierConfig
-from .backbone import create_model
+from .backbone import class_axes, create_model
 from .weights import load_encoder
 
 
@@ -46,20 +46,26 @@ def build_classifier(
         arguments["patch_size"] = as_pair(model.patch_size)
     if model.global_pool is not None and _is_vit(model.encoder):
         arguments.setdefault("global_pool", model.global_pool)
-    classifier = create_model(
-        model.encoder,
-        image_size=model.image_size,
-        in_chans=model.in_chans,
-        num_classes=len(class_names),
-        drop_path=model.drop_path,
-        model_args=arguments,
-    )
+    built: dict[str, Any] = {
+        "image_size": model.image_size,
+        "in_chans": model.in_chans,
+        "num_classes": len(class_names),
+        "model_args": arguments,
+    }
+    classifier = create_model(model.encoder, drop_path=model.drop_path, **built)
     if checkpoint != "none":
         head = getattr(classifier.model, "head", None)
         if isinstance(classifier.model, VisionTransformer) and isinstance(head, nn.Linear):
             nn.init.trunc_normal_(head.weight, std=2e-5)  # as in the reference
         pretrained = find_weights(checkpoint, prefer_result=True).read()
-        load_encoder(classifier.model, pretrained, checkpoint, class_names, keep_head=keep_head)
+        load_encoder(
+            classifier.model,
+            pretrained,
+            checkpoint,
+            class_names,
+            class_axes=class_axes(classifier.model, model.encoder, **built),
+            keep_head=keep_head,
+        )
     return classifier
 
 

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
-from safetensors.torch import load_file, save_file
-from timm.data import resolve_data_config
-from torch import Tensor, nn
+import torch
+from safetensors.torch import save_file
+from timm.data import create_transform, resolve_data_config
+from torch import nn
 
 from mae_et.curriculum import as_pair
-from mae_et.errors import check_depths, first_line
+from mae_et.errors import check, check_depths, first_line
 from mae_et.runs import new_folder
-from mae_et.weights import TimmFolder, find_weights, folder_config, save_timm_folder
+from mae_et.weights import (
+    TimmFolder,
+    find_weights,
+    folder_config,
+    load_weights,
+    open_timm_folder,
+    read_weights,
+    save_timm_folder,
+)
 
 from ..config import ClassifierConfig, DataConfig
 from .backbone import create_model
+
+MOST_VALUES = 2**26
+"""The most values of an image that a classifier takes."""
 
 
 def save_classifier(
@@ -100,15 +112,38 @@ def load_classifier(
         raise ValueError(f"--encoder must be {allowed} for {folder}, got {encoder!r}")
     try:
         if encoder is None:
-            model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+            model = open_timm_folder(folder)
         else:
             model = _build_own(encoder, config, len(names))
-            weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
-            model.load_state_dict(weights)
+            load_weights(model, read_weights(folder / "model.safetensors"), folder)
         preprocessing = resolve_data_config({}, pretrained_cfg=config["pretrained_cfg"])
+        _try(model.eval(), preprocessing, len(names))
     except Exception as error:  # damaged files raise nearly anything
         raise ValueError(f"--checkpoint {folder} can't be opened: {first_line(error)}") from error
-    return model.eval(), names, preprocessing
+    return model, names, preprocessing
+
+
+def _try(model: nn.Module, preprocessing: Mapping[str, Any], num_classes: int) -> None:
+    """Check that images can be prepared, and that a black one has an output for each class.
+
+    Raises:
+        ValueError: It has others, or the image would be larger than any. What cannot be prepared
+            raises nearly anything.
+    """
+    input_size = preprocessing["input_size"]
+    ok = all(type(side) is int and side > 0 for side in input_size)
+    ok = ok and math.prod(input_size) <= MOST_VALUES
+    check(ok, "input_size", input_size, f"numbers above 0, of up to {MOST_VALUES:,} values")
+    create_transform(**preprocessing)
+    for name, least in {"mean": -math.inf, "std": 0}.items():
+        values = preprocessing[name]
+        ok = len(values) == input_size[0] and all(least < float(n) < math.inf for n in values)
+        check(ok, name, values, f"a finite number above {least} for each channel")
+    with torch.inference_mode():
+        logits = model(torch.zeros(1, *input_size))
+    check(
+        logits.shape == (1, num_classes), "the outputs", tuple(logits.shape), f"{(1, num_classes)}"
+    )
 
 
 def _find_classifier(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -133,6 +168,8 @@ def _find_classifier(path: Path) -> tuple[Path, dict[str, Any]]:
             f"with {len(names)} names for {config.get('num_classes')} classes; an encoder has to "
             "be fine-tuned first"
         )
+    stated = dict(config["model_args"]).get("num_classes", len(names))
+    check(stated == len(names), f"model_args.num_classes of {origin.path}", stated, f"{len(names)}")
     return origin.path, config
 
 

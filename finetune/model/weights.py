@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_et.weights import Pretrained, load_weights
+from mae_et.weights import Pretrained, load_weights, num_heads
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ def load_encoder(
     checkpoint: str,
     class_names: Sequence[str] | None = None,
     *,
+    class_axes: Mapping[str, tuple[int, ...]] | None = None,
     keep_head: bool = False,
 ) -> None:
     """Load all weights but the head, and the head too if it is for the same classes.
@@ -31,6 +33,7 @@ def load_encoder(
         pretrained: The weights, as `mae_et.weights.Origin.read` returns them.
         checkpoint: Where the weights come from, for messages.
         class_names: The names of the classifier's classes; None for an encoder without a head.
+        class_axes: The axes of the classifier's tensors that number the classes, by their names.
         keep_head: Whether a head of as many classes stays even if the checkpoint does not name
             them.
 
@@ -44,7 +47,9 @@ def load_encoder(
         weights = _weights_of_vit(classifier, pretrained, checkpoint)
     else:
         weights = _encoder_weights(pretrained, own)
-    heads = _head_names(classifier)
+    pretrained.check_layers(classifier, checkpoint)
+    axes = class_axes or {}
+    heads = _head_names(classifier, axes)
     head = {name: value for name, value in weights.items() if name.startswith(heads)}
     weights = {name: value for name, value in weights.items() if name not in head}
     fits = all(name in own and own[name].shape == value.shape for name, value in head.items())
@@ -55,7 +60,7 @@ def load_encoder(
         )
     has_same_classes = sorted(pretrained.class_names or ()) == sorted(class_names or ())
     if head and fits and class_names is not None and (has_same_classes or not keep_head):
-        head = _head_of_classes(head, pretrained.class_names, class_names)
+        head = _head_of_classes(head, pretrained.class_names, class_names, axes)
     elif head and not fits and class_names is not None:
         log.warning("the checkpoint's head has other classes; a new one takes its place")
     if fits:
@@ -67,7 +72,10 @@ def load_encoder(
 
 
 def _head_of_classes(
-    head: dict[str, Tensor], old: Sequence[str] | None, new: Sequence[str]
+    head: dict[str, Tensor],
+    old: Sequence[str] | None,
+    new: Sequence[str],
+    axes: Mapping[str, tuple[int, ...]],
 ) -> dict[str, Tensor]:
     """Return a head's weights in the order of the new classes; none if it has other classes.
 
@@ -75,6 +83,7 @@ def _head_of_classes(
         head: The weights, of as many classes.
         old: The names of its classes; None if they are unknown.
         new: The names of the classifier's classes.
+        axes: The axes of the head's tensors that number the classes, by their names.
     """
     if old is None or sorted(old) != sorted(new):
         what = "has other classes" if old else "does not name its classes"
@@ -84,18 +93,31 @@ def _head_of_classes(
         return {}
     if list(old) == list(new):
         return head
+    sides = {value.shape[axis] for name, value in head.items() for axis in axes.get(name, ())}
+    if sides != {len(old)}:  # several rows for a class, of which nobody knows the order
+        log.warning(
+            "the classes of the checkpoint's head are in another order, and it can't be reordered; "
+            "a new one takes its place"
+        )
+        return {}
     log.warning("the classes of the checkpoint's head are in another order; it is reordered")
-    rows = [list(old).index(name) for name in new]
-    return {
-        name: value[rows] if value.ndim and len(value) == len(old) else value
-        for name, value in head.items()
-    }
+    order = torch.tensor([list(old).index(name) for name in new])
+    for name in head.keys() & axes.keys():
+        for axis in axes[name]:
+            head[name] = head[name].index_select(axis, order)
+    return head
 
 
-def _head_names(classifier: nn.Module) -> tuple[str, ...]:
-    """Return the prefixes of the names of the head's weights; distilled DeiTs have two heads."""
-    heads = (getattr(classifier, "pretrained_cfg", None) or {}).get("classifier") or "head"
-    return tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
+def _head_names(classifier: nn.Module, axes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Return the prefixes of the names of the head's weights; distilled DeiTs have two heads.
+
+    Args:
+        classifier: The classifier.
+        axes: The axes of its tensors that number the classes, by their names.
+    """
+    named = (getattr(classifier, "pretrained_cfg", None) or {}).get("classifier") or "head"
+    heads = [named] if isinstance(named, str) else named
+    return (*(f"{head}." for head in heads), *axes)
 
 
 def _encoder_weights(pretrained: Pretrained, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -119,7 +141,7 @@ def _weights_of_vit(
     """
     described = Pretrained(
         weights={f"encoder.{name}": value for name, value in vit.state_dict().items()},
-        num_heads=vit.blocks[0].attn.num_heads,
+        num_heads=num_heads(vit),
     )
     pretrained.check_fits(described, checkpoint)
     weights = _encoder_weights(pretrained, {})

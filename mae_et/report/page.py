@@ -60,7 +60,8 @@ def facts(runs: Sequence[RunHistory], skipped: Sequence[tuple[Path, str]], comma
         skipped: Folders that are left out, and why.
         command: The command line that makes the page.
     """
-    times = sorted(line["time"] for run in runs for line in run.metrics if "time" in line)
+    lines = [line for run in runs for line in run.metrics]
+    times = sorted(line["time"] for line in lines if line.get("time") is not None)
     days = [f"{datetime.fromtimestamp(time):%Y-%m-%d}" for time in times[:1] + times[-1:]]
     rows = [
         ["made", f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"],

@@ -10,6 +10,10 @@ import logging
 import os
 from collections.abc import Mapping
 
+import torch
+
+from ..errors import check, first_line
+
 log = logging.getLogger(__name__)
 
 REFUSED = {
@@ -18,6 +22,7 @@ REFUSED = {
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
     "ACCELERATE_USE_TP": "tensor parallelism",  # these two of earlier versions of accelerate
     "ACCELERATE_USE_IPEX": "IPEX",
+    "ACCELERATE_DOWNCAST_BF16": "TPUs",
 }
 """Variables with which the launcher asks for another engine than the loop's own."""
 
@@ -30,6 +35,18 @@ OVERRIDDEN = {
 
 PRECISIONS = ("no", "fp16", "bf16")
 
+YES, NO = ("1", "true", "yes", "y", "t", "on"), ("0", "false", "no", "n", "f", "off")
+
+SWITCHES = (
+    "ACCELERATE_USE_CPU",
+    "ACCELERATE_USE_FSDP",
+    "ACCELERATE_CPU_AFFINITY",
+    "ACCELERATE_DEBUG_MODE",
+    "ACCELERATE_ENABLE_RICH",
+    "FSDP_RESHARD_AFTER_FORWARD",
+)
+"""Variables that are yes or no; accelerate's error about another value does not name them."""
+
 
 def check_environment(mixed_precision: str | None) -> None:
     """Check that the environment asks for nothing that a run cannot do.
@@ -41,11 +58,23 @@ def check_environment(mixed_precision: str | None) -> None:
         ValueError: It does.
     """
     for name, engine in REFUSED.items():
-        if os.environ.get(name, "").lower() in ("1", "true", "yes", "y", "t", "on"):
+        if os.environ.get(name, "").lower() in YES:
             raise ValueError(
                 f"the launch configuration must not ask for {engine} ({name}); to share out a "
                 "model that does not fit one device, pretrain with FSDP 2"
             )
+    for name in SWITCHES:
+        value = os.environ.get(name, "no")
+        check(value.lower() in (*YES, *NO), name, value, "yes or no in the environment")
+    device = os.environ.get("ACCELERATE_TORCH_DEVICE")
+    if device is not None:
+        try:
+            torch.empty(0, device=device)
+        except Exception as error:  # libraries of devices raise what they like
+            raise ValueError(
+                "ACCELERATE_TORCH_DEVICE must be a device of this machine, such as cpu, in the "
+                f"environment, got {device!r} ({first_line(error)})"
+            ) from error
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if mixed_precision is None and precision.lower() not in PRECISIONS:
         raise ValueError(

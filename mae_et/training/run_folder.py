@@ -62,7 +62,11 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt) and self.files.latest_checkpoint() is not None:
+            error.add_note("--resume continues from the last checkpoint")
         if kind in (None, RunInterruptedError):  # a tracker shows a crash by being left unclosed
             self._track(lambda tracker: tracker.finish())
         if self.accelerator.is_main_process:

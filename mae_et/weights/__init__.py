@@ -11,8 +11,8 @@ from .loading import (
     warn_of_other_normalisation,
 )
 from .origin import Origin, TimmFolder, find_weights
-from .pretrained import Pretrained
-from .timm_folder import export_encoder, save_timm_folder
+from .pretrained import Pretrained, num_heads
+from .timm_folder import export_encoder, open_timm_folder, save_timm_folder
 
 __all__ = [
     "Origin",
@@ -24,6 +24,8 @@ __all__ = [
     "load_initial_weights",
     "load_mae_checkpoint",
     "load_weights",
+    "num_heads",
+    "open_timm_folder",
     "read_weights",
     "save_timm_folder",
     "warn_of_other_normalisation",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -34,6 +35,11 @@ SAFE_TYPES: list[Any] = [
 ]
 """Harmless types that checkpoints hold beside tensors, and that torch would refuse."""
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The types of numbers that are weights as they are; others, such as int8, need a scale."""
+
+PLAIN = (*FLOATS, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+
 OTHER_FILES = {
     b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` gets the file",
     b"<": "a page of HTML or XML, perhaps an error of the server",
@@ -55,13 +61,32 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(f"checkpoint must exist, got {path}")
     try:
         if path.suffix == ".safetensors":
-            tensors: dict[str, Tensor] = load_file(path)
-            return tensors
-        with torch.serialization.safe_globals(SAFE_TYPES):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = load_file(path)
+        else:
+            with torch.serialization.safe_globals(SAFE_TYPES), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling damaged bytes raises nearly anything
         raise ValueError(_why_unread(path, error)) from error
-    return tensors_of(loaded, path)
+    is_flat = path.suffix == ".safetensors"
+    tensors: dict[str, Tensor] = loaded if is_flat else tensors_of(loaded, path)
+    for name, value in tensors.items():
+        _check_plain(name, value, path)
+    return tensors
+
+
+def _check_plain(name: str, value: Tensor, path: Path) -> None:
+    """Check that a tensor has its numbers as they are: not sparse, quantized or left out."""
+    if value.is_meta or value.is_nested:
+        kind = "meta" if value.is_meta else "nested"
+    elif value.layout == torch.strided and (value.dtype in PLAIN or value.is_complex()):
+        return
+    else:
+        kind = str(value.dtype if value.layout == torch.strided else value.layout)
+    raise ValueError(
+        f"checkpoint {path} must hold plain tensors, got a tensor of {kind} as {name}; save it as "
+        "dense float32"
+    )
 
 
 def _why_unread(path: Path, error: Exception) -> str:
@@ -77,7 +102,8 @@ def _why_unread(path: Path, error: Exception) -> str:
             f"checkpoint {path} holds more than tensors, and was not executed: an object of "
             f"{found[1]}; save its state dict alone, with torch.save(model.state_dict(), …)"
         )
-    if isinstance(error, pickle.UnpicklingError):  # its message advises loading the file anyway
+    # Their messages advise to load the file anyway.
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
         return f"checkpoint {path} holds more than tensors, or is damaged; it was not executed"
     return f"checkpoint {path} is damaged: {first_line(error)}"
 
@@ -98,9 +124,33 @@ def load_weights(
         may_miss: Prefixes of the model's names that need not be among the weights.
 
     Raises:
-        ValueError: A name or shape differs, or a number is not finite; the message says which.
+        ValueError: A name or shape differs, or a number is not finite or is no weight; the message
+            says which.
     """
     own = model.state_dict()
+    check_shapes(own, weights, path, may_miss=may_miss)
+    check_numbers(own, weights, path)
+    model.load_state_dict(weights, strict=False)
+
+
+def check_shapes(
+    own: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    path: str | Path,
+    *,
+    may_miss: tuple[str, ...] = (),
+) -> None:
+    """Check that the names and shapes of weights are those of a model.
+
+    Args:
+        own: The state dict of the model, on any device.
+        weights: See `load_weights`.
+        path: See `load_weights`.
+        may_miss: See `load_weights`.
+
+    Raises:
+        ValueError: A name or shape differs; the message says which.
+    """
     missing = [name for name in own if name not in weights and not name.startswith(may_miss)]
     unexpected = [name for name in weights if name not in own]
     reshaped = [
@@ -115,10 +165,31 @@ def load_weights(
     ]
     if found:
         raise ValueError(f"checkpoint {path} is of another architecture ({'; '.join(found)})")
-    broken = [name for name, value in weights.items() if not value.isfinite().all()]
-    if broken:
-        raise ValueError(f"checkpoint {path} must hold finite numbers, got others in {broken[0]}")
-    model.load_state_dict(weights, strict=False)
+
+
+def check_numbers(
+    own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str | Path
+) -> None:
+    """Check that weights are finite, and real numbers where a model has such.
+
+    Args:
+        own: The state dict of the model; where it lacks a name, real numbers and whole ones pass.
+        weights: The weights by name.
+        path: Where they come from, for messages.
+
+    Raises:
+        ValueError: They are not; the message says which.
+    """
+    for name, value in weights.items():
+        like = own.get(name, value)
+        allowed = FLOATS if like.is_floating_point() else PLAIN
+        if value.dtype not in allowed and value.dtype != like.dtype:
+            raise ValueError(
+                f"checkpoint {path} must hold weights in float16, bfloat16, float32 or float64, "
+                f"got {str(value.dtype).removeprefix('torch.')} as {name}"
+            )
+        if not value.isfinite().all():
+            raise ValueError(f"checkpoint {path} must hold finite numbers, got others in {name}")
 
 
 def num_blocks(weights: Mapping[str, Tensor], name: str) -> int:

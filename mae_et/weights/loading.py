@@ -11,10 +11,10 @@ from typing import Any
 
 from ..config import ImagesConfig
 from ..model import MaskedAutoencoder
-from .files import load_weights
+from .files import check_shapes, load_weights
 from .origin import find_weights
 from .pretrained import Pretrained, describe
-from .unwrap import DECODER
+from .unwrap import DECODER, MASK_TOKEN
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,8 @@ def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder
     """
     origin = find_weights(path)
     arguments, weights = origin.mae()
-    origin.build_on_meta(arguments)  # what is wrong with the checkpoint, before the overrides
+    # What is wrong with the checkpoint, before the overrides, and before memory is taken.
+    check_shapes(origin.build_on_meta(arguments).state_dict(), weights, path)
     model = MaskedAutoencoder(**{**arguments, **overrides})
     load_weights(model, weights, path)
     return model
@@ -106,6 +107,7 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
         log.warning(pretrained.note)
     pretrained = _without_head(pretrained, path)
     pretrained.check_fits(describe(model, model.state_dict()), path)
+    pretrained.check_layers(model.encoder, path)
     predicted = pretrained.weights.get("decoder_pred.bias")
     if predicted is not None and len(predicted) != model.target.num_values:
         raise ValueError(
@@ -120,5 +122,7 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     }
     weights = pretrained.weights | {k: v for k, v in tables.items() if v is not None}
     may_miss = () if pretrained.has_decoder else DECODER
+    if not pretrained.has_decoder and weights.pop(MASK_TOKEN, None) is not None:
+        log.warning("%s has a mask token and no decoder; the token is left out", path)
     load_weights(model, weights, path, may_miss=may_miss)
     return pretrained.has_decoder

@@ -16,18 +16,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from ..curriculum import Size, as_pair
+from ..errors import first_line
 from ..model import Grid, MaskedAutoencoder
 from ..runs import CHECKPOINT_PREFIX, Checkpoint, Run
 from .files import folder_config, read_weights, with_prefix
 from .from_reference import REFERENCE_DECODER_HEADS, REFERENCE_HEADS, reference_arguments
 from .from_transformers import from_vit_mae, vit_mae_arguments
-from .pretrained import Pretrained, describe
+from .pretrained import Pretrained, describe, layers_of, num_heads
+from .timm_folder import OF_SIZES, build_timm, weights_file
 from .unwrap import without_prefix
 
 
@@ -79,9 +80,9 @@ class Origin(ABC):
         try:
             with torch.device("meta"):
                 return MaskedAutoencoder(**arguments)
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # anybody may have written them, and they raise anything
             raise ValueError(
-                f"checkpoint {self.path} is of another architecture: {error}"
+                f"checkpoint {self.path} is of another architecture: {first_line(error)}"
             ) from error
 
 
@@ -95,7 +96,7 @@ class WeightsFile(Origin):
         weights = with_prefix(network.weights)
         pretrained = Pretrained(
             weights=weights,
-            by_file_names=file if network.prefix else None,
+            by_file_names=file if network.prefix or network.is_renamed else None,
             note=network.note(self.path),
         )
         if "decoder_embed.weight" not in weights:  # an encoder of unknown origin
@@ -125,12 +126,7 @@ class TransformersFolder(Origin):
     def read(self) -> Pretrained:
         """Read the weights; see `Origin.read`."""
         arguments, weights = self.mae()
-        return Pretrained(
-            weights=weights,
-            grid=_grid(arguments["image_size"], arguments["patch_size"]),
-            num_heads=arguments["encoder_args"]["num_heads"],
-            decoder_num_heads=arguments["decoder_num_heads"],
-        )
+        return replace(describe(self.build_on_meta(arguments), weights), encoder_args={})
 
     def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the masked autoencoder; see `Origin.mae`."""
@@ -140,9 +136,7 @@ class TransformersFolder(Origin):
             raise ValueError(
                 f"checkpoint {self.path} is of another architecture: {error}"
             ) from error
-        files = [self.path / name for name in ("model.safetensors", "pytorch_model.bin")]
-        file = next((file for file in files if file.is_file()), files[0])
-        return arguments, from_vit_mae(read_weights(file))
+        return arguments, from_vit_mae(read_weights(weights_file(self.path)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,15 +164,23 @@ class TimmFolder(Origin):
     def read(self) -> Pretrained:
         """Read the weights of an encoder, or of a classifier with its head; see `Origin.read`."""
         weights = with_prefix(read_weights(self.path / "model.safetensors"))
-        class_names = self.class_names
+        stated = self.config.get("model_args")
+        arguments = stated if isinstance(stated, dict) else {}
         try:
-            encoder, arguments = str(self.config["architecture"]), self.config["model_args"]
             grid = _grid(arguments["img_size"], arguments["patch_size"])
-        except (KeyError, TypeError):  # not one of ours
-            return Pretrained(weights=weights, class_names=class_names)
-        heads = arguments.get("num_heads") or _num_heads(encoder)
-        return Pretrained(
-            weights=weights, encoder=encoder, grid=grid, num_heads=heads, class_names=class_names
+        except (KeyError, TypeError, ValueError, ArithmeticError):  # not one of ours
+            grid = None
+        pretrained = Pretrained(weights=weights, grid=grid, class_names=self.class_names)
+        encoder = str(self.config.get("architecture"))
+        model = build_timm(encoder, arguments)
+        if model is None:  # nobody knows more
+            return pretrained
+        return replace(
+            pretrained,
+            encoder=encoder,
+            encoder_args={name: v for name, v in arguments.items() if name not in OF_SIZES},
+            num_heads=num_heads(model) if isinstance(model, VisionTransformer) else None,
+            layers=layers_of(model),
         )
 
     def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -207,7 +209,8 @@ class RunCheckpoint(Origin):
     def read(self) -> Pretrained:
         """Read the weights; see `Origin.read`."""
         arguments, weights = self.mae()
-        return describe(self.build_on_meta(arguments), weights)
+        pretrained = describe(self.build_on_meta(arguments), weights)
+        return replace(pretrained, encoder=arguments.get("encoder"))
 
     def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the masked autoencoder; see `Origin.mae`."""
@@ -267,15 +270,6 @@ def _normalisation(described: Any) -> dict[str, list[float]]:
         return {name: [float(value) for value in described[name]] for name in ("mean", "std")}
     except (KeyError, TypeError, ValueError):
         return {}
-
-
-def _num_heads(encoder: str) -> int | None:
-    """Return the attention heads of a timm model; None if it is not a VisionTransformer."""
-    if not timm.is_model(encoder):
-        return None
-    with torch.device("meta"):
-        model = timm.create_model(encoder)
-    return model.blocks[0].attn.num_heads if isinstance(model, VisionTransformer) else None
 
 
 def _grid(image_size: Size, patch_size: Size) -> Grid:

@@ -5,17 +5,20 @@ Sizes are compared before tensors, so that an error says which options the check
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..curriculum import as_pair, as_size
 from ..model import Grid, MaskedAutoencoder, resample_table
 from .files import num_blocks
-from .unwrap import DECODER
+from .unwrap import DECODER, MASK_TOKEN
+
+log = logging.getLogger(__name__)
 
 LABELS = {
     "patch_size": "patch size {}",
@@ -29,6 +32,12 @@ LABELS = {
     "decoder": "{}-attention in the decoder",
 }
 """Options of `model`, and how messages describe them."""
+
+BEHAVIOUR = ("eps", "num_heads", "stride", "padding", "dilation")
+"""Attributes of layers that change what a network computes, and that no tensor reveals."""
+
+WITHOUT_EFFECT = ("Identity", "Dropout", "PatchDropout", "DropPath")
+"""Layers that do nothing, or nothing in evaluation; they come and go with rates and pooling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,8 @@ class Pretrained:
         class_names: The names of a classifier's classes by number; None if unknown.
         by_file_names: The weights by the names of their file, where those have a prefix.
         note: What was unwrapped; empty if nothing was.
+        encoder_args: The arguments of the encoder that a configuration states, for messages.
+        layers: Its layers as `layers_of` describes them; None if unknown.
     """
 
     weights: dict[str, Tensor]
@@ -54,14 +65,19 @@ class Pretrained:
     class_names: list[str] | None = None
     by_file_names: dict[str, Tensor] | None = None
     note: str = ""
+    encoder_args: Mapping[str, Any] = field(default_factory=dict)
+    layers: Mapping[str, str] | None = None
 
     @property
     def has_decoder(self) -> bool:
-        """Whether any weights belong to a decoder."""
-        return any(name.startswith(DECODER) for name in self.weights)
+        """Whether any weights belong to a decoder; many encoders have a mask token too."""
+        return any(name.startswith(DECODER) and name != MASK_TOKEN for name in self.weights)
 
     def resampled(self, name: str, grid: Grid, num_prefix_tokens: int) -> Tensor | None:
         """Return a position table resampled to another grid, or unchanged if its own is unknown.
+
+        A table of unknown grid is of the other grid if it has as many rows, else of a square one;
+        a warning says so where it could be of another.
 
         Args:
             name: The name of the table among the weights; without it, the result is None.
@@ -73,10 +89,40 @@ class Pretrained:
             return table
         num_patches = table.shape[1] - num_prefix_tokens
         side = round(max(num_patches, 0) ** 0.5)
-        own = self.grid or (side, side)
+        same = grid[0] * grid[1] == num_patches
+        own = self.grid or (grid if same else (side, side))
         if own[0] * own[1] != num_patches:
             return table
+        if self.grid is None and grid[0] != grid[1] and side**2 == num_patches:
+            log.warning(
+                "the checkpoint does not tell the grid of its %d positions: %d x %d is taken; a "
+                "run's encoder, or a folder of timm, tells it",
+                num_patches,
+                *own,
+            )
         return resample_table(table, own, grid, num_prefix_tokens)
+
+    def check_layers(self, model: nn.Module, path: str | Path) -> None:
+        """Check that a model's layers do the same as those that the weights were trained in.
+
+        Args:
+            model: The encoder or classifier.
+            path: Where these weights come from, for messages.
+
+        Raises:
+            ValueError: Some do not; the message says which options the checkpoint needs.
+        """
+        theirs, ours = self.layers or {}, layers_of(model)
+        changed = [name for name in theirs if theirs[name] != ours.get(name, theirs[name])]
+        if not changed:
+            return
+        arguments = {"encoder": self.encoder} if self.encoder else {}
+        arguments |= {f"encoder_args.{name}": value for name, value in self.encoder_args.items()}
+        options = " ".join(f"--model.{name} {_argument(v)}" for name, v in arguments.items())
+        raise ValueError(
+            f"checkpoint {path} is of another architecture ({changed[0]} is {theirs[changed[0]]} "
+            f"for {ours[changed[0]]}); give {options or 'the model.encoder that it was made with'}"
+        )
 
     def check_fits(self, own: Pretrained, path: str | Path) -> None:
         """Check that these weights and those of a model have the same sizes.
@@ -89,6 +135,13 @@ class Pretrained:
             ValueError: The sizes differ; the message says which options the checkpoint needs.
         """
         theirs, ours = _architecture(self), _architecture(own)
+        if self.num_heads is None and own.num_heads is not None:
+            log.warning(
+                "%s does not tell how many attention heads it has; %d are taken "
+                "(model.encoder_args.num_heads)",
+                path,
+                own.num_heads,
+            )
         changed = [name for name in theirs if name in ours and theirs[name] != ours[name]]
         if not changed:
             return
@@ -109,9 +162,34 @@ def describe(model: MaskedAutoencoder, weights: Mapping[str, Tensor]) -> Pretrai
     return Pretrained(
         weights=dict(weights),
         grid=model.full_grid,
-        num_heads=model.encoder.blocks[0].attn.num_heads,
+        num_heads=num_heads(model.encoder),
+        encoder_args=model.encoder_args,
+        layers=layers_of(model.encoder),
         decoder_num_heads=model.decoder_blocks.num_heads if len(model.decoder_blocks) else None,
     )
+
+
+def num_heads(vit: nn.Module) -> int | None:
+    """Return the attention heads of a VisionTransformer; None if its blocks are of another kind."""
+    block = next(iter(getattr(vit, "blocks", ())), None)
+    heads: int | None = getattr(getattr(block, "attn", None), "num_heads", None)
+    return heads
+
+
+def layers_of(model: nn.Module) -> dict[str, str]:
+    """Describe what the layers of a model do, by their names: all that its tensors do not reveal.
+
+    Args:
+        model: The model; its sizes have no part in the description.
+    """
+    found = {}
+    for name, layer in model.named_modules():
+        kind = type(layer).__name__.removesuffix("Fp32")  # of the same numbers
+        if name and kind not in WITHOUT_EFFECT:
+            facts = [f"{fact}={getattr(layer, fact)}" for fact in BEHAVIOUR if hasattr(layer, fact)]
+            facts += ["tanh"] if getattr(layer, "approximate", "none") == "tanh" else []
+            found[name] = f"{kind}({', '.join(facts)})"
+    return found
 
 
 def _architecture(pretrained: Pretrained) -> dict[str, Any]:

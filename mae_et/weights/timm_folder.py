@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from timm.models import save_for_hf
 from torch import nn
 
 from ..curriculum import as_pair
-from ..model import MaskedAutoencoder
+from ..errors import check_depths, first_line
+from ..model import FROM_ELSEWHERE, MaskedAutoencoder
 from ..runs import new_folder
+from .files import check_shapes, folder_config, load_weights, read_weights
+
+OF_SIZES = ("img_size", "patch_size", "in_chans", "num_classes", "fc_norm", "global_pool")
+"""Arguments of timm that options of their own set."""
 
 
 def export_encoder(
@@ -84,11 +90,48 @@ def save_timm_folder(
 def open_timm_folder(folder: Path) -> nn.Module:
     """Open the model of a folder that `save_timm_folder` has written, in evaluation mode.
 
+    timm builds the model. It would also load the weights, but makes up those that do not fit, and
+    takes whole numbers and NaN for weights.
+
     Raises:
         ValueError: The folder is damaged, or holds a model that is not timm's.
     """
-    try:
-        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    except Exception as error:  # damaged files raise nearly anything
-        raise ValueError(f"checkpoint {folder} can't be opened by timm: {error}") from error
+    weights = read_weights(weights_file(folder))
+    arguments = folder_config(folder).get("model_args") or {}
+    named = FROM_ELSEWHERE & arguments.keys() if isinstance(arguments, dict) else {"a list"}
+    if named:
+        raise ValueError(f"checkpoint {folder} can't be opened: its model_args have {named}")
+    check_depths("model_args", arguments)
+    for device in ("meta", "cpu"):  # first without memory, of which it might need any amount
+        try:
+            with torch.device(device):
+                model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=False)
+        except Exception as error:  # damaged files raise nearly anything
+            raise ValueError(
+                f"checkpoint {folder} can't be opened by timm: {first_line(error)}"
+            ) from error
+        check_shapes(model.state_dict(), weights, folder)
+    load_weights(model, weights, folder)
     return model.eval()
+
+
+def weights_file(folder: Path) -> Path:
+    """Return the file with the weights of a folder of timm or transformers, if it has one."""
+    files = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
+    return next((file for file in files if file.is_file()), files[0])
+
+
+def build_timm(name: str, arguments: Mapping[str, Any]) -> nn.Module | None:
+    """Build a timm model on the meta device; None if there is no such model.
+
+    Args:
+        name: Its name.
+        arguments: Its arguments, which anybody may have written.
+    """
+    try:
+        check_depths("model_args", arguments)
+        kept = {key: value for key, value in arguments.items() if key not in FROM_ELSEWHERE}
+        with torch.device("meta"):
+            return timm.create_model(name, **kept) if timm.is_model(name) else None
+    except Exception:  # arguments raise nearly anything
+        return None

@@ -100,7 +100,10 @@ def test_a_run_that_fails_leaves_no_workers(
 
 
 def test_a_second_ctrl_c_stops_at_once(
-    clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clothes: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = tmp_path / "run"
     monkeypatch.setattr(interrupt, "SAME_SIGNAL_SECONDS", 0.0)
@@ -111,6 +114,7 @@ def test_a_second_ctrl_c_stops_at_once(
 
     before_step(monkeypatch, {7: twice})
     assert main(["pretrain", *tiny(clothes, run)]) == 130
+    assert "interrupted; --resume continues from the last checkpoint\n" in capsys.readouterr().err
     assert steps_of(run) == [3, 6]
 
 

@@ -30,6 +30,11 @@ class FileState(NamedTuple):
     """Bytes; -1 if there is no such file."""
     time: int
     """When it was written, in ns; -1 if there is no such file."""
+    changed: int
+    """When its bytes, its name or its rights were last changed, in ns, which nobody can set; -1
+    likewise."""
+    number: int
+    """Its number in the file system, which another file in its place has not; -1 likewise."""
 
 
 def file_states(dataset: datasets.Dataset, column: str) -> Iterator[FileState]:
@@ -70,7 +75,8 @@ def _states(files: Sequence[str]) -> list[FileState]:
         try:
             status = os.stat(file)  # noqa: PTH116  # a Path for each takes longer
         except OSError:
-            states.append(FileState(file, -1, -1))
+            states.append(FileState(file, -1, -1, -1, -1))
         else:
-            states.append(FileState(file, status.st_size, status.st_mtime_ns))
+            times = status.st_mtime_ns, status.st_ctime_ns
+            states.append(FileState(file, status.st_size, *times, status.st_ino))
     return states

@@ -99,3 +99,29 @@ def test_the_runs_own_precision_overrides_the_environment(monkeypatch: pytest.Mo
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     accelerator = make_accelerator(RunConfig(tracker="none", mixed_precision="bf16"))
     assert accelerator.mixed_precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ACCELERATE_TORCH_DEVICE", "nonsense", "ACCELERATE_TORCH_DEVICE must be a device of this"),
+        ("ACCELERATE_TORCH_DEVICE", "", "ACCELERATE_TORCH_DEVICE must be a device of this machine"),
+        ("ACCELERATE_USE_CPU", "maybe", "ACCELERATE_USE_CPU must be yes or no in the environment"),
+        ("ACCELERATE_DEBUG_MODE", "maybe", "ACCELERATE_DEBUG_MODE must be yes or no in the env"),
+        ("ACCELERATE_USE_FSDP", "maybe", "ACCELERATE_USE_FSDP must be yes or no in the environ"),
+        ("ACCELERATE_DOWNCAST_BF16", "yes", r"must not ask for TPUs \(ACCELERATE_DOWNCAST_BF16\)"),
+        ("ACCELERATE_TORCH_DEVICE", "cpu", None),
+        ("ACCELERATE_USE_CPU", "Y", None),
+        ("ACCELERATE_DOWNCAST_BF16", "no", None),
+    ],
+)
+def test_a_variable_that_makes_no_sense_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str | None
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv(name, value)
+    if message is None:
+        assert make_accelerator(RunConfig(tracker="none")).device == torch.device("cpu")
+        return
+    with pytest.raises(ValueError, match=message):
+        make_accelerator(RunConfig(tracker="none"))

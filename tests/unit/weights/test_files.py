@@ -149,3 +149,63 @@ def test_weights_that_do_not_fit_leave_the_model_alone() -> None:
 
 
 # --- handing the encoder on
+
+
+# --- numbers
+
+
+def rounded(value: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    return torch.quantize_per_tensor(value, 0.1, 0, kind)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation:UserWarning")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.to(torch.int8), "weights in float16, .*, got int8 as weight"),
+        (lambda value: value > 0, "weights in float16, .*, got bool as weight"),
+        (lambda value: value * 1j, "weights in float16, .*, got complex64 as weight"),
+        (lambda value: value.to(torch.float8_e4m3fn), "got a tensor of torch.float8_e4m3fn as w"),
+        (lambda value: rounded(value, torch.qint8), "got a tensor of torch.qint8 as weight"),
+        (lambda value: value.to_sparse(), "got a tensor of torch.sparse_coo as weight"),
+        (lambda value: value.to("meta"), "got a tensor of meta as weight; save it as dense float"),
+        (lambda value: value.half(), None),
+        (lambda value: value.bfloat16(), None),
+        (lambda value: value.double(), None),
+    ],
+)
+def test_numbers_that_are_no_weights(
+    tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], message: str | None
+) -> None:
+    model = torch.nn.Linear(2, 3)
+    weight = torch.tensor([[0.5, 1.0], [-2.0, 3.0], [1.5, 0.25]])
+    torch.save({"weight": change(weight), "bias": torch.zeros(3)}, tmp_path / "some.pth")
+    if message is None:
+        load_weights(model, read_weights(tmp_path / "some.pth"), "some.pth")
+        assert torch.equal(model.weight, weight)
+        return
+    before = model.weight.clone()
+    with pytest.raises(ValueError, match=message):
+        load_weights(model, read_weights(tmp_path / "some.pth"), "some.pth")
+    assert torch.equal(model.weight, before)
+
+
+def test_whole_numbers_stay_where_a_model_has_them(tmp_path: Path) -> None:
+    model = torch.nn.BatchNorm1d(2)
+    weights = {**model.state_dict(), "num_batches_tracked": torch.tensor(7)}
+    load_weights(model, weights, "some.pth")
+    assert model.num_batches_tracked == 7
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning"
+)
+def test_no_message_advises_to_run_what_is_in_a_file(tmp_path: Path) -> None:
+    """As torch does, about files of TorchScript and of pickled objects."""
+    torch.jit.trace(torch.nn.Linear(2, 3), torch.ones(1, 2)).save(tmp_path / "script.pth")
+    (tmp_path / "pickled.pth").write_bytes(pickle.dumps(Intruder(tmp_path / "ran")))
+    for name in ("script.pth", "pickled.pth"):
+        with pytest.raises(ValueError, match=r"holds more than tensors.* not executed") as caught:
+            read_weights(tmp_path / name)
+        assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()

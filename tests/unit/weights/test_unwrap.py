@@ -18,6 +18,7 @@ from finetune.config import ClassifierConfig
 from finetune.model import build_classifier
 from mae_et import MaskedAutoencoder
 from mae_et.weights import find_weights, load_initial_weights, read_weights
+from mae_et.weights.unwrap import AVERAGES, NETWORKS, tensors_of
 from tests.support.models import BuildMAE, make_classifier, randomized
 
 SIZES: dict[str, Any] = {"embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -64,6 +65,20 @@ FILES: dict[str, Any] = {
     "numbers of an average": {"model": OURS, "ema": {"decay": torch.tensor(0.99)}},
     "a loss beside it": {"loss": torch.tensor(0.5), "step": torch.ones(1), "encoder": OURS},
     "numbers as keys": {"model": {**OURS, 3: torch.ones(2, 2)}, 0: OTHER},
+    "wrapped within": {
+        "module."
+        + name.replace("blocks.0.", "blocks.0._fsdp_wrapped_module._orig_mod.").replace(
+            "blocks.1.", "_checkpoint_wrapped_module.blocks.1."
+        ): value
+        for name, value in OURS.items()
+    },
+    "of an average elsewhere": {
+        "state_dict": OURS,
+        "callbacks": {"EMA": {"ema_weights": OTHER}, "Stop": {"best": torch.ones(2, 2)}},
+        "optimizer": {"state": {n: {"a": v, "b": v} for n, v in enumerate(OURS.values())}},
+    },
+    "of a shadow": {"model": OURS, "ema": {"decay": 0.9, "shadow": OTHER}},
+    "of a list": {**OURS, "ema": {"shadow_params": list(OTHER.values())}},
     "with a projector": prefixed("backbone.", OURS) | {"projector.0.weight": torch.ones(3, 3)},
 }
 
@@ -79,8 +94,13 @@ def test_the_weights_are_found(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("model", ""),
+        ("model", "some.pth does not tell how many attention heads it has; 2 are taken"),
         ("averaged", "'model_ema' is used, and not model"),
+        ("of an average elsewhere", "'state_dict' is used, and not callbacks.EMA.ema_weights"),
+        ("of a shadow", "'model' is used, and not ema.shadow"),
+        ("of a list", "'the network' is used, and not ema.shadow_params"),
+        ("numbers of an average", ""),
+        ("compiled", "weights are read by the names that they have without wrappers"),
         ("backbone", "weights are read without the prefix 'backbone.'"),
         ("with a projector", "'backbone.' and without 1 others, such as projector.0.weight"),
     ],
@@ -92,7 +112,8 @@ def test_what_is_unwrapped_is_said(
     with caplog.at_level(logging.WARNING):
         build_classifier(MODEL, ["a", "b"], str(tmp_path / "some.pth"))
     assert said in caplog.text
-    assert bool(said) is bool(caplog.text)
+    heads = sum("attention heads" in record.getMessage() for record in caplog.records)
+    assert (heads, len(caplog.records)) == (1, 1 + (said[:1] not in ("", "s")))
 
 
 @pytest.mark.parametrize(
@@ -193,15 +214,49 @@ def test_which_head_stays(
     old, new = (randomized(make_classifier(**SIZES, num_classes=3), seed) for seed in (0, 1))
     before = new.head.weight.clone()
     weights = {f"encoder.{name}": value for name, value in old.state_dict().items()}
-    pretrained = Pretrained(weights=weights, class_names=names)
+    pretrained = Pretrained(weights=weights, class_names=names, num_heads=2)
     with caplog.at_level(logging.WARNING):
-        load_encoder(new, pretrained, "some.pth", ["a", "b", "c"], keep_head=keep_head)
+        axes = {"head.weight": (0,), "head.bias": (0,)}
+        load_encoder(
+            new, pretrained, "some.pth", ["a", "b", "c"], class_axes=axes, keep_head=keep_head
+        )
     assert said in caplog.text
     assert bool(said) is bool(caplog.text)
     expected = before if kept is None else old.head.weight[kept]
     assert torch.equal(new.head.weight, expected)
     expected = old.head.bias[kept] if kept else new.head.bias
     assert torch.equal(new.head.bias, expected)
+
+
+def test_a_mask_token_alone_is_no_decoder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, tiny_mae: BuildMAE
+) -> None:
+    """As in SimMIM, BEiT and DINOv2; the new model's own token stays."""
+    mae: MaskedAutoencoder = tiny_mae(
+        "vit_tiny_patch16_224", encoder_args=SIZES, in_chans=1, image_size=28, patch_size=4
+    )
+    before = mae.mask_token.clone()
+    vit = make_classifier(**SIZES, img_size=28, patch_size=4, in_chans=1, num_classes=0)
+    weights = {**vit.state_dict(), "mask_token": torch.ones(1, 1, 32)}
+    torch.save(weights, tmp_path / "some.pth")
+    with caplog.at_level(logging.WARNING):
+        assert not load_initial_weights(mae, tmp_path / "some.pth")
+    assert "has a mask token and no decoder; the token is left out" in caplog.text
+    assert torch.equal(mae.mask_token, before)
+    assert torch.equal(mae.encoder.norm.weight, vit.norm.weight)
+
+
+def test_dicts_that_hold_each_other_many_times(tmp_path: Path) -> None:
+    """Every known key leads back; nobody follows all ways through them."""
+    loop: dict[str, Any] = {"other": {}}
+    for key in (*AVERAGES, *NETWORKS):
+        loop[key] = loop["other"][key] = loop
+    with pytest.raises(ValueError, match="the state dict of one network"):
+        tensors_of(loop, tmp_path)
+    many: dict[str, Any] = {f"x{number}": {} for number in range(30)}
+    for inner in many.values():
+        inner.update(many)
+    assert tensors_of({**OURS, **many}, tmp_path).keys() == OURS.keys()
 
 
 def test_no_head_to_keep(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_states_of_files_tell_when_they_change(tmp_path: Path) -> None:
     )
     before = list(data.file_states(rows, "image"))
     assert [path for path, *_ in before] == [str(file), "/nowhere.png"]
-    assert before[1][1:] == (-1, -1)
+    assert before[1][1:] == (-1, -1, -1, -1)
     file.write_bytes(png(5, 5) + b"longer")
     assert next(data.file_states(rows, "image")) != before[0]
 
