@@ -125,7 +125,10 @@ def mixed_splits(names: Collection[str]) -> dict[str, set[str]]:
     """
     said = {name: splits_in(name) for name in names}
     if not any("train" in splits for splits in said.values()):
-        said = {name: splits_in(name, SURE_WORDS | {name.lower()}) for name in names}
+        said = {
+            name: splits_in(name, SURE_WORDS | (SPLIT_NAMES.keys() & {name.lower()}))
+            for name in names
+        }
     said = {name: splits for name, splits in said.items() if splits}
     return said if len(said) > 1 and len(set().union(*said.values())) > 1 else {}
 
