@@ -14,6 +14,7 @@ from PIL import Image
 from mae_et import data
 from mae_et.data.labels import LabelledImages
 from tests.support.images import table
+from tests.support.tables import write_parquet
 
 
 def test_held_out_rows_of_memory_go_to_workers_alone() -> None:
@@ -99,3 +100,28 @@ def test_held_out_images_come_from_the_training_split_if_there_is_no_other(
     ]
     assert not rows[0] & rows[1]
     assert rows[0] == rows[2]
+
+
+def test_a_column_that_names_splits_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of metadata and of tables; not if it is true of all rows, or holds something else."""
+    said = "the column 'part' says Test, train, while all rows are taken for 'train'"
+    cells = {
+        "told": ["train", "Test", None],
+        "one": ["train"] * 3,
+        "class": ["train", "test", "car"],
+    }
+    for name, parts in cells.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        lines = [f"{row}.png,{part or ''}\n" for row, part in enumerate(parts)]
+        for row in range(3):
+            Image.new("L", (8, 8)).save(folder / f"{row}.png")
+        (folder / "metadata.csv").write_text("".join(["file_name,part\n", *lines]))
+        paths = [str(folder / f"{row}.png") for row in range(3)]
+        write_parquet(folder / "t.parquet", path=paths, part=parts)
+        for path in (str(folder), str(folder / "t.parquet")):
+            caplog.clear()
+            data.load_splits(path)
+            assert (said in caplog.text) == (name == "told")
