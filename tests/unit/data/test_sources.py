@@ -107,7 +107,7 @@ def test_a_column_that_names_splits_is_told(
 ) -> None:
     """Of metadata and of tables; not if it is true of all rows, or holds something else."""
     said = "the column 'part' says Test, train, while all rows are taken for 'train'"
-    cells = {
+    cells: dict[str, list[str | None]] = {
         "told": ["train", "Test", None],
         "one": ["train"] * 3,
         "class": ["train", "test", "car"],
