@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 
 from ..folders.layout import SPLITS, splits_in
+from ..folders.scan import is_hidden
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def _walk(folder: Path) -> list[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        folders[:] = [n for n in folders if not (n.startswith("__") or is_hidden(n))]
         found += [
             str(Path(root, name).relative_to(folder))
             for name in names

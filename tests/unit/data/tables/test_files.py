@@ -50,6 +50,7 @@ def test_braces_are_those_of_a_shell(pattern: str, expected: list[str]) -> None:
             {"train": ["train/0.parquet"], "validation": ["val/0.parquet"]},
         ),
         (["data/extra-00000-of-00001.parquet"], {"extra": ["data/extra-00000-of-00001.parquet"]}),
+        (["a.parquet", "@eaDir/b.parquet", "lost+found/c.parquet"], {"train": ["a.parquet"]}),
         (["contest.parquet", "README.md", ".hidden.parquet"], {"train": ["contest.parquet"]}),
         (
             ["x/train-0.parquet", "x/eval-0.parquet"],
