@@ -91,4 +91,5 @@ def build_images(
         chunk_size=chunk_size,
         class_names=splits.class_names,
         labels=splits.train.labels,
+        held_out_labels=splits.held_out.labels,
     )

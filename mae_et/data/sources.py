@@ -19,7 +19,13 @@ from .mixture import Mixture
 from .paths import hub_location, parse_path
 from .problems import problem_of
 from .samples import Images
-from .splits import eval_split_name, select_held_out, take_split, train_and_eval_splits
+from .splits import (
+    eval_split_name,
+    select_held_out,
+    take_split,
+    tell_split_columns,
+    train_and_eval_splits,
+)
 from .streaming.shards import HeldOutImages, StreamedImages
 from .tables import expand_braces, is_table, open_table, small_batches, stream_table
 
@@ -65,7 +71,9 @@ def open_splits(path: str, layout: str = "auto") -> dict[str, Any]:
     """
     kind, location = parse_path(path)
     if kind == "imagefolder":
-        return dict(open_folder(Path(location), layout))
+        folder = open_folder(Path(location), layout)
+        tell_split_columns(folder)
+        return dict(folder)
     check(layout == "auto", "data.layout", layout, "auto for data that are no folder of images")
     own = None
     if kind == "python":
@@ -106,6 +114,7 @@ def open_splits(path: str, layout: str = "auto") -> dict[str, Any]:
         )
     if not any(isinstance(split, Stream) or len(split) for split in splits.values()):
         raise ValueError(f"data.path must hold images, got {path!r} with none")
+    tell_split_columns(splits)
     _say_found(path, splits)
     return {name: _named(rows, name) for name, rows in splits.items()}
 

@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import datasets
 import numpy as np
 
+from .folders.layout import SPLIT_NAMES
 from .found import without_bars
 from .scratch import scratch_file
+
+log = logging.getLogger(__name__)
+
+
+def tell_split_columns(splits: Mapping[str, Any]) -> None:
+    """Warn of columns that name splits, as rows are of the split that they were opened as.
+
+    Args:
+        splits: The splits of a data set; of streams, nothing is read.
+    """
+    for split, rows in splits.items():
+        if not isinstance(rows, datasets.Dataset) or not len(rows):
+            continue
+        texts = [
+            name
+            for name, kind in rows.features.items()
+            if isinstance(kind, datasets.Value) and "string" in kind.dtype
+        ]
+        firsts = rows.select_columns(texts)[0] if texts else {}
+        for name in [name for name, text in firsts.items() if _names_split(text)]:
+            column = rows.select_columns([name]).with_format("arrow")[:][name]
+            values = set(column.unique().to_pylist()) - {None, ""}
+            if all(map(_names_split, values)) and len({SPLIT_NAMES[v.lower()] for v in values}) > 1:
+                log.warning(
+                    "the column %r says %s, while all rows are taken for %r: a folder or file for "
+                    "each would make them splits, or a function that filters them (python:)",
+                    name,
+                    ", ".join(sorted(values)),
+                    split,
+                )
+
+
+def _names_split(text: str | None) -> bool:
+    return text is not None and text.lower() in SPLIT_NAMES
 
 
 def take_split(splits: Mapping[str, Any], name: str, field: str) -> Any:

@@ -27,6 +27,7 @@ class RunImages:
         chunk_size: Images that a process handles at a time at full size; see `data.split_batch`.
         class_names: The names of the classes by number; empty without labels.
         labels: (images,), the class numbers of the training images; None without labels.
+        held_out_labels: Likewise, of the held-out images.
     """
 
     train: data.Samples | data.StreamedSamples
@@ -34,13 +35,21 @@ class RunImages:
     chunk_size: int
     class_names: Sequence[str] = ()
     labels: Any = None
+    held_out_labels: Any = None
 
     def digest(self) -> str:
-        """Return a digest of the number, names and sizes of the images, and of their labels."""
+        """Return digests of the images to train on, those to evaluate on, and the training labels.
+
+        They are joined by "-"; those of images are of their number, names and sizes.
+        """
         parts = [data.digest_images(samples.images) for samples in (self.train, self.held_out)]
         if self.labels is not None:
-            parts.append(hashlib.blake2b(self.labels.tobytes(), digest_size=16).hexdigest())
+            parts.append(_digest(self.labels))
         return "-".join(parts)
+
+    def held_out_digest(self) -> str | None:
+        """Return a digest of the labels to evaluate on, None without labels."""
+        return None if self.held_out_labels is None else _digest(self.held_out_labels)
 
     def num_chunks(self, config: TrainingConfig, accelerator: Accelerator) -> int:
         """Return the number of chunks that a process handles in an optimizer step."""
@@ -98,3 +107,7 @@ class RunImages:
             height, width = as_pair(config.model.image_size)
             batch_bytes = self.chunk_size * config.model.in_chans * height * width  # of 8 bits
             data.check_shared_memory(batch_bytes, workers)
+
+
+def _digest(labels: Any) -> str:
+    return hashlib.blake2b(labels.tobytes(), digest_size=16).hexdigest()

@@ -98,7 +98,10 @@ class RunFolder:
             self._lock.close()
             raise
         files.remove_unfinished()
-        knows_images = is_resumed and "digest" in files.read_config().get("images", {})
+        knows_images = (
+            is_resumed
+            and described["images"].keys() <= files.read_config().get("images", {}).keys()
+        )
         if not knows_images or config.data.allow_changed:  # runs of older versions do not
             files.write_config(described)
         if images.class_names and not files.classes_file.exists():
@@ -244,6 +247,8 @@ def _describe(
     # What the launcher decided is part of the configuration.
     described["run"]["mixed_precision"] = accelerator.mixed_precision
     known = {"train": len(images.train), "eval": len(images.held_out), "digest": images.digest()}
+    if (labels := images.held_out_digest()) is not None:
+        known["eval_labels"] = labels
     return described | {"images": known}
 
 
@@ -273,13 +278,20 @@ def _check_images(old: Mapping[str, Any], new: Mapping[str, Any], allow_changed:
     Raises:
         ValueError: They are not, and `allow_changed` is false; else a warning says so.
     """
+    old = {**new, **old}
     changed = [
         f"{new[name]:,} images to {purpose}, were {old[name]:,}"
         for name, purpose in (("train", "train on"), ("eval", "evaluate on"))
-        if name in old and old[name] != new[name]
+        if old[name] != new[name]
     ]
-    if not changed and old.get("digest", new["digest"]) != new["digest"]:
-        changed = ["other names or sizes of images"]
+    if not changed:
+        was, now = (str(known["digest"]).split("-") for known in (old, new))
+        others = {
+            "names or sizes of images": was[:2] != now[:2],
+            "labels of the images to train on": was[2:] != now[2:],
+            "labels of the images to evaluate on": old.get("eval_labels") != new.get("eval_labels"),
+        }
+        changed = [f"other {what}" for what, differ in others.items() if differ]
     if changed and not allow_changed:
         raise ValueError(
             f"--resume needs the data of the run, got {' and '.join(changed)}; "

@@ -315,6 +315,37 @@ def test_resume_with_other_classes_or_labels(
     assert "got other names or sizes of images" in line
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_resume_with_other_labels_of_the_same_images(
+    split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, labels = tmp_path / "images", ["cat", "dog"] * 4
+    for name in ("train", "test"):
+        (folder / name).mkdir(parents=True)
+        for index in range(8):
+            Image.new("L", (28, 28), 30 * index).save(folder / name / f"{index}.png")
+        write_labels(folder / name, labels)
+    arguments = tiny_finetune(str(folder), tmp_path / "run", optim__epochs=2)
+    assert finetune_main(arguments) == 0
+    write_labels(folder / split, labels[::-1])
+    line = error_of([*arguments, "--resume"], capsys, "finetune")
+    purpose = "train on" if split == "train" else "evaluate on"
+    assert f"got other labels of the images to {purpose}; --data.allow_changed true" in line
+    assert "names" not in line
+    run = Run(tmp_path / "run")
+    config = run.read_config()
+    assert config["images"].pop("eval_labels")  # which earlier versions did not write
+    run.write_config(config)
+    write_labels(folder / split, labels)
+    assert finetune_main([*arguments, "--resume"]) == 0
+    assert run.read_config()["images"]["eval_labels"]
+
+
+def write_labels(folder: Path, labels: list[str]) -> None:
+    rows = [f"{index}.png,{label}\n" for index, label in enumerate(labels)]
+    (folder / "metadata.csv").write_text("".join(["file_name,label\n", *rows]))
+
+
 def test_stale_checkpoints_are_no_new_folder(
     clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,9 @@
 """What the folders of a folder of images mean: splits, classes, or neither.
 
 Folders directly under the root are splits if each of them has the name of one; otherwise they are
-classes. A class is the first folder below the split, whatever lies deeper in it.
+classes. A class is the first folder below the split, whatever lies deeper in it. Where folders
+beside each other only have words of several splits in their names (train2017, img_val), it is an
+error.
 """
 
 from __future__ import annotations
@@ -18,6 +20,15 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 """Names of folders, in lower case -> the split that they are; the words of `datasets`."""
+
+SURE_WORDS = SPLIT_NAMES.keys() - {"dev", "eval", "evaluation"}
+"""Those that say a split within a longer name, too; others do beside "train" ("dev board")."""
+
+NO_LETTERS = r"[\W\d_]+"
+"""What separates words in names."""
+
+WORD_ENDS = rf"{NO_LETTERS}|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+"""What separates words in names with capitals inside, as in XMLTest and myTrain."""
 
 Reading = Callable[[str], tuple[str | None, str | None]]
 """A folder -> the split and the class of the images in it, None if there is none."""
@@ -79,15 +90,61 @@ def choose_layout(folders: Collection[str], root: str) -> str:
                 f"data.path {root!r} must have one folder a split, got {same}, which both are the "
                 f"{twice[0]} split; rename one, or --data.layout class takes them for classes"
             )
+        if len(splits) == 1:  # whose images may be of all splits
+            _check_no_splits_inside(folders, sorted(below), root, "split/class")
         return "split/class"
     _check_tops_are_classes(below, splits, root)
-    _check_no_splits_in_classes(folders, sorted(below), root)
+    _check_no_splits_inside(folders, sorted(below), root, "class")
     return "class"
 
 
 def _splits(names: Iterable[str]) -> dict[str, str]:
     """Return the split that a folder is, for those that are one."""
     return {name: SPLIT_NAMES[name.lower()] for name in names if name.lower() in SPLIT_NAMES}
+
+
+def splits_in(name: str, words: Collection[str] = SPLIT_NAMES) -> set[str]:
+    """Return the splits that the words in a name say, as in val2017, testA, img_train or testset.
+
+    Args:
+        name: The name of a folder or file.
+        words: Those of `SPLIT_NAMES` that count.
+    """
+    found = {*re.split(WORD_ENDS, name), *re.split(NO_LETTERS, name.lower())}
+    found = {re.sub(r"(?<=.)(set|data|images?|imgs?)$", "", word.lower()) for word in found}
+    if "trainval" in found:
+        found |= {"train", "val"}
+    return {SPLIT_NAMES[word] for word in found.intersection(words)}
+
+
+def mixed_splits(names: Collection[str]) -> dict[str, set[str]]:
+    """Return the splits that folders beside each other say, if they say several; else nothing.
+
+    Args:
+        names: The names of the folders.
+    """
+    said = {name: splits_in(name) for name in names}
+    if not any("train" in splits for splits in said.values()):
+        said = {
+            name: splits_in(name, SURE_WORDS | (SPLIT_NAMES.keys() & {name.lower()}))
+            for name in names
+        }
+    said = {name: splits for name, splits in said.items() if splits}
+    return said if len(said) > 1 and len(set().union(*said.values())) > 1 else {}
+
+
+def folders_inside(folders: Iterable[str]) -> dict[str, set[str]]:
+    """Return the names of the folders directly inside each folder, of which "" is the root.
+
+    Args:
+        folders: Paths of folders with slashes, relative to the root.
+    """
+    inside: dict[str, set[str]] = {}
+    for folder in folders:
+        parts = folder.split("/") if folder else []
+        for depth, name in enumerate(parts):
+            inside.setdefault("/".join(parts[:depth]), set()).add(name)
+    return inside
 
 
 def _check_tops_are_classes(below: dict[str, set[str]], splits: dict[str, str], root: str) -> None:
@@ -103,36 +160,37 @@ def _check_tops_are_classes(below: dict[str, set[str]], splits: dict[str, str], 
             f"{_few(others)} (--data.layout split/class), or as the classes {_few(below)} "
             "(--data.layout class)"
         )
-    words = {name: re.split(r"[^A-Za-z]|(?<=[a-z])(?=[A-Z])", name)[0].lower() for name in below}
-    named = {name: SPLIT_NAMES.get(word) for name, word in words.items()}  # as in train2017, trainA
-    if None not in named.values() and len(set(named.values())) > 1:
+    if said := mixed_splits(below):
         raise ValueError(
-            f"data.path {root!r} can be read in two ways: as the splits {_few(below)} (call them "
-            f"{' and '.join(sorted({str(split) for split in named.values()}))}), or as classes of "
-            "these names (--data.layout class)"
+            f"data.path {root!r} can be read in two ways: as the splits {_few(said)} (call them "
+            f"{_all_of(said)}), or as classes of these names (--data.layout class)"
         )
 
 
-def _check_no_splits_in_classes(folders: Collection[str], classes: list[str], root: str) -> None:
+def _check_no_splits_inside(
+    folders: Collection[str], tops: list[str], root: str, layout: str
+) -> None:
     """Check that there are no splits deeper in the classes, whose test images would be mixed."""
-    inside: dict[str, set[str]] = {}
-    for folder in folders:
-        parts = folder.split("/")
-        for depth in range(1, len(parts)):
-            inside.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
-    for name in sorted(inside):
-        splits = _splits(inside[name])
-        is_class = "/" not in name
-        if len(set(splits.values())) > 1 or (is_class and len(splits) == len(inside[name]) == 1):
-            alone = f"--data.path {root}/{name} reads {name!r} alone, " * (len(classes) == 1)
+    for name, inside in sorted(folders_inside(folders).items()):
+        splits, said = _splits(inside), mixed_splits(inside)
+        is_class = layout == "class" and "/" not in name
+        if name and (said or (is_class and len(splits) == len(inside) == 1)):
+            alone = f"--data.path {root}/{name} reads {name!r} alone, " * (len(tops) == 1)
+            called = f", called {_all_of(said)}," * (len(splits) < len(said))
             for_all = (
-                f"--data.layout class/split takes them for splits of the classes {_few(classes)}, "
+                f"--data.layout class/split takes them{called} for splits of the classes "
+                f"{_few(tops)}, "
             ) * is_class
             raise ValueError(
                 f"data.path {root!r} can be read in two ways, since {name!r} holds the folders "
-                f"{_few(inside[name])}: {alone}{for_all}and --data.layout class takes them for "
+                f"{_few(inside)}: {alone}{for_all}and --data.layout {layout} takes them for "
                 "parts of the classes"
             )
+
+
+def _all_of(said: dict[str, set[str]]) -> str:
+    """Return all splits that folders say, in the order of their letters."""
+    return " and ".join(sorted(set().union(*said.values())))
 
 
 def _few(names: Collection[str]) -> str:

@@ -2,8 +2,9 @@
 
 Links are followed, but each folder is entered once for each folder directly under the root, however
 many links lead to it: links between folders would multiply the images. Hidden files and folders
-(names that begin with a dot) are left out. A file is an image if its name has an ending, in any
-case, of a format that Pillow or the reader of arrays can open. All that is left out is counted.
+(names that begin with a dot, and `SYSTEM_FOLDERS`) are left out. A file is an image if its name has
+an ending, in any case, of a format that Pillow or the reader of arrays can open. All that is left
+out is counted.
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ from ..images.endings import COMMON_ENDINGS, image_endings
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Files that give further columns of the images beside or below them."""
 
+SYSTEM_FOLDERS = frozenset(
+    ("@eadir", "#recycle", "__macosx", "$recycle.bin", "system volume information", "lost+found")
+)
+"""Folders of thumbnails and of deleted files, in lower case, that systems write unasked."""
+
 HINTS = {
     **dict.fromkeys((".zip", ".gz", ".tgz", ".7z", ".rar"), "unpack them"),
+    **dict.fromkeys((".heic", ".heif"), "convert them to JPEG"),
     ".tar": "webdataset:FILES reads them",
     ".parquet": "parquet:FILES reads them",
     ".arrow": "disk:DIR reads them",
@@ -128,7 +135,7 @@ def _reason_to_leave_out(entry: os.DirEntry[str]) -> str | None:
         entry.is_dir()
     except OSError:
         return "broken link"
-    if entry.name[0] == ".":
+    if is_hidden(entry.name):
         return "hidden folder" if entry.is_dir() else "hidden file"
     if not (entry.is_file() or entry.is_dir()):
         return "broken link" if entry.is_symlink() else "special file"
@@ -139,6 +146,15 @@ def _reason_to_leave_out(entry: os.DirEntry[str]) -> str | None:
     except UnicodeEncodeError:  # Linux allows any bytes
         return "name not in UTF-8"
     return None
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of this name is left out, as it is nobody's image.
+
+    Args:
+        name: The name, without the folders above it.
+    """
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def _leads_above(link: str) -> bool:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
+
+METHODS = (
+    Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.FLIP_LEFT_RIGHT,
+    Image.Transpose.TRANSPOSE,
+)
+"""Pillow's ways to do what the fields of an `Orientation` ask for."""
 
 
 class Box(NamedTuple):
@@ -49,6 +57,12 @@ class Orientation(NamedTuple):
         flipped = [axis for axis, flip in ((-2, self.flip_rows), (-1, self.flip_columns)) if flip]
         pixels = pixels.flip(flipped) if flipped else pixels
         return pixels.mT if self.transpose else pixels
+
+    def upright_picture(self, image: Image.Image) -> Image.Image:
+        """Turn a stored picture upright, whatever else its EXIF holds."""
+        for method, is_needed in zip(METHODS, self, strict=True):
+            image = image.transpose(method) if is_needed else image
+        return image
 
     def upright_array(self, pixels: Any) -> Any:
         """Turn a stored array (C, h, w) of any type upright."""

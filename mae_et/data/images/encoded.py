@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -126,9 +126,7 @@ class EncodedImage:
             UnreadableImageError: The image can't be decoded.
         """
         with reading(self.name):
-            image = self.open()
-            if self.orientation is not UPRIGHT:
-                image = ImageOps.exif_transpose(image)
+            image = self.orientation.upright_picture(self.open())
             return convert(image, self.mode)
 
     def crop(self, box: Box, size: tuple[int, int]) -> Tensor:

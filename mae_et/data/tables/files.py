@@ -7,12 +7,12 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 
-from ..folders.layout import SPLIT_NAMES, SPLITS
-from ..folders.scan import RUN_PARTS
+from ..folders.layout import SPLITS, splits_in
+from ..folders.scan import RUN_PARTS, is_hidden
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _walk(folder: Path) -> list[str]:
             log.warning("not used: %s, the folder of a run", root)
             folders.clear()
             continue
-        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        folders[:] = [n for n in folders if not (n.startswith("__") or is_hidden(n))]
         found += [
             str(Path(root, name).relative_to(folder))
             for name in names
@@ -136,8 +136,8 @@ def _sort_into_splits(folder: Path, files: Sequence[PurePath]) -> dict[str, list
     """
     sharded = {path: re.match(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}", str(path)) for path in files}
     named = {path: match[1] for path, match in sharded.items() if match}
-    named = named or _splits_by_words(folder, {path: [path.name] for path in files})
-    named = named or _splits_by_words(folder, {path: path.parts[:-1] for path in files})
+    named = named or _splits_by_words(folder, files, lambda path: path.parts[-1:])
+    named = named or _splits_by_words(folder, files, lambda path: path.parts[:-1])
     if not named:
         return {"train": list(files)}
     others = [path for path in files if path not in named]
@@ -160,13 +160,19 @@ def _sort_into_splits(folder: Path, files: Sequence[PurePath]) -> dict[str, list
     return {name: [path for path in files if named.get(path) == name] for name in names}
 
 
-def _splits_by_words(folder: Path, names: dict[PurePath, Iterable[str]]) -> dict[PurePath, str]:
-    """The split of each file whose names have the words of one."""
-    found = {}
-    for path, parts in names.items():
-        words = {word for part in parts for word in re.split(r"[-._ 0-9]+", part.lower())}
-        said = {SPLIT_NAMES[word] for word in words & SPLIT_NAMES.keys()}
-        splits = [split for split in SPLITS if split in said]
+def _splits_by_words(
+    folder: Path, files: Sequence[PurePath], parts_of: Callable[[PurePath], Sequence[str]]
+) -> dict[PurePath, str]:
+    """The split of each file whose path has the words of one in some of its parts.
+
+    Raises:
+        ValueError: A path has the words of two, or several folders have splits of their own.
+    """
+    found: dict[PurePath, str] = {}
+    inside: dict[str, set[str]] = {}
+    for path in files:
+        said = {part: splits_in(part) for part in parts_of(path)}
+        splits = [split for split in SPLITS if split in set().union(*said.values())]
         if len(splits) > 1:
             raise ValueError(
                 f"the name of {path} in {folder} says {' and '.join(splits)}: rename it, or name "
@@ -174,6 +180,15 @@ def _splits_by_words(folder: Path, names: dict[PurePath, Iterable[str]]) -> dict
             )
         if splits:
             found[path] = splits[0]
+            first = path.parts.index(next(part for part in said if said[part]))
+            inside.setdefault("/".join(path.parts[:first]), set()).add(splits[0])
+    several = sorted(parent for parent, splits in inside.items() if len(splits) > 1)
+    if len(several) > 1:
+        raise ValueError(
+            f"{several[0] or folder} and {several[1]} in {folder} have splits of their own, and "
+            "one may train on what another tests on: name the folder of one, as in "
+            f"{folder}/{several[-1]}, or rename them"
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import datasets
 import fsspec
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.dataset
 import pyarrow.parquet
 from datasets.table import table_cast
@@ -18,6 +20,8 @@ from datasets.table import table_cast
 from ...errors import first_line
 from ..images import ORIGIN, TEXTS, holds_images, is_picture
 from .files import short_names
+
+log = logging.getLogger(__name__)
 
 BATCH_BYTES = 1 << 20
 """About how many bytes of rows are decoded at a time."""
@@ -32,7 +36,11 @@ class ParquetTable(datasets.ArrowBasedBuilder):  # type: ignore[misc]
     The builder of `datasets` holds whole row groups in memory and does not tell which file is
     broken. This one reads pages, adds the column `ORIGIN` with the file and row of each image, and
     takes a column of paths, relative to the file's folder, as images where there are no others.
+    Class labels are those of the names, in whichever order a file has them.
     """
+
+    VERSION = "1.1.0"
+    """Copies in the cache of earlier versions are not used: they mixed the classes of files."""
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo()
@@ -56,7 +64,13 @@ class ParquetTable(datasets.ArrowBasedBuilder):  # type: ignore[misc]
             if set(schema.names) != set(schemas[0].names):
                 differ = ", ".join(sorted(set(schema.names) ^ set(schemas[0].names)))
                 raise ValueError(f"{file} and {files[0]} differ in the columns {differ}")
-        features = datasets.Features.from_arrow_schema(schemas[0])
+        own = [datasets.Features.from_arrow_schema(schema) for schema in schemas]
+        features = own[0] | _common_labels(files, own)
+        self.own_names = {
+            file: names
+            for file, of_file in zip(files, own, strict=True)
+            if (names := _names_to_replace(of_file, features))
+        }
         if not holds_images(features):
             features |= {name: datasets.Image() for name in _path_columns(files[0], features)}
         self.info.features = datasets.Features({**features, ORIGIN: datasets.Value("string")})
@@ -80,6 +94,8 @@ class ParquetTable(datasets.ArrowBasedBuilder):  # type: ignore[misc]
                     ORIGIN, pa.array(origins, pa.string())
                 )
                 with reading_file(file):
+                    for label, names in self.own_names.get(file, {}).items():
+                        table = _with_names(table, label, names, self.info.features[label])
                     table = table_cast(table.select(schema.names), schema)
                 yield f"{number}_{row}", table
 
@@ -168,6 +184,52 @@ def count_rows(file: str) -> int:
 def _metadata(file: str) -> Any:
     with reading_file(file):
         return pa.parquet.read_metadata(file)
+
+
+def _common_labels(files: Sequence[str], features: Sequence[Any]) -> dict[str, Any]:
+    """The features of those columns whose class numbers have names in some of the files.
+
+    Each file numbers its classes in an order of its own, so that the names are what files have in
+    common. Where other files hold texts, which are names, too, the column becomes one of texts.
+    """
+    common: dict[str, Any] = {}
+    for label in features[0]:
+        kinds = {file: own[label] for file, own in zip(files, features, strict=True)}
+        named = [file for file in files if isinstance(kinds[file], datasets.ClassLabel)]
+        others = [kinds[file] for file in files if file not in named]
+        if not named:
+            continue
+        names = dict.fromkeys(name for file in named for name in kinds[file].names)
+        common[label] = datasets.ClassLabel(names=list(names))
+        if any(isinstance(kind, datasets.Value) and _is_text(kind.pa_type) for kind in others):
+            common[label] = datasets.Value("string")
+        elif others:
+            log.warning(
+                "the numbers in %r of %d files have no names of classes: taken for those of %s",
+                label,
+                len(others),
+                named[0],
+            )
+    return common
+
+
+def _names_to_replace(own: Any, common: Any) -> dict[str, list[str]]:
+    """The class names of the columns of a file that are numbered in another way than in common."""
+    return {
+        label: kind.names
+        for label, kind in own.items()
+        if isinstance(kind, datasets.ClassLabel) and kind != common[label]
+    }
+
+
+def _with_names(table: pa.Table, label: str, names: Sequence[str], common: Any) -> pa.Table:
+    """Replace the class numbers of a file by those of all files, or by names; -1 by null."""
+    is_numbered = isinstance(common, datasets.ClassLabel)
+    by_number = pa.array([common.names.index(name) for name in names] if is_numbered else names)
+    numbers = table[label].combine_chunks()
+    numbers = pa.compute.if_else(pa.compute.less(numbers, 0), None, numbers)
+    column = by_number.take(numbers)
+    return table.set_column(table.schema.get_field_index(label), label, column)
 
 
 def _path_columns(file: str, features: Any) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import first_line
+from ..folders.layout import folders_inside, mixed_splits
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +198,7 @@ def scan(file: str, most: int | None = None) -> Contents:
 def _scan(file: str, most: int | None, size: int, time: int) -> Contents:
     contents = Contents()
     keys: set[str] = set()
+    folders: set[str] = set()
     with open_archive(file) as (archive, is_compressed):
         members = read_members(file, archive, contents.others)
         samples = groupby(members, key=lambda member: member.key)
@@ -212,10 +214,22 @@ def _scan(file: str, most: int | None, size: int, time: int) -> Contents:
                     "must follow each other, as in a tar file of sorted names"
                 )
             keys.add(key)
+            folders.add(key.rpartition("/")[0].removeprefix("./"))
             if len(fields) > MAX_FIELDS or len(contents.layouts) > MAX_LAYOUTS:
                 raise ValueError(
                     f"{file} has too many different endings, such as that of {key}.{fields[0]}: "
                     "a sample's name ends at the first dot, and the rest is the ending"
                 )
         contents.is_complete = most is None or not is_compressed
+    _check_one_split(file, folders)
     return contents
+
+
+def _check_one_split(file: str, folders: set[str]) -> None:
+    """Check that the folders of the members are not several splits, which would be mixed."""
+    for inside in folders_inside(folders).values():
+        if said := mixed_splits(inside):
+            raise ValueError(
+                f"{file} holds the folders {', '.join(sorted(said)[:5])}, as of several splits: "
+                "write a tar file of each, or unpack it and read the folder"
+            )

@@ -184,3 +184,28 @@ def test_where_a_path_lies_on_this_machine(tmp_path: Path) -> None:
     assert data.local_path(f"webdataset:{tmp_path}/a/{{b,c}}/*.tar") == tmp_path / "a"
     assert data.local_path("hub:owner/name") is None
     assert data.local_path("python:module:function") is None
+
+
+def test_a_column_that_names_splits_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of metadata and of tables; not if it is true of all rows, or holds something else."""
+    said = "the column 'part' says Test, train, while all rows are taken for 'train'"
+    cells: dict[str, list[str | None]] = {
+        "told": ["train", "Test", None],
+        "one": ["train"] * 3,
+        "class": ["train", "test", "car"],
+    }
+    for name, parts in cells.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        lines = [f"{row}.png,{part or ''}\n" for row, part in enumerate(parts)]
+        for row in range(3):
+            Image.new("L", (8, 8)).save(folder / f"{row}.png")
+        (folder / "metadata.csv").write_text("".join(["file_name,part\n", *lines]))
+        paths = [str(folder / f"{row}.png") for row in range(3)]
+        write_parquet(folder / "t.parquet", path=paths, part=parts)
+        for path in (str(folder), str(folder / "t.parquet")):
+            caplog.clear()
+            data.load_splits(path)
+            assert (said in caplog.text) == (name == "told")

@@ -72,7 +72,9 @@ def images_of(root: Path) -> set[str]:
         folders[:] = [
             name
             for name in folders
-            if name[0] != "." and not here.resolve().is_relative_to((here / name).resolve())
+            if name[0] != "."
+            and name not in ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", "#recycle")
+            and not here.resolve().is_relative_to((here / name).resolve())
         ]
         files = [here / name for name in names if name[0] != "." and IMAGE.search(name)]
         found |= {str(file) for file in files if file.exists()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,23 @@ def test_every_orientation(kind: str, orientation: int) -> None:
     box, size = Box(16, 8, 96, 96), (40, 48)  # a JPEG is decoded at half its resolution
     difference = np.abs(array(image.crop(box, size)) - reference(data, box, size))
     assert difference.mean() < (3 if kind == "JPEG" else 0.3)
+
+
+@pytest.mark.usefixtures("_decoder")
+def test_exif_that_pillow_cannot_write_again() -> None:
+    """Other tags have no part in it: here a resolution that is a text, as some cameras write."""
+    plain = encode(picture(), "JPEG")
+    tags = ((274, 3, 1, struct.pack("<HH", 6, 0)), (282, 2, 4, b"300\0"))
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(tags))
+    exif += b"".join(struct.pack("<HHI", *tag[:3]) + tag[3] for tag in tags) + bytes(4)
+    data = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
+    expected = np.rot90(np.asarray(Image.open(io.BytesIO(plain))), -1)
+    image = EncodedImage(data, "RGB", "a")
+    np.testing.assert_array_equal(np.asarray(image.decode()), expected)
+    height, width = image.size
+    np.testing.assert_array_equal(
+        array(image.crop(Box(0, 0, height, width), (height, width))), expected
+    )
 
 
 @pytest.mark.usefixtures("_decoder")

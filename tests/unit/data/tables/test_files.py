@@ -50,10 +50,34 @@ def test_braces_are_those_of_a_shell(pattern: str, expected: list[str]) -> None:
             {"train": ["train/0.parquet"], "validation": ["val/0.parquet"]},
         ),
         (["data/extra-00000-of-00001.parquet"], {"extra": ["data/extra-00000-of-00001.parquet"]}),
+        (["a.parquet", "@eaDir/b.parquet", "lost+found/c.parquet"], {"train": ["a.parquet"]}),
         (["contest.parquet", "README.md", ".hidden.parquet"], {"train": ["contest.parquet"]}),
         (
             ["x/train-0.parquet", "x/eval-0.parquet"],
             {"train": ["x/train-0.parquet"], "test": ["x/eval-0.parquet"]},
+        ),
+        (
+            ["trainset.parquet", "testset.parquet"],
+            {"train": ["trainset.parquet"], "test": ["testset.parquet"]},
+        ),
+        (
+            ["mydataTrain.parquet", "mydataTest.parquet"],
+            {"train": ["mydataTrain.parquet"], "test": ["mydataTest.parquet"]},
+        ),
+        (
+            ["trainA.parquet", "testA.parquet"],
+            {"train": ["trainA.parquet"], "test": ["testA.parquet"]},
+        ),
+        (
+            ["split=train/0.parquet", "split=test/0.parquet"],
+            {"train": ["split=train/0.parquet"], "test": ["split=test/0.parquet"]},
+        ),
+        (
+            ["fold_0/train.parquet", "fold_0/test.parquet", "fold_1/train.parquet"],
+            {
+                "train": ["fold_0/train.parquet", "fold_1/train.parquet"],
+                "test": ["fold_0/test.parquet"],
+            },
         ),
     ],
 )
@@ -71,6 +95,23 @@ def test_splits_of_a_folder(
             "crash-test.parquet says test, while 2 others",
         ),
         (["train_test.parquet"], "says train and test"),
+        (["trainval.parquet", "test.parquet"], "trainval.parquet .* says train and validation"),
+        (
+            [f"fold_{n}/{split}.parquet" for n in range(2) for split in ("train", "test")],
+            "fold_0 and fold_1 in .* have splits of their own",
+        ),
+        (
+            [
+                f"{config}/{split}/0.parquet"
+                for config in ("full", "mini")
+                for split in ("train", "val")
+            ],
+            "full and mini in .* have splits of their own.* as in .*/mini",
+        ),
+        (
+            ["train.parquet", "test.parquet", "old/train.parquet", "old/test.parquet"],
+            "and old in .* have splits of their own",
+        ),
         ([], "holds no files"),
     ],
 )

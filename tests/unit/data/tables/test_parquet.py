@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ import pytest
 
 from mae_et import data
 from mae_et.config.data import DataConfig
+from mae_et.data.sources import open_streams
 from mae_et.data.tables.parquet import BATCH_BYTES, read_batches
 from tests.support.tables import (
     Hostile,
@@ -192,3 +194,42 @@ def test_a_broken_file_among_good_ones_is_named(
     if way != "pages of noise":  # which show when they are read
         with pytest.raises(ValueError, match=r"t/b\.parquet can't be read"):
             data.open_images(DataConfig(path=path, streaming=True), 3, seed=0)
+
+
+def write_labels(file: Path, labels: list[int | None], names: list[str]) -> None:
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
+    )
+    images = [{"bytes": PICTURES[0], "path": None} for _ in labels]
+    rows = datasets.Dataset.from_dict({"image": images, "label": labels}, features=features)
+    rows.to_parquet(file)
+
+
+def test_labels_of_files_that_number_the_classes_in_other_orders(tmp_path: Path) -> None:
+    """Also if a file has more of them, which the first one lacks."""
+    write_labels(tmp_path / "train-0.parquet", [0, 1, -1, None], ["cat", "dog"])
+    write_labels(tmp_path / "train-1.parquet", [0, 1, 2], ["dog", "elk", "cat"])
+    write_labels(tmp_path / "test-0.parquet", [0, 1], ["dog", "cat"])
+    splits = data.load_splits(f"parquet:{tmp_path}")
+    names = splits["train"].features["label"].names
+    assert names == ["cat", "dog", "elk"]
+    assert splits["train"]["label"][:] == [0, 1, None, None, 1, 2, 0]
+    assert splits["test"]["label"][:] == [1, 0]
+    streams, _ = open_streams(f"parquet:{tmp_path}")
+    assert [names[row["label"]] for row in streams["test"]] == ["dog", "cat"]
+
+
+def test_labels_of_files_with_names_or_numbers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [{"bytes": PICTURES[0], "path": "x.png"}] * 2
+    write_parquet(tmp_path / "a" / "0.parquet", image=images, label=["dog", "cat"])
+    write_labels(tmp_path / "a" / "1.parquet", [0, 1, -1], ["cat", "dog"])
+    rows = data.load_splits(f"parquet:{tmp_path / 'a'}")["train"]
+    assert rows["label"][:] == ["dog", "cat", "cat", "dog", None]
+    assert "no names" not in caplog.text
+    write_parquet(tmp_path / "b" / "0.parquet", image=images, label=[1, 0])
+    write_labels(tmp_path / "b" / "1.parquet", [0, 1], ["cat", "dog"])
+    rows = data.load_splits(f"parquet:{tmp_path / 'b'}")["train"]
+    assert rows.features["label"].int2str(rows["label"][:]) == ["dog", "cat", "cat", "dog"]
+    assert "the numbers in 'label' of 1 files have no names" in caplog.text

@@ -296,3 +296,17 @@ def test_a_broken_file_among_good_ones_is_named(
     assert "\n" not in str(error.value)
     assert "generating the dataset" not in str(error.value)
     assert not Path("executed").exists()
+
+
+def test_folders_of_several_splits_in_a_tar_file(tmp_path: Path) -> None:
+    """They would all be trained on."""
+    names = [f"{split}/{c}/0.jpg" for split in ("./d/train2017", "./d/val2017") for c in "ab"]
+    members = {name: picture_bytes(10, "JPEG") for name in names}
+    for file, mode in (("a.tar", "w"), ("a.tar.gz", "w:gz")):
+        write_tar(tmp_path / file, members, mode)
+        for streaming in (False, True):
+            source = DataConfig(path=str(tmp_path / file), streaming=streaming, num_images=4)
+            with pytest.raises(ValueError, match="holds the folders train2017, val2017, as of"):
+                data.open_images(source, 3, seed=0)
+    write_tar(tmp_path / "b.tar", dict(list(members.items())[:2]))
+    assert shades(f"webdataset:{tmp_path}/b.tar") == pytest.approx([10, 10], abs=2)
