@@ -4,6 +4,7 @@ Start reading at `origin`, which identifies what lies at a path. Imports `runs`,
 and the leaves.
 """
 
+from .by_name import Named
 from .files import folder_config, load_weights, read_weights
 from .loading import (
     load_initial_weights,
@@ -15,6 +16,7 @@ from .pretrained import Pretrained
 from .timm_folder import export_encoder, save_timm_folder
 
 __all__ = [
+    "Named",
     "Origin",
     "Pretrained",
     "TimmFolder",

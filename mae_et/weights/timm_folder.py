@@ -5,17 +5,28 @@ It holds model.safetensors and config.json; a classifier's config.json also has 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import timm
-from timm.models import save_for_hf
-from torch import nn
+import torch
+from timm.models import PretrainedCfg, save_for_hf
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
-from ..curriculum import as_pair
-from ..model import MaskedAutoencoder
+from ..curriculum import Size, as_pair
+from ..errors import check, check_depths, first_line
+from ..model import FROM_ELSEWHERE, Grid, MaskedAutoencoder
 from ..runs import new_folder
+
+ELSEWHERE = frozenset({"url", "file", "hf_hub_id", "hf_hub_filename", "source", "custom_load"})
+"""What a config.json may say about where weights are; those beside it are the ones that count."""
+
+CLAIMS = ("license", "description", "origin_url", "paper_name", "paper_ids", "notes")
+"""What timm says about the weights that it lists for a model, which are not those of a run."""
 
 
 def export_encoder(
@@ -78,16 +89,103 @@ def save_timm_folder(
             model_args=dict(model_args),
             safe_serialization=True,
         )
+        file = unfinished / "config.json"
+        written = json.loads(file.read_text())
+        for claim in set(CLAIMS) - pretrained_cfg.keys():
+            written["pretrained_cfg"].pop(claim, None)
+        file.write_text(json.dumps(written, indent=2))
 
 
-def open_timm_folder(folder: Path) -> nn.Module:
-    """Open the model of a folder that `save_timm_folder` has written, in evaluation mode.
+def build_timm_model(
+    config: Mapping[str, Any], weights: dict[str, Tensor], path: str | Path
+) -> nn.Module:
+    """Build a model of timm's with its weights, in evaluation mode.
+
+    timm itself puts the weights in, and turns those of older versions or of other programs into
+    its own where it knows how to.
+
+    Args:
+        config: The contents of its config.json.
+        weights: The weights, by the names in their file.
+        path: Where they come from, for messages.
 
     Raises:
         ValueError: The folder is damaged, or holds a model that is not timm's.
     """
     try:
-        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        with torch.random.fork_rng(devices=[]):  # new weights draw numbers, but are replaced
+            return _create(config, weights=weights).eval()
     except Exception as error:  # damaged files raise nearly anything
-        raise ValueError(f"checkpoint {folder} can't be opened by timm: {error}") from error
-    return model.eval()
+        raise ValueError(
+            f"checkpoint {path} can't be opened by timm: {first_line(error)}"
+        ) from error
+
+
+def as_timm_names_them(
+    weights: dict[str, Tensor], config: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], nn.Module | None]:
+    """Return weights by the names of timm's model, and the model without memory.
+
+    Args:
+        weights: The weights, by the names in their file.
+        config: The contents of the config.json beside it.
+
+    Returns:
+        The weights, unchanged if timm has no use for them; and the model, None if this version of
+        timm does not build it.
+    """
+    try:
+        with torch.device("meta"):
+            model = _create(config)
+    except Exception:  # none of timm's, or damaged; who needs a model will say so
+        return weights, None
+    if model.state_dict().keys() == weights.keys():
+        return weights, model
+    try:
+        return build_timm_model(config, weights, "").state_dict(), model
+    except ValueError:
+        return weights, model
+
+
+def facts_of_network(config: Mapping[str, Any], model: nn.Module | None) -> dict[str, Any]:
+    """Return what the shapes of weights do not reveal, as fields of `Pretrained`.
+
+    Args:
+        config: The contents of a config.json.
+        model: The model that it describes; None if this version of timm does not build it.
+    """
+    if isinstance(model, VisionTransformer):
+        grid, heads = model.patch_embed.grid_size, model.blocks[0].attn.num_heads
+        return {"encoder": str(config["architecture"]), "grid": grid, "num_heads": heads}
+    try:
+        encoder, arguments = str(config["architecture"]), config["model_args"]
+        grid = grid_of(arguments["img_size"], arguments["patch_size"])
+        return {"encoder": encoder, "grid": grid, "num_heads": arguments.get("num_heads")}
+    except (KeyError, TypeError):  # not one of ours
+        return {}
+
+
+def grid_of(image_size: Size, patch_size: Size) -> Grid:
+    """Return the number of patches below and beside each other."""
+    (height, width), (rows, columns) = as_pair(image_size), as_pair(patch_size)
+    return height // rows, width // columns
+
+
+def _create(config: Mapping[str, Any], *, weights: dict[str, Tensor] | None = None) -> nn.Module:
+    """Create the model that a config.json describes, with new weights or the given ones."""
+    architecture, arguments = str(config["architecture"]), dict(config.get("model_args") or {})
+    check(timm.is_model(architecture), "architecture", architecture, "the name of a timm model")
+    named = FROM_ELSEWHERE & arguments.keys()  # a folder does not say what else is opened
+    check(not named, "model_args", sorted(named), "without places of weights")
+    check_depths("model_args", arguments)
+    known = {field.name for field in fields(PretrainedCfg)} - ELSEWHERE
+    described = {k: v for k, v in (config.get("pretrained_cfg") or {}).items() if k in known}
+    classes = {name: config[name] for name in ("num_classes",) if name in config}
+    given = {} if weights is None else {"state_dict": dict(weights)}
+    model: nn.Module = timm.create_model(
+        architecture,
+        pretrained=weights is not None,
+        pretrained_cfg={**described, **classes, **given},
+        **{**classes, **arguments},
+    )
+    return model
