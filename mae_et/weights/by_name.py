@@ -15,7 +15,7 @@ import difflib
 import logging
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -103,7 +103,7 @@ class Named:
         config = {"architecture": described.pop("architecture"), "num_classes": cfg.num_classes}
         subset = infer_imagenet_subset(described)  # by the number of classes alone
         if subset and re.search(r"(^|_)in\d+k(_\d+)?$", str(cfg.tag)):
-            config["label_names"] = list(ImageNetInfo(subset).label_names())
+            config["label_names"] = _imagenet_names(subset)
         return {**config, "pretrained_cfg": described}
 
     @cached_property
@@ -251,6 +251,12 @@ def check_not_a_name(path: str | Path) -> None:
     else:
         return
     raise ValueError(f"checkpoint must exist, got {text}{hint}")
+
+
+@cache
+def _imagenet_names(subset: str) -> list[str]:
+    """Return the WordNet numbers of ImageNet's classes, which its folders are called by."""
+    return list(ImageNetInfo(subset).label_names())
 
 
 def _exists(text: str) -> bool:
