@@ -197,14 +197,14 @@ class Named:
             case _ if is_missing and not is_not_cached:
                 why = f"has no {file}: it is neither a ViTMAE of transformers nor a folder of timm"
             case _ if is_not_cached:
-                files = [name for name in ("config.json", WEIGHTS, CARD) if name != file]
+                files = (CARD, WEIGHTS) if self._listed else ("config.json", WEIGHTS, *FURTHER)
                 at = f" --revision {revision}" if revision else ""
                 is_offline = constants.HF_HUB_OFFLINE
                 reason = "HF_HUB_OFFLINE is set" if is_offline else "the Hub can't be reached"
                 why = (
                     f"is not in the cache {constants.HF_HUB_CACHE}, which lacks its {file}, and "
                     f"{reason}; where there is a network, type hf download {repository} "
-                    f"{' '.join(sorted([file, *files]))}{at}"
+                    f"{' '.join(sorted(files))}{at}"
                 )
             case _:
                 why = f"can't be fetched: {type(error).__name__} {first_line(error)}"

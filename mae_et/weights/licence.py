@@ -54,11 +54,9 @@ def find_source(checkpoint: str | Path | None) -> Source | None:
         named = _named(checkpoint)
         if named is not None:
             return Source(named.name, named.repository, licence_of_named(named))
-        path = Path(checkpoint)
-        run = _run(path)
-        if run is None:
-            licence = licence_of_folder(path if path.is_dir() else path.parent)
-            return Source(str(checkpoint), None, licence)
+        run = _run(Path(checkpoint))
+        if run is None:  # a file says nothing; a folder of others may have a card
+            return Source(str(checkpoint), None, licence_of_folder(Path(checkpoint)))
         checkpoint = _checkpoint_of(run)
     return Source(str(checkpoint), None, None)
 

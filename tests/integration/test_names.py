@@ -125,7 +125,7 @@ def test_no_network_is_one_line_before_the_data_are_read(
         assert finetune_main([*arguments, "--augment.randaug=null"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: checkpoint hub:a/b is not in the cache")
-        assert "type hf download a/b README.md config.json model.safetensors" in line
+        assert "type hf download a/b README.md config.json model.safetensors pre" in line
     options = tiny("disk:/not/there", tmp_path / "run", checkpoint="hub:a/b")
     commands = [
         ["pretrain", *options],
@@ -238,6 +238,9 @@ def test_the_source_is_found_over_several_runs(
     card = "---\nlicense: other\nlicense_name: my-terms\n---\n# A model\n"
     put_in_cache(cache, "a/b", {"README.md": card.encode()}, "v1")
     assert find_source(before) == ("hub:a/b@v1", "a/b", "my-terms")
+    for gone in ("mae.pth", "x" * 5000, "a\0b", "timm:of_another.version"):
+        Run(tmp_path / "run_0").write_config({"checkpoint": gone})
+        assert find_source(before) == (gone, None, None)
     Run(tmp_path / "run_0").write_config({"checkpoint": None})
     assert find_source(before) is None
     Run(tmp_path / "run_0").write_config({"checkpoint": str(before)})  # a ring

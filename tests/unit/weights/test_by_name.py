@@ -142,7 +142,7 @@ def test_a_repository_is_fetched_once_and_then_read_without_a_network(
         ValueError,
         match=r"^checkpoint hub:me/encoder is not in the cache .*, which lacks its config.json, "
         r"and HF_HUB_OFFLINE is set; where there is a network, type hf download me/encoder "
-        r"README\.md config\.json model\.safetensors$",
+        r"README\.md config\.json model\.safetensors preprocessor_config\.json$",
     ):
         find_weights("hub:me/encoder")
 
