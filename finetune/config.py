@@ -213,8 +213,8 @@ class FinetuneConfig(TrainingConfig):
         default=None,
         metadata={
             "help": "the pretrained encoder (RUN/encoder, a .pth file of the reference "
-            "implementation, a transformers folder, or a classifier of an earlier run), or none to "
-            "train from scratch"
+            "implementation, a transformers folder, a classifier of an earlier run, or a name: "
+            "timm:MODEL.TAG, hub:OWNER/NAME[@REVISION]), or none to train from scratch"
         },
     )
     mode: Literal["finetune", "linear", "knn"] = field(

@@ -48,7 +48,9 @@ def main(arguments: Sequence[str]) -> None:
         ValueError: An option, the classifier or the images are unusable.
     """
     parser = LineParser(prog="finetune predict", description="Classify images with a classifier.")
-    parser.add_argument("--checkpoint", required=True, help="a fine-tuning run, or its best/")
+    parser.add_argument(
+        "--checkpoint", required=True, help="a fine-tuning run, its best/, or timm:MODEL.TAG"
+    )
     parser.add_argument("--data", required=True, help="a folder, or a path as for data.path")
     parser.add_argument("--layout", type=str, default="auto", help="of a folder, as data.layout")
     parser.add_argument("--split", type=str | None, default=None, help="default: all splits")
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str]) -> None:
     check(wait is None or 0 < wait < math.inf, "--max_wait", wait, "above 0 and finite, or null")
 
     allow_pixels(options.max_pixels)
-    model, class_names, preprocessing = load_classifier(Path(options.checkpoint), options.encoder)
+    model, class_names, preprocessing = load_classifier(options.checkpoint, options.encoder)
     in_chans = preprocessing["input_size"][0]
     tables = load_tables(
         options.data, options.layout, options.split, options.image_column, in_chans

@@ -31,7 +31,7 @@ from mae_et.data import (
 from mae_et.evaluation import Features, ProbeImages, knn_accuracy, linear_probe
 from mae_et.runs import probe_file
 from mae_et.training import check_apart, main_process_first, make_accelerator, writing_to
-from mae_et.weights import warn_of_other_normalisation
+from mae_et.weights import Named, find_weights, warn_of_other_normalisation
 
 from .config import FinetuneConfig
 from .data import LabelledSplits, evaluation_samples, load_labelled
@@ -51,17 +51,20 @@ def probe(config: FinetuneConfig) -> None:
         RunStoppedError: Too many images are unreadable.
     """
     accelerator = make_accelerator(config.run)
+    checkpoint = config.checkpoint
+    assert checkpoint is not None
+    if Named.of(checkpoint):  # fetched before the data are read
+        main_process_first(accelerator, lambda: find_weights(checkpoint))
     splits = main_process_first(accelerator, lambda: load_labelled(config.data))
-    assert config.checkpoint is not None
     if accelerator.is_main_process:
-        warn_of_other_normalisation(config.checkpoint, config.data)
-    encoder = build_encoder(config.model, config.checkpoint)
+        warn_of_other_normalisation(checkpoint, config.data)
+    encoder = build_encoder(config.model, checkpoint)
     main_process_first(accelerator, lambda: _make_folder(config))
     features = cached_features(config, accelerator, encoder, splits)
     if features is None:
         return  # the main process does the rest
     train, test = features
-    scores: dict[str, Any] = {"mode": config.mode, "checkpoint": config.checkpoint}
+    scores: dict[str, Any] = {"mode": config.mode, "checkpoint": checkpoint}
     scores |= {"train_images": len(train), "test_images": len(test)}
     scores |= _settings(config, splits)
     device, options = accelerator.device, config.probe

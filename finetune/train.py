@@ -39,7 +39,7 @@ from mae_et.training import (
     make_accelerator,
     save_beside,
 )
-from mae_et.weights import warn_of_other_normalisation
+from mae_et.weights import Named, find_weights, warn_of_other_normalisation
 
 from .build import batch_chunk_size, build_images, build_schedule, full_size_steps
 from .config import FinetuneConfig
@@ -73,12 +73,14 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
     """
     accelerator = make_accelerator(config.run)
     chunk_size = batch_chunk_size(config, accelerator)
-    splits = main_process_first(accelerator, lambda: load_labelled(config.data))
-    num_steps = full_size_steps(config, len(splits.train))
-    set_seed(config.run.seed)  # the same weights in every process
     assert config.checkpoint is not None
     has_checkpoint = Run(Path(config.run.output_dir)).latest_checkpoint() is not None
     weights = "none" if resume and has_checkpoint else config.checkpoint  # a run has its own by now
+    if Named.of(weights):  # fetched before the data are read
+        main_process_first(accelerator, lambda: find_weights(weights))
+    splits = main_process_first(accelerator, lambda: load_labelled(config.data))
+    num_steps = full_size_steps(config, len(splits.train))
+    set_seed(config.run.seed)  # the same weights in every process
     if weights != "none" and accelerator.is_main_process:
         warn_of_other_normalisation(weights, config.data)
     keep_head = config.keep_head and weights != "none"

@@ -17,11 +17,11 @@ from mae_et.curriculum import as_pair
 from mae_et.errors import check, check_depths, first_line
 from mae_et.runs import new_folder
 from mae_et.weights import (
+    Named,
     TimmFolder,
     find_weights,
     folder_config,
     load_weights,
-    open_timm_folder,
     read_weights,
     save_timm_folder,
 )
@@ -89,12 +89,12 @@ def saved_top1(folder: Path) -> float:
 
 
 def load_classifier(
-    path: Path, encoder: str | None = None
+    path: str | Path, encoder: str | None = None
 ) -> tuple[nn.Module, list[str], dict[str, Any]]:
     """Open the classifier of a run or a folder.
 
     Args:
-        path: A fine-tuning run, or its `best` or `last`.
+        path: A fine-tuning run, its `best` or `last`, or a name; see `find_weights`.
         encoder: module:callable that builds a classifier which is not timm's own. A folder does
             not decide which code is run.
 
@@ -104,22 +104,25 @@ def load_classifier(
     Raises:
         ValueError: There is no classifier, it is damaged, or it needs `encoder`.
     """
-    folder, config = _find_classifier(path)
-    architecture, names = str(config["architecture"]), list(config["label_names"])
+    origin = _find_classifier(path)
+    folder, config, names = origin.path, origin.config, list(origin.class_names or ())
+    architecture = str(config["architecture"])
     is_own = ":" in architecture
     if is_own != (encoder is not None):
         allowed = architecture if is_own else "left out"
-        raise ValueError(f"--encoder must be {allowed} for {folder}, got {encoder!r}")
+        raise ValueError(f"--encoder must be {allowed} for {origin.shown}, got {encoder!r}")
     try:
         if encoder is None:
-            model = open_timm_folder(folder)
+            model = origin.build()
         else:
             model = _build_own(encoder, config, len(names))
             load_weights(model, read_weights(folder / "model.safetensors"), folder)
         preprocessing = resolve_data_config({}, pretrained_cfg=config["pretrained_cfg"])
         _try(model.eval(), preprocessing, len(names))
     except Exception as error:  # damaged files raise nearly anything
-        raise ValueError(f"--checkpoint {folder} can't be opened: {first_line(error)}") from error
+        raise ValueError(
+            f"--checkpoint {origin.shown} can't be opened: {first_line(error)}"
+        ) from error
     return model, names, preprocessing
 
 
@@ -146,16 +149,17 @@ def _try(model: nn.Module, preprocessing: Mapping[str, Any], num_classes: int) -
     )
 
 
-def _find_classifier(path: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the folder of a classifier, and its config.json, which names the classes."""
+def _find_classifier(path: str | Path) -> TimmFolder:
+    """Find the folder of a classifier, whose config.json names the classes."""
+    origin = find_weights(path) if Named.of(path) else None  # whose errors need no others around
     try:
-        origin = find_weights(path, prefer_result=True)
+        origin = origin or find_weights(path, prefer_result=True)
         if not isinstance(origin, TimmFolder):
             raise ValueError("no classifier")
         config = origin.config
         names = origin.class_names or []
         _ = config["architecture"]
-        check_depths("model_args", dict(config["model_args"]))
+        check_depths("model_args", dict(config.get("model_args") or {}))
         _, _, _ = config["pretrained_cfg"]["input_size"]
     except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(
@@ -164,13 +168,14 @@ def _find_classifier(path: Path) -> tuple[Path, dict[str, Any]]:
         ) from error
     if not names or len(names) != config.get("num_classes"):
         raise ValueError(
-            f"--checkpoint must be a classifier with the names of its classes, got {origin.path} "
+            f"--checkpoint must be a classifier with the names of its classes, got {origin.shown} "
             f"with {len(names)} names for {config.get('num_classes')} classes; an encoder has to "
             "be fine-tuned first"
         )
-    stated = dict(config["model_args"]).get("num_classes", len(names))
-    check(stated == len(names), f"model_args.num_classes of {origin.path}", stated, f"{len(names)}")
-    return origin.path, config
+    stated = dict(config.get("model_args") or {}).get("num_classes", len(names))
+    allowed = f"{len(names)}"
+    check(stated == len(names), f"model_args.num_classes of {origin.shown}", stated, allowed)
+    return origin
 
 
 def _build_own(encoder: str, config: Mapping[str, Any], num_classes: int) -> nn.Module:

@@ -24,7 +24,9 @@ def main(arguments: Sequence[str]) -> None:
         ValueError: The checkpoint, the data or matplotlib is missing.
     """
     parser = LineParser(prog="mae_et reconstruct", description=__doc__)
-    parser.add_argument("--checkpoint", type=str, required=True, help="RUN, a checkpoint, or .pth")
+    parser.add_argument(
+        "--checkpoint", type=str, required=True, help="RUN, a checkpoint, .pth, or hub:OWNER/NAME"
+    )
     parser.add_argument("--data.path", type=str, help="images; those of the run by default")
     parser.add_argument("--data.split", type=str, help="their split; the run's held-out images")
     parser.add_argument("--out", type=str, default="reconstructions.png", help="the picture")

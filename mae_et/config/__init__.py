@@ -25,7 +25,7 @@ from .training import (
     RunConfig,
     TrainingConfig,
 )
-from .untrusted import check_within, open_text, parse_json, read_text, read_yaml
+from .untrusted import check_within, open_text, parse_json, parse_yaml, read_text, read_yaml
 from .user_code import import_callable
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "import_callable",
     "open_text",
     "parse_json",
+    "parse_yaml",
     "read_text",
     "read_yaml",
     "to_dict",

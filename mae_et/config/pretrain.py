@@ -76,7 +76,8 @@ class PretrainConfig(TrainingConfig):
         default=None,
         metadata={
             "help": "weights to start from, null for new ones: a .pth file of the reference "
-            "implementation, a run, its encoder, or a folder of transformers' ViTMAE"
+            "implementation, a run, its encoder, a folder of transformers' ViTMAE, or a name: "
+            "timm:MODEL.TAG, hub:OWNER/NAME[@REVISION]"
         },
     )
     model: ModelConfig

@@ -12,7 +12,9 @@ from timm.models.vision_transformer import VisionTransformer
 from ..curriculum import Size, as_pair
 from ..errors import check_depths
 
-FROM_ELSEWHERE = frozenset({"checkpoint_path", "pretrained", "pretrained_cfg", "cache_dir"})
+FROM_ELSEWHERE = frozenset(
+    {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+)
 """Arguments of timm that name weights to open or fetch, which is not how weights are given here."""
 
 

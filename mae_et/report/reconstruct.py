@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -25,7 +26,7 @@ from ..errors import check
 from ..lowfreq import Nyquist, low_frequency_crop
 from ..model import MaskedAutoencoder, unnormalize
 from ..runs import Run
-from ..weights import load_mae_checkpoint
+from ..weights import find_weights, load_mae_checkpoint
 from .run_images import load_images, source_of
 
 if TYPE_CHECKING:
@@ -218,6 +219,9 @@ def picture(
     run = Run.of(checkpoint)
     metrics = run.read_metrics() if run else []
     source = source_of(run, path, num_images, model.in_chans)
+    if run is None:  # then the weights may tell how images are normalised
+        told: dict[str, Any] = {**find_weights(checkpoint).normalisation}
+        source = replace(source, **told)
     run_seed = run.section("run").get("seed", 0) if run else 0
     check(isinstance(run_seed, int) and run_seed >= 0, "run.seed", run_seed, "at least 0")
     images, noise = load_images(model, source, split, num_images, run_seed, seed)

@@ -4,6 +4,7 @@ Start reading at `origin`, which identifies what lies at a path. Imports `runs`,
 and the leaves.
 """
 
+from .by_name import Named
 from .files import folder_config, load_weights, read_weights
 from .loading import (
     load_initial_weights,
@@ -12,9 +13,10 @@ from .loading import (
 )
 from .origin import Origin, TimmFolder, find_weights
 from .pretrained import Pretrained, num_heads
-from .timm_folder import export_encoder, open_timm_folder, save_timm_folder
+from .timm_folder import export_encoder, save_timm_folder
 
 __all__ = [
+    "Named",
     "Origin",
     "Pretrained",
     "TimmFolder",
@@ -25,7 +27,6 @@ __all__ = [
     "load_mae_checkpoint",
     "load_weights",
     "num_heads",
-    "open_timm_folder",
     "read_weights",
     "save_timm_folder",
     "warn_of_other_normalisation",

@@ -6,22 +6,22 @@ checkpoint); a fine-tuning run exports its best classifier.
 
 from __future__ import annotations
 
+import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from timm.models.vision_transformer import VisionTransformer
 
-from ..errors import RunStoppedError, check, check_depths, first_line
-from ..runs import Run, new_folder
-from .files import folder_config, read_weights
+from ..errors import RunStoppedError, first_line
+from ..runs import new_folder
+from .by_name import WEIGHTS, Named
+from .exported import Exported, find_exported
 from .loading import load_mae_checkpoint
 from .model_card import Described, model_card
-from .origin import RunCheckpoint, TimmFolder, find_weights
-from .timm_folder import export_encoder, open_timm_folder
 from .to_onnx import save_onnx
 from .to_transformers import (
     Converted,
@@ -31,96 +31,22 @@ from .to_transformers import (
     to_vit_mae,
 )
 
-
-@dataclass(frozen=True, kw_only=True)
-class Exported:
-    """The encoder or classifier that is exported, and where it comes from.
-
-    Args:
-        folder: The encoder or classifier, as a timm folder.
-        config: The contents of its config.json.
-        run: The run it comes from; None if the folder belongs to none.
-        mae: The run or the checkpoint that has the decoder too; None if there is none.
-    """
-
-    folder: Path
-    config: dict[str, Any]
-    run: Run | None
-    mae: Path | None
-
-    @property
-    def is_classifier(self) -> bool:
-        """Whether the model has a classification head."""
-        return bool(self.config["num_classes"])
-
-    @property
-    def class_names(self) -> list[str]:
-        """The names of the classes by number; empty for an encoder."""
-        numbers = range(self.config["num_classes"])
-        return list(self.config.get("label_names") or [f"LABEL_{number}" for number in numbers])
-
-
-def find_exported(path: Path, scratch: Path) -> Exported:
-    """Find what there is to export in a run's folder or a timm folder.
-
-    Args:
-        path: The folder.
-        scratch: An empty folder for the encoder of a run that has not ended.
-
-    Raises:
-        ValueError: The folder is neither, or the run has nothing to export yet.
-    """
-    run = Run.of(path)
-    if run is None and not (path / "config.json").is_file():
-        raise ValueError(
-            f"--checkpoint must be a run's folder, its encoder or its classifier, got {path}"
-        )
-    origin = find_weights(path, prefer_result=True)
-    if isinstance(origin, TimmFolder):
-        mae = run.folder if run else None
-        return _check(Exported(folder=origin.path, config=origin.config, run=run, mae=mae))
-    if not isinstance(origin, RunCheckpoint) or run is None:
-        raise ValueError(f"--checkpoint must have a config.json of timm, got {path}")
-    model = load_mae_checkpoint(path)
-    data, folder = run.section("data"), scratch / "encoder"
-    for name in ("mean", "std"):
-        values: Any = data.get(name)
-        ok = isinstance(values, list) and len(values) == model.in_chans
-        ok = ok and all(isinstance(value, int | float) for value in values)
-        check(ok, f"data.{name}", values, f"{model.in_chans} numbers in {run.config_file}")
-    export_encoder(model, folder, mean=data["mean"], std=data["std"])
-    return _check(Exported(folder=folder, config=folder_config(folder), run=run, mae=path))
-
-
-def _check(exported: Exported) -> Exported:
-    folder, config = exported.folder, exported.config
-    if not {"architecture", "num_classes", "pretrained_cfg"} <= config.keys():
-        raise ValueError(f"--checkpoint must have a config.json of timm, got {folder}")
-    check_depths("model_args", config.get("model_args") or {})
-    number, most = config["num_classes"], 10**6
-    ok = isinstance(number, int) and 0 <= number <= most
-    check(ok, f"num_classes in {folder}", number, f"in [0, {most:,}]")
-    names = config.get("label_names")
-    if names is not None:
-        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        got = len(names) if is_list else f"label_names {names!r}"[:80]
-        if got != config["num_classes"]:
-            raise ValueError(
-                f"--checkpoint {folder} must name its {config['num_classes']} classes, got {got}"
-            )
-    read_weights(folder / "model.safetensors")  # raises its errors before a copy gets a card
-    if ":" in config["architecture"]:
-        raise ValueError(
-            f"--checkpoint must be a model of timm's, which others can build, got {folder} with "
-            f"{config['architecture']}"
-        )
-    return exported
+log = logging.getLogger(__name__)
 
 
 def write_timm(exported: Exported, folder: Path) -> None:
-    """Copy the timm folder unchanged."""
-    for name in ("config.json", "model.safetensors"):
-        shutil.copyfile(exported.folder / name, folder / name)
+    """Copy the weights unchanged, with their config.json."""
+    shutil.copyfile(exported.folder / WEIGHTS, folder / WEIGHTS)
+    _write_config(exported, folder)
+
+
+def _write_config(exported: Exported, folder: Path) -> None:
+    """Write timm's config.json, with the licence that the card states and no other."""
+    described = {k: v for k, v in exported.config["pretrained_cfg"].items() if k != "license"}
+    if exported.licence is not None:
+        described["license"] = exported.licence
+    config = {**exported.config, "pretrained_cfg": described}
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
 def write_transformers(exported: Exported, folder: Path) -> None:
@@ -138,7 +64,7 @@ def write_transformers(exported: Exported, folder: Path) -> None:
 
 def _converted(exported: Exported) -> Converted:
     if exported.is_classifier:
-        model = open_timm_folder(exported.folder)
+        model = exported.build()
         if type(model) is not VisionTransformer:
             raise ValueError(
                 "--format transformers needs a plain timm VisionTransformer, got "
@@ -156,8 +82,8 @@ def _converted(exported: Exported) -> Converted:
 def write_onnx(exported: Exported, folder: Path) -> None:
     """Write model.onnx, and timm's config.json for the class names, mean, deviation and size."""
     input_size = exported.config["pretrained_cfg"]["input_size"]
-    save_onnx(open_timm_folder(exported.folder), input_size, folder)
-    shutil.copyfile(exported.folder / "config.json", folder / "config.json")
+    save_onnx(exported.build(), input_size, folder)
+    _write_config(exported, folder)
 
 
 FORMATS: dict[str, Callable[[Exported, Path], None]] = {
@@ -167,25 +93,34 @@ FORMATS: dict[str, Callable[[Exported, Path], None]] = {
 }
 
 
-def export(path: Path, library: str, out: Path, repository: str | None = None) -> None:
+def export(
+    path: str | Path,
+    library: str,
+    out: Path,
+    repository: str | None = None,
+    licence: str | None = None,
+) -> None:
     """Write an exported folder: complete under a temporary name, then renamed into place.
 
     Args:
-        path: A run's folder, or a timm folder.
+        path: A run's folder, a timm folder, or a name; see `find_weights`.
         library: The library that will open it: timm, transformers or onnx.
         out: A new or empty folder.
         repository: OWNER/NAME on the Hub, for the card; None if the folder stays local.
+        licence: The licence under which its owner gives it away; None for that of weights that are
+            exported as they are, if they have one, and else for none.
 
     Raises:
         ValueError: There is nothing to export, `out` is in use, a package is missing, or the format
             cannot express the model.
     """
-    out = out.resolve()
+    out, path = out.resolve(), path if Named.of(path) else Path(path).resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"--out must be a new or an empty folder, got {out}")
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            exported = find_exported(path.resolve(), Path(scratch))
+            exported = find_exported(path, Path(scratch))
+            exported = replace(exported, licence=licence or exported.licence)
             with new_folder(out) as folder:
                 FORMATS[library](exported, folder)
                 card = model_card(
@@ -202,6 +137,23 @@ def export(path: Path, library: str, out: Path, repository: str | None = None) -
                 f"--checkpoint {path} has a damaged config.json or config.yaml "
                 f"({type(error).__name__} {first_line(error)})"
             ) from error
+    _warn_of_terms(exported)
+
+
+def _warn_of_terms(exported: Exported) -> None:
+    """Warn if weights of others bind the owner to terms that the card does not state as its own."""
+    source, stated = exported.source, exported.licence
+    if source is None or (source.licence is not None and source.licence == stated):
+        return
+    started = "are those of" if exported.run is None else "started from"
+    terms = f"which is under {source.licence}" if source.licence else "whose licence is not known"
+    log.warning(
+        "the weights %s %s, %s here; the card says so, and states %s for the export (--license)",
+        started,
+        source.name,
+        terms,
+        stated or "no licence",
+    )
 
 
 def describe(exported: Exported, library: str) -> Described:
@@ -218,6 +170,8 @@ def describe(exported: Exported, library: str) -> Described:
         class_names=exported.class_names,
         run=exported.run.read_config() if exported.run else {},
         metrics=exported.run.read_metrics() if exported.run else [],
+        source=exported.source,
+        licence=exported.licence,
     )
 
 

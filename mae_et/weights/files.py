@@ -203,16 +203,37 @@ def with_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k if k.startswith(DECODER) else f"encoder.{k}": v for k, v in weights.items()}
 
 
-def folder_config(path: Path) -> dict[str, Any]:
+def check_model_type(config: Mapping[str, Any], path: str | Path) -> None:
+    """Check that a config.json of transformers is that of a ViTMAE.
+
+    Args:
+        config: Its contents.
+        path: The checkpoint, for messages.
+
+    Raises:
+        ValueError: It is that of another model.
+    """
+    if config.get("model_type", "vit_mae") != "vit_mae":
+        raise ValueError(
+            f"checkpoint {path} must be a ViTMAE if it is a folder of transformers, "
+            f"got model_type {config['model_type']!r}"
+        )
+
+
+def folder_config(path: Path, name: str = "config.json") -> dict[str, Any]:
     """Read the config.json of a folder; return an empty dict if there is none.
+
+    Args:
+        path: The folder.
+        name: The name of the file, if it is another one.
 
     Raises:
         ValueError: The file is damaged.
     """
     try:
-        config = parse_json(read_text(path / "config.json", most=MOST_BYTES))
+        config = parse_json(read_text(path / name, most=MOST_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise ValueError(f"checkpoint {path} has a damaged config.json ({error})") from error
+        raise ValueError(f"checkpoint {path} has a damaged {name} ({error})") from error
     return config if isinstance(config, dict) else {}

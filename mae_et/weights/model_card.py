@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
+from .licence import Source
+
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
 
@@ -43,6 +45,10 @@ class Described(NamedTuple):
     class_names: Sequence[str]
     run: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
+    source: Source | None = None
+    """Whose weights they are, or started from; None if all began with new ones."""
+    licence: str | None = None
+    """The licence that their owner has stated; None if there is none."""
 
 
 def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> str:
@@ -76,6 +82,8 @@ def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> st
         "versions": _versions(library),
     }
     header = ModelCardData(
+        license=model.licence,
+        base_model=model.source.repository if model.source and model.run else None,
         library_name=library,
         tags=["mae-et", *([] if is_scratch else ["masked-autoencoder"])],
         pipeline_tag="image-classification" if model.kind == "classifier" else None,

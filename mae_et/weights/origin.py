@@ -4,6 +4,7 @@
     RUN, RUN/checkpoints/step_…        a pretraining run and one of its checkpoints
     RUN/encoder, RUN/best, RUN/last    what plain timm opens: an encoder or a classifier
     a folder of transformers           ViTMAEForPreTraining or ViTMAEModel
+    timm:MODEL.TAG, hub:OWNER/NAME     either kind of folder, fetched by name (see `by_name`)
 
 Only `find_weights` tells them apart.
 """
@@ -17,18 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..curriculum import Size, as_pair
 from ..errors import first_line
-from ..model import Grid, MaskedAutoencoder
+from ..model import MaskedAutoencoder
 from ..runs import CHECKPOINT_PREFIX, Checkpoint, Run
-from .files import folder_config, read_weights, with_prefix
+from .by_name import WEIGHTS, Named, check_not_a_name
+from .files import check_model_type, folder_config, read_weights, with_prefix
 from .from_reference import REFERENCE_DECODER_HEADS, REFERENCE_HEADS, reference_arguments
 from .from_transformers import from_vit_mae, vit_mae_arguments
-from .pretrained import Pretrained, describe, layers_of, num_heads
-from .timm_folder import OF_SIZES, build_timm, weights_file
+from .pretrained import Pretrained, describe
+from .timm_folder import (
+    as_timm_names_them,
+    build_timm_model,
+    facts_of_network,
+    weights_file,
+)
 from .unwrap import without_prefix
 
 
@@ -38,9 +43,16 @@ class Origin(ABC):
 
     Args:
         path: Where the weights are.
+        name: The name by which they were given, such as timm:MODEL.TAG; empty for a path.
     """
 
     path: Path
+    name: str = ""
+
+    @property
+    def shown(self) -> str:
+        """How messages call the weights: by name, or by path."""
+        return self.name or str(self.path)
 
     @property
     def run(self) -> Run | None:
@@ -82,7 +94,7 @@ class Origin(ABC):
                 return MaskedAutoencoder(**arguments)
         except Exception as error:  # anybody may have written them, and they raise anything
             raise ValueError(
-                f"checkpoint {self.path} is of another architecture: {first_line(error)}"
+                f"checkpoint {self.shown} is of another architecture: {first_line(error)}"
             ) from error
 
 
@@ -123,6 +135,13 @@ class TransformersFolder(Origin):
 
     config: dict[str, Any]
 
+    @property
+    def normalisation(self) -> dict[str, list[float]]:
+        """See `Origin.normalisation`."""
+        described = folder_config(self.path, "preprocessor_config.json")
+        names = {"mean": "image_mean", "std": "image_std"}
+        return _normalisation({ours: described.get(theirs) for ours, theirs in names.items()})
+
     def read(self) -> Pretrained:
         """Read the weights; see `Origin.read`."""
         arguments, weights = self.mae()
@@ -134,7 +153,7 @@ class TransformersFolder(Origin):
             arguments = vit_mae_arguments(self.config)
         except (ValueError, TypeError, ArithmeticError) as error:
             raise ValueError(
-                f"checkpoint {self.path} is of another architecture: {error}"
+                f"checkpoint {self.shown} is of another architecture: {error}"
             ) from error
         return arguments, from_vit_mae(read_weights(weights_file(self.path)))
 
@@ -163,31 +182,23 @@ class TimmFolder(Origin):
 
     def read(self) -> Pretrained:
         """Read the weights of an encoder, or of a classifier with its head; see `Origin.read`."""
-        weights = with_prefix(read_weights(self.path / "model.safetensors"))
-        stated = self.config.get("model_args")
-        arguments = stated if isinstance(stated, dict) else {}
-        try:
-            grid = _grid(arguments["img_size"], arguments["patch_size"])
-        except (KeyError, TypeError, ValueError, ArithmeticError):  # not one of ours
-            grid = None
-        pretrained = Pretrained(weights=weights, grid=grid, class_names=self.class_names)
-        encoder = str(self.config.get("architecture"))
-        model = build_timm(encoder, arguments)
-        if model is None:  # nobody knows more
-            return pretrained
-        return replace(
-            pretrained,
-            encoder=encoder,
-            encoder_args={name: v for name, v in arguments.items() if name not in OF_SIZES},
-            num_heads=num_heads(model) if isinstance(model, VisionTransformer) else None,
-            layers=layers_of(model),
-        )
+        weights, model = as_timm_names_them(read_weights(weights_file(self.path)), self.config)
+        facts = facts_of_network(self.config, model)
+        return Pretrained(weights=with_prefix(weights), class_names=self.class_names, **facts)
+
+    def build(self) -> nn.Module:
+        """Build the model with its weights, in evaluation mode.
+
+        Raises:
+            ValueError: The weights are damaged, or the model is not one of timm's.
+        """
+        return build_timm_model(self.config, read_weights(weights_file(self.path)), self.shown)
 
     def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Raise ValueError, since the folder has no decoder; see `Origin.mae`."""
         raise ValueError(
             "checkpoint must be a run's folder with a checkpoint in it, a .pth file or a ViTMAE of "
-            f"transformers, got {self.path}, which has no decoder"
+            f"transformers, got {self.shown}, which has no decoder"
         )
 
 
@@ -224,35 +235,35 @@ def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
     """Identify the weights at a path, without reading them.
 
     Args:
-        path: A file, a run, one of its checkpoints or results, or a folder of timm or transformers.
+        path: A file, a run, one of its checkpoints or results, a folder of timm or transformers, or
+            the name of weights that are fetched if they are not yet in the cache (see `by_name`).
         prefer_result: Whether a run means its encoder or its best classifier, if it has written
             one, rather than its last checkpoint.
 
     Raises:
-        ValueError: The folder holds no known kind of weights, or its config.json is damaged. (A
-            missing file is noticed when it is read.)
+        ValueError: The folder holds no known kind of weights, its config.json is damaged, or what
+            a name stands for can't be had. (A missing file is noticed when it is read.)
     """
-    path = Path(path)
+    named, given, path = Named.of(path), path, Path(path)
+    if named is not None:
+        return _named_weights(named)
     if not path.is_dir():
+        check_not_a_name(given)
         return WeightsFile(path=path)
     config = folder_config(path)
-    if config.get("model_type") == "vit_mae":
-        return TransformersFolder(path=path, config=config)
+    check_model_type(config, path)
     if "model_type" in config:
-        raise ValueError(
-            f"checkpoint {path} must be a ViTMAE if it is a folder of transformers, "
-            f"got model_type {config['model_type']!r}"
-        )
+        return TransformersFolder(path=path, config=config)
     run = Run(path)
     is_called_checkpoint = path.name.startswith(CHECKPOINT_PREFIX) and not (config or run.exists)
-    named = Checkpoint.at(path) if is_called_checkpoint else None
-    if named is None and is_called_checkpoint:
+    chosen = Checkpoint.at(path) if is_called_checkpoint else None
+    if chosen is None and is_called_checkpoint:
         raise ValueError(
             f"checkpoint {path} is unfinished, or was set aside as damaged; give another of its run"
         )
-    if named is None and (config or (path / "model.safetensors").is_file()):
+    if chosen is None and (config or (path / WEIGHTS).is_file()):
         return TimmFolder(path=path, config=config)
-    checkpoint, encoder = named or run.latest_checkpoint(), run.encoder
+    checkpoint, encoder = chosen or run.latest_checkpoint(), run.encoder
     result = run.result if prefer_result else encoder if encoder.is_dir() else None
     if result and (prefer_result or checkpoint is None):
         return find_weights(result)
@@ -264,14 +275,19 @@ def find_weights(path: str | Path, *, prefer_result: bool = False) -> Origin:
     return RunCheckpoint(path=path, checkpoint=checkpoint)
 
 
+def _named_weights(named: Named) -> Origin:
+    """Fetch the weights that a name stands for, and identify them."""
+    folder = named.fetch()
+    if named.tag is not None:
+        return TimmFolder(path=folder, name=named.name, config=named.tag)
+    config = folder_config(folder)
+    kind = TransformersFolder if "model_type" in config else TimmFolder
+    return kind(path=folder, name=named.name, config=config)
+
+
 def _normalisation(described: Any) -> dict[str, list[float]]:
     """Return the "mean" and "std" that a configuration states, if it does."""
     try:
         return {name: [float(value) for value in described[name]] for name in ("mean", "std")}
     except (KeyError, TypeError, ValueError):
         return {}
-
-
-def _grid(image_size: Size, patch_size: Size) -> Grid:
-    (height, width), (rows, columns) = as_pair(image_size), as_pair(patch_size)
-    return height // rows, width // columns

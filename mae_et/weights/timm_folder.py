@@ -5,23 +5,34 @@ It holds model.safetensors and config.json; a classifier's config.json also has 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from timm.models import save_for_hf
-from torch import nn
+from timm.models import PretrainedCfg, save_for_hf
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
-from ..curriculum import as_pair
-from ..errors import check_depths, first_line
-from ..model import FROM_ELSEWHERE, MaskedAutoencoder
+from ..curriculum import Size, as_pair
+from ..errors import check, check_depths, first_line
+from ..model import FROM_ELSEWHERE, Grid, MaskedAutoencoder
 from ..runs import new_folder
-from .files import check_shapes, folder_config, load_weights, read_weights
+from .files import check_numbers, check_shapes, load_weights
+from .pretrained import layers_of, num_heads
 
 OF_SIZES = ("img_size", "patch_size", "in_chans", "num_classes", "fc_norm", "global_pool")
 """Arguments of timm that options of their own set."""
+
+ELSEWHERE = frozenset({"url", "file", "hf_hub_id", "hf_hub_filename", "source", "custom_load"})
+"""What a config.json may say about where weights are; those beside it are the ones that count."""
+
+CLAIMS = ("license", "description", "origin_url", "paper_name", "paper_ids", "notes")
+"""What timm says about the weights that it lists for a model, which are not those of a run."""
 
 
 def export_encoder(
@@ -85,33 +96,51 @@ def save_timm_folder(
             model_args=dict(model_args),
             safe_serialization=True,
         )
+        file = unfinished / "config.json"
+        written = json.loads(file.read_text())
+        for claim in set(CLAIMS) - pretrained_cfg.keys():
+            written["pretrained_cfg"].pop(claim, None)
+        file.write_text(json.dumps(written, indent=2))
 
 
-def open_timm_folder(folder: Path) -> nn.Module:
-    """Open the model of a folder that `save_timm_folder` has written, in evaluation mode.
+def build_timm_model(
+    config: Mapping[str, Any], weights: dict[str, Tensor], path: str | Path
+) -> nn.Module:
+    """Build a model of timm's with its weights, in evaluation mode.
 
-    timm builds the model. It would also load the weights, but makes up those that do not fit, and
-    takes whole numbers and NaN for weights.
+    Weights by timm's names are checked and put in here: timm would make up those that do not fit,
+    and take whole numbers and NaN for weights. Those of older versions, or of other programs, timm
+    turns into its own where it knows how to.
+
+    Args:
+        config: The contents of its config.json.
+        weights: The weights, by the names in their file.
+        path: Where they come from, for messages.
 
     Raises:
         ValueError: The folder is damaged, or holds a model that is not timm's.
     """
-    weights = read_weights(weights_file(folder))
-    arguments = folder_config(folder).get("model_args") or {}
-    named = FROM_ELSEWHERE & arguments.keys() if isinstance(arguments, dict) else {"a list"}
-    if named:
-        raise ValueError(f"checkpoint {folder} can't be opened: its model_args have {named}")
-    check_depths("model_args", arguments)
-    for device in ("meta", "cpu"):  # first without memory, of which it might need any amount
-        try:
-            with torch.device(device):
-                model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=False)
-        except Exception as error:  # damaged files raise nearly anything
-            raise ValueError(
-                f"checkpoint {folder} can't be opened by timm: {first_line(error)}"
-            ) from error
-        check_shapes(model.state_dict(), weights, folder)
-    load_weights(model, weights, folder)
+    try:
+        with torch.device("meta"):  # first without memory, of which it might need any amount
+            own = _create(config).state_dict()
+    except Exception as error:  # damaged files raise nearly anything
+        raise ValueError(
+            f"checkpoint {path} can't be opened by timm: {first_line(error)}"
+        ) from error
+    is_exact = own.keys() == weights.keys()
+    if is_exact:
+        check_shapes(own, weights, path)
+    check_numbers(own, weights, path)
+    try:
+        with torch.random.fork_rng(devices=[]):  # new weights draw numbers, but are replaced
+            model = _create(config, weights=None if is_exact else weights)
+    except Exception as error:
+        check_shapes(own, weights, path)  # which says more
+        raise ValueError(
+            f"checkpoint {path} can't be opened by timm: {first_line(error)}"
+        ) from error
+    if is_exact:
+        load_weights(model, weights, path)
     return model.eval()
 
 
@@ -121,17 +150,77 @@ def weights_file(folder: Path) -> Path:
     return next((file for file in files if file.is_file()), files[0])
 
 
-def build_timm(name: str, arguments: Mapping[str, Any]) -> nn.Module | None:
-    """Build a timm model on the meta device; None if there is no such model.
+def as_timm_names_them(
+    weights: dict[str, Tensor], config: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], nn.Module | None]:
+    """Return weights by the names of timm's model, and the model without memory.
 
     Args:
-        name: Its name.
-        arguments: Its arguments, which anybody may have written.
+        weights: The weights, by the names in their file.
+        config: The contents of the config.json beside it.
+
+    Returns:
+        The weights, unchanged if timm has no use for them; and the model, None if this version of
+        timm does not build it.
     """
     try:
-        check_depths("model_args", arguments)
-        kept = {key: value for key, value in arguments.items() if key not in FROM_ELSEWHERE}
         with torch.device("meta"):
-            return timm.create_model(name, **kept) if timm.is_model(name) else None
-    except Exception:  # arguments raise nearly anything
-        return None
+            model = _create(config)
+    except Exception:  # none of timm's, or damaged; who needs a model will say so
+        return weights, None
+    if model.state_dict().keys() == weights.keys():
+        return weights, model
+    try:
+        return build_timm_model(config, weights, "").state_dict(), model
+    except ValueError:
+        return weights, model
+
+
+def facts_of_network(config: Mapping[str, Any], model: nn.Module | None) -> dict[str, Any]:
+    """Return what the shapes of weights do not reveal, as fields of `Pretrained`.
+
+    Args:
+        config: The contents of a config.json.
+        model: The model that it describes; None if this version of timm does not build it.
+    """
+    arguments = config.get("model_args")
+    arguments = arguments if isinstance(arguments, dict) else {}
+    facts: dict[str, Any] = {}
+    with suppress(KeyError, TypeError, ValueError, ArithmeticError):  # it may be no one of ours
+        facts["grid"] = grid_of(arguments["img_size"], arguments["patch_size"])
+    if model is None:
+        return facts
+    if isinstance(model, VisionTransformer):
+        facts |= {"grid": model.patch_embed.grid_size, "num_heads": num_heads(model)}
+    rest = {name: value for name, value in arguments.items() if name not in OF_SIZES}
+    return facts | {
+        "encoder": str(config["architecture"]),
+        "encoder_args": rest,
+        "layers": layers_of(model),
+    }
+
+
+def grid_of(image_size: Size, patch_size: Size) -> Grid:
+    """Return the number of patches below and beside each other."""
+    (height, width), (rows, columns) = as_pair(image_size), as_pair(patch_size)
+    return height // rows, width // columns
+
+
+def _create(config: Mapping[str, Any], *, weights: dict[str, Tensor] | None = None) -> nn.Module:
+    """Create the model that a config.json describes, with new weights or the given ones."""
+    architecture, arguments = str(config["architecture"]), dict(config.get("model_args") or {})
+    check(timm.is_model(architecture), "architecture", architecture, "the name of a timm model")
+    named = FROM_ELSEWHERE & arguments.keys()  # a folder does not say what else is opened
+    check(not named, "model_args", sorted(named), "without places of weights")
+    check_depths("model_args", arguments)
+    known = {field.name for field in fields(PretrainedCfg)} - ELSEWHERE
+    described = {k: v for k, v in (config.get("pretrained_cfg") or {}).items() if k in known}
+    classes = {name: config[name] for name in ("num_classes",) if name in config}
+    given = {} if weights is None else {"state_dict": dict(weights)}
+    model: nn.Module = timm.create_model(
+        architecture,
+        pretrained=weights is not None,
+        pretrained_cfg={**described, **classes, **given},
+        **{**classes, **arguments},
+    )
+    return model
