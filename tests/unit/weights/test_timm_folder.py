@@ -11,6 +11,7 @@ import timm
 import torch
 
 from mae_et import MaskedAutoencoder, export_encoder
+from mae_et.weights.timm_folder import as_timm_names_them, build_timm_model
 from tests.support.models import SMALL, BuildMAE
 
 
@@ -96,3 +97,31 @@ def test_export_replaces_an_older_one(trained: BuildMAE, tmp_path: Path) -> None
     assert "cls_token" in timm.create_model(f"local-dir:{folder}", pretrained=True).state_dict()
     assert not (folder / "left_over").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["encoder"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architecture": "hf-hub:me/other"},
+        {"architecture": "local-dir:/tmp"},
+        {"model_args": {"checkpoint_path": "other.pth"}},
+        {"model_args": {"pretrained_cfg_overlay": {"file": "other.pth"}}},
+        {"pretrained_cfg": {"file": "other.pth", "source": "local-dir"}},
+    ],
+)
+def test_a_folder_opens_no_other_weights(tmp_path: Path, changes: dict[str, Any]) -> None:
+    torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "other.pth")
+    text = json.dumps(
+        {"architecture": "test_vit", "num_classes": 0, "pretrained_cfg": {}} | changes
+    )
+    config = json.loads(text.replace("other.pth", str(tmp_path / "other.pth")))
+    weights = timm.create_model("test_vit", num_classes=0).state_dict()
+    if "pretrained_cfg" in changes:
+        built = build_timm_model(config, weights, tmp_path)
+        assert torch.equal(built.state_dict()["cls_token"], weights["cls_token"])
+        return
+    with pytest.raises(
+        ValueError, match=r"can't be opened by timm: (architecture|model_args) must"
+    ):
+        build_timm_model(config, weights, tmp_path)
+    assert as_timm_names_them(weights, config) == (weights, None)
