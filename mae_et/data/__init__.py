@@ -4,6 +4,7 @@
 - folders/: what a folder of images holds, and its images as data sets
 - tables/: Parquet and tar files of this machine; problems: what an error in opening data means
 - images/: the images of a data set, decoded only as needed
+- every_image: each image once, in order, the unreadable ones as blanks
 - labels: their classes; stats: their channels' means and deviations
 - mixture: several data sets as one; digest: whether images have changed since a run began
 - transforms: image -> sample
@@ -19,6 +20,7 @@ Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum`, 
 
 from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stage_size
 from .digest import digest_images
+from .every_image import EveryImage
 from .images import (
     MODES,
     AnyImage,
@@ -32,7 +34,14 @@ from .images import (
     image_column,
     open_image,
 )
-from .labels import LabelledImages, check_every_class, choose_labels
+from .labels import (
+    LabelledImages,
+    check_every_class,
+    choose_labels,
+    find_label_column,
+    has_labels,
+    label_names,
+)
 from .loader import check_shared_memory, collate, join, load_steps, make_loader, worker_options
 from .replay import check_replay, processes_here, replay_bytes, replay_spans
 from .samples import (
@@ -55,6 +64,7 @@ from .transforms import (
     PretrainTransform,
     centre_crop,
     channel_statistics,
+    eval_transform,
     normalize,
     random_box,
 )
@@ -68,6 +78,7 @@ __all__ = [
     "CutEnds",
     "EncodedImage",
     "EvalTransform",
+    "EveryImage",
     "ImageTable",
     "Images",
     "LabelledCrop",
@@ -93,10 +104,14 @@ __all__ = [
     "collate",
     "digest_images",
     "eval_split_name",
+    "eval_transform",
     "file_states",
+    "find_label_column",
+    "has_labels",
     "image_column",
     "is_image_folder",
     "join",
+    "label_names",
     "load_splits",
     "load_steps",
     "make_loader",

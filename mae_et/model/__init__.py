@@ -5,7 +5,7 @@ Of the rest of `mae_et`, this package imports only `curriculum` (for sizes) and 
 
 from .any_size import SizedModel
 from .decoder import SelfDecoder
-from .encoder import create_vit
+from .encoder import FROM_ELSEWHERE, create_vit
 from .flops import training_flops
 from .mae import MaskedAutoencoder
 from .masking import num_visible_patches
@@ -13,6 +13,7 @@ from .pos_embed import Grid, resample_table
 from .targets import unnormalize
 
 __all__ = [
+    "FROM_ELSEWHERE",
     "Grid",
     "MaskedAutoencoder",
     "SelfDecoder",

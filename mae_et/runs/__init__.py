@@ -3,7 +3,7 @@
 Imports `config`, `errors` and `curriculum`.
 """
 
-from .atomic import new_folder, remove_folder, replace_folder, write_text
+from .atomic import lock, new_folder, remove_folder, replace_folder, write_text
 from .checkpoints import CHECKPOINT_PREFIX, Checkpoint
 from .history import Kind, RunHistory, find_runs, probe_file
 from .run import Run
@@ -15,6 +15,7 @@ __all__ = [
     "Run",
     "RunHistory",
     "find_runs",
+    "lock",
     "new_folder",
     "probe_file",
     "remove_folder",

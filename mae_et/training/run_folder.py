@@ -5,8 +5,6 @@ Write errors from a full disk cost some lines for a while, not the run.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import logging
 import math
@@ -14,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
@@ -22,7 +20,7 @@ from accelerate.utils import broadcast_object_list
 
 from ..config import Resume, TrainingConfig, changed_fields, read_text, to_dict
 from ..errors import RunInterruptedError
-from ..runs import Checkpoint, Run, write_text
+from ..runs import Checkpoint, Run, lock, write_text
 from .images import RunImages
 from .launch import main_process_first
 
@@ -78,7 +76,9 @@ class RunFolder:
             raise ValueError(f"--resume needs a run in run.output_dir, got none in {files.folder}")
         is_resumed = bool(resume) and files.exists
         files.check_links()
-        self._lock = _lock(files)
+        with writing_to(files.folder):
+            files.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = lock(files.lock_file, "run.output_dir")
         try:
             if is_resumed:
                 _check_classes(files.read_classes(), images.class_names)
@@ -188,26 +188,6 @@ def writing_to(path: Path) -> Iterator[None]:
         raise ValueError(
             f"run.output_dir must be a folder to write in, got {path} ({error})"
         ) from error
-
-
-def _lock(run: Run) -> IO[str]:
-    """Lock a run's folder until the returned file is closed, or the process ends.
-
-    It is a record lock: loader processes do not inherit it, and a killed run leaves none behind.
-    """
-    with writing_to(run.folder):
-        run.folder.mkdir(parents=True, exist_ok=True)
-        file = run.lock_file.open("a")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
-            return file
-        file.close()
-        raise ValueError(
-            f"run.output_dir must be free, got {run.folder}, in use by another run"
-        ) from None
-    return file
 
 
 def _describe(

@@ -4,7 +4,9 @@ Start reading at `origin`, which identifies what lies at a path. Imports `runs`,
 and the leaves.
 """
 
+from .facts import Facts, facts_of
 from .files import folder_config, load_weights, read_weights
+from .into_encoder import encoder_weights, load_encoder
 from .loading import (
     load_initial_weights,
     load_mae_checkpoint,
@@ -15,12 +17,16 @@ from .pretrained import Pretrained
 from .timm_folder import export_encoder, save_timm_folder
 
 __all__ = [
+    "Facts",
     "Origin",
     "Pretrained",
     "TimmFolder",
+    "encoder_weights",
     "export_encoder",
+    "facts_of",
     "find_weights",
     "folder_config",
+    "load_encoder",
     "load_initial_weights",
     "load_mae_checkpoint",
     "load_weights",
