@@ -12,10 +12,11 @@ import timm
 import torch
 from accelerate import Accelerator
 from timm.data import resolve_data_config
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ..config import IMAGENET_MEAN, IMAGENET_STD, EmbedConfig, ImagesConfig
-from ..curriculum import as_pair
+from ..curriculum import Size, as_pair
 from ..data import channel_statistics, normalize
 from ..errors import check, check_depths, first_line
 from ..model import FROM_ELSEWHERE
@@ -117,6 +118,7 @@ def open_encoder(config: EmbedConfig) -> Encoder:
     if _is_vit(name):  # a classifier may have its norm behind the pooling
         arguments["fc_norm"] = "encoder.fc_norm.weight" in pretrained.weights
     model = _build(name, arguments, images["input_size"], pool)
+    _check_patches(model, images["input_size"][1:])
     load_encoder(model, pretrained, config.checkpoint)
     dim = _dim(model.eval(), images["input_size"], name)
     return Encoder(
@@ -228,6 +230,19 @@ def _build(
             f"{first_line(error)}"
         ) from error
     return model
+
+
+def _check_patches(model: nn.Module, size: Size) -> None:
+    """Check that the patches of a VisionTransformer divide its images; timm would cut off a rest.
+
+    Raises:
+        ValueError: They do not.
+    """
+    if not isinstance(model, VisionTransformer):
+        return
+    patch_size = model.patch_embed.patch_size
+    ok = all(side % patch == 0 for side, patch in zip(as_pair(size), patch_size, strict=True))
+    check(ok, "model.image_size", size, f"a multiple of the patch size {patch_size}")
 
 
 @torch.inference_mode()

@@ -59,16 +59,20 @@ def join(parts: Parts, out: Path, dim: int, job: Mapping[str, Any]) -> tuple[int
         The number of images with features, and of unreadable ones.
 
     Raises:
+        ValueError: None of the images is readable.
         RunStoppedError: The file cannot be written; the parts stay.
     """
     unfinished = [file.with_name(file.name + ".tmp") for file in written_files(out)]
     write = {".parquet": _write_parquet, ".npy": _write_npy, ".csv": _write_csv}[out.suffix.lower()]
     try:
+        number, rows = _write_lines(bad_images_file(out), parts.bad_images()), parts.num_rows()
+        if not rows:
+            parts.remove()
+            allowed = f"readable images, not {number:,} of which none is ({bad_images_file(out)})"
+            raise ValueError(f"data.path must hold {allowed}, got {job['data']!r}")
         write(parts, unfinished, dim)
-        number = _write_lines(bad_images_file(out), parts.bad_images())
         for new, file in reversed(list(zip(unfinished, written_files(out), strict=True))):
             new.replace(file)
-        rows = parts.num_rows()
         written = {"job": dict(job), "rows": rows, "bad_images": number}
         write_text(job_file(out), json.dumps(written, indent=2) + "\n")
     except OSError as error:

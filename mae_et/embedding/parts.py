@@ -141,6 +141,34 @@ class Parts:
         remove_folder(self.folder)
 
 
+class PartBatches:
+    """The image numbers of each batch of some parts, without a list of all.
+
+    Args:
+        parts: All parts.
+        chosen: The numbers of these.
+        batch_size: The most images of a batch.
+    """
+
+    def __init__(self, parts: Parts, chosen: Sequence[int], batch_size: int) -> None:
+        self.parts = parts
+        self.chosen = chosen
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return sum(map(self.number_in, self.chosen))
+
+    def number_in(self, part: int) -> int:
+        """Return the number of batches of a part."""
+        return -(-len(self.parts.images(part)) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for part in self.chosen:
+            images = self.parts.images(part)
+            for start in range(0, len(images), self.batch_size):
+                yield list(images[start : start + self.batch_size])
+
+
 def parts_folder(out: Path) -> Path:
     """Return the folder of the parts of a file of features."""
     return out.with_name(out.name + ".parts")
@@ -215,18 +243,20 @@ def read_job(file: Path) -> dict[str, Any]:
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return what differs between two jobs, in words: "checkpoint (a, now b)", …."""
-    found = []
-    for place, what in PLACES.items():
-        if old.get(what) != new[what]:
-            same_place = old.get(place) == new[place]
-            now = "changed since" if same_place else f"now {new[place]}"
-            found.append(f"{place} ({old.get(place)}, {now})")
     kept = {*PLACES, *PLACES.values(), "num_images"}
-    return found + [
+    options = [
         f"{name} ({old.get(name)}, now {value})"
         for name, value in new.items()
         if name not in kept and old.get(name) != value
     ]
+    places = []
+    for place, what in PLACES.items():
+        is_moved = old.get(place) != new[place]
+        if old.get(what) == new[what] or (options and not is_moved):
+            continue  # an option has changed which weights, or which images, are used
+        now = f"now {new[place]}" if is_moved else "changed since"
+        places.append(f"{place} ({old.get(place)}, {now})")
+    return places + options
 
 
 def _part_size(num_images: int, batch_size: int) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,21 +14,18 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
-from tqdm import tqdm
 
 from ..config import EmbedConfig, RunConfig
 from ..data import make_loader
-from ..errors import check
-from ..training import main_process_first, make_accelerator, terminal_width
+from ..errors import ProcessStoppedError, check
+from ..training import main_process_first, make_accelerator
 from .encoder import Encoder, open_encoder, warn_of_conflicts
 from .images import ImagesToEmbed
 from .output import job_file, join, written_files
-from .parts import JOB, Part, Parts, changes, open_parts, parts_folder, read_job
+from .parts import JOB, Part, PartBatches, Parts, changes, open_parts, parts_folder, read_job
+from .progress import Advance
 
 log = logging.getLogger(__name__)
-
-SECONDS = 30.0
-"""Time between lines of progress, where there is no terminal for a bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +68,10 @@ def embed(checkpoint: str | Path, path: str, out: str | Path, **options: Any) ->
     """
     config = EmbedConfig(checkpoint=str(checkpoint), path=path, out=str(out), **options)
     target = Path(config.out)
-    _check_out(config, target)
     accelerator = make_accelerator(
         RunConfig(mixed_precision=config.mixed_precision, tracker="none")
     )
+    main_process_first(accelerator, lambda: _check_out(config, target))
     encoder = main_process_first(accelerator, lambda: open_encoder(config))
     images = main_process_first(accelerator, lambda: ImagesToEmbed(config, encoder.images))
     job = _describe(config, accelerator, encoder, images)
@@ -95,7 +91,6 @@ def embed(checkpoint: str | Path, path: str, out: str | Path, **options: Any) ->
     if opened is None:
         return None
     with opened[1]:  # the lock
-        check(parts.num_rows() > 0, "data.path", path, f"images; none of {len(images)} is readable")
         num_images, num_bad_images = join(parts, target, encoder.dim, job)
     return Embedded(
         out=target, num_images=num_images, num_bad_images=num_bad_images, dim=encoder.dim
@@ -129,6 +124,7 @@ def _describe(
         "data": config.path,
         "images": images.digest() if is_main else "",
         "num_images": len(images),
+        "layout": config.layout,
         "splits": [split.name for split in images.splits],
         "labels": [split.label_column for split in images.splits],
         "encoder": encoder.name,
@@ -226,13 +222,19 @@ def _compute_part(
         chunks: Their batches, as the loader yields them.
         images: All images.
         numbers: The numbers of these.
+
+    Raises:
+        ProcessStoppedError: A label is none of the classes.
     """
     vectors, files, errors = list[Any](), list[str](), list[str]()
     for chunk in chunks:
         vectors.append(forward(chunk["image"]).cpu().numpy())
         files += chunk["file"]
         errors += chunk["error"]
-    splits, labels = images.facts(numbers)
+    try:
+        splits, labels = images.facts(numbers)
+    except ValueError as error:  # of which the other processes know nothing
+        raise ProcessStoppedError(str(error)) from error
     readable = [index for index, error in enumerate(errors) if not error]
     values = np.concatenate(vectors)[readable]
     broken = [files[readable[row]] for row in np.flatnonzero(~np.isfinite(values).all(axis=1))]
@@ -250,70 +252,3 @@ def _compute_part(
         vectors=values,
         bad_images=[error for error in errors if error],
     )
-
-
-class PartBatches:
-    """The image numbers of each batch of some parts, without a list of all.
-
-    Args:
-        parts: All parts.
-        chosen: The numbers of these.
-        batch_size: The most images of a batch.
-    """
-
-    def __init__(self, parts: Parts, chosen: Sequence[int], batch_size: int) -> None:
-        self.parts = parts
-        self.chosen = chosen
-        self.batch_size = batch_size
-
-    def __len__(self) -> int:
-        return sum(map(self.number_in, self.chosen))
-
-    def number_in(self, part: int) -> int:
-        """Return the number of batches of a part."""
-        return -(-len(self.parts.images(part)) // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for part in self.chosen:
-            images = self.parts.images(part)
-            for start in range(0, len(images), self.batch_size):
-                yield list(images[start : start + self.batch_size])
-
-
-class Advance:
-    """Shows how far the main process has got: a bar on a terminal, or a line now and then.
-
-    Args:
-        accelerator: The accelerator of this process.
-        total: Images to embed, over all processes.
-    """
-
-    def __init__(self, accelerator: Accelerator, total: int) -> None:
-        self.world = accelerator.num_processes
-        self.total, self.done = total, 0
-        self.started = self.said = time.monotonic()
-        self.has_bar = terminal_width() > 0
-        self.is_silent = not accelerator.is_main_process
-        self.bar = tqdm(total=total, unit=" images", disable=self.is_silent or not self.has_bar)
-
-    def __enter__(self) -> Advance:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def by(self, number: int) -> None:
-        """Count images; every process embeds about as many."""
-        number = min(number * self.world, self.total - self.done)
-        self.done += number
-        self.bar.update(number)
-        now = time.monotonic()
-        if self.is_silent or self.has_bar or now - self.said < SECONDS:
-            return
-        self.said = now
-        rate = self.done / (now - self.started)
-        print(
-            f"{self.done:,} of {self.total:,} images, {rate:,.0f} images/s, "
-            f"{(self.total - self.done) / rate / 60:.0f} min left",
-            file=sys.stderr,
-        )
