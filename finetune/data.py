@@ -25,7 +25,6 @@ from mae_et.data import (
     AnyImage,
     ArrayImage,
     Box,
-    CutEnds,
     ImageTable,
     LabelledImages,
     SampleClock,
@@ -34,6 +33,7 @@ from mae_et.data import (
     check_every_class,
     choose_labels,
     eval_split_name,
+    eval_transform,
     load_splits,
     take_split,
 )
@@ -220,16 +220,6 @@ def mend_posterize(transforms: Iterable[Any]) -> None:
 
 def _posterize(image: Image.Image, num_bits: int, **_: Any) -> Image.Image:
     return ImageOps.posterize(image, max(num_bits, 1)) if num_bits < 8 else image
-
-
-def eval_transform(**preprocessing: Any) -> Compose:
-    """Return timm's evaluation transform without its end, so pixels keep their type and range."""
-    transform = create_transform(**preprocessing, use_prefetcher=True, is_training=False)
-    steps = [*transform.transforms[:-1], MaybePILToTensor()]
-    if preprocessing.get("crop_mode") in (None, "center"):  # the others show the whole image
-        _, height, width = preprocessing["input_size"]
-        steps.insert(0, CutEnds((height, width)))
-    return Compose(steps)
 
 
 class EvalTransform:

@@ -10,31 +10,30 @@ from __future__ import annotations
 import csv
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, Dataset
 
 from mae_et.config import ImagesConfig
 from mae_et.config.parser import LineParser
 from mae_et.data import (
+    EveryImage,
     ImageTable,
-    Loader,
-    UnreadableImageError,
     allow_pixels,
     channel_statistics,
+    eval_transform,
     is_image_folder,
     load_splits,
+    make_loader,
     normalize,
+    process_batches,
     take_split,
-    worker_options,
 )
 from mae_et.errors import ProcessStoppedError, check
 
-from .data import eval_transform
 from .model import load_classifier
 
 COLUMNS = ("file", "prediction", "probability")
@@ -82,16 +81,10 @@ def main(arguments: Sequence[str]) -> None:
         options.data, options.layout, options.split, options.image_column, in_chans
     )
     transform = eval_transform(**preprocessing)
-    images: Dataset[dict[str, Any]] = ConcatDataset(
-        [ImagesToClassify(table, transform) for table in tables]
-    )
+    images = EveryImage(tables, transform)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loader = Loader(
-        images,
-        max_wait=wait,
-        batch_size=options.batch_size,
-        **worker_options(options.num_workers),
-    )
+    batches = process_batches(len(images), options.batch_size, 0, 1)
+    loader = make_loader(images, batches, options.num_workers, pin_memory=False, max_wait=wait)
     mean, std = (channel_statistics(preprocessing[name], device) for name in ("mean", "std"))
     rows = predictions(model.to(device), loader, mean, std)
     try:
@@ -145,35 +138,9 @@ def load_tables(
     return [ImageTable(rows, image_column, in_chans) for rows in chosen.values()]
 
 
-class ImagesToClassify(Dataset[dict[str, Any]]):
-    """The images of a table: "image" (C, H, W) float32, "file", and "error" if any.
-
-    An image that cannot be decoded is black.
-
-    Args:
-        table: The images.
-        transform: The transform from an image to pixels.
-    """
-
-    def __init__(self, table: ImageTable, transform: Any) -> None:
-        self.table = table
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        try:
-            image, error = self.table[row].decode(), ""
-        except UnreadableImageError as unreadable:
-            image, error = self.table.blank(), str(unreadable)
-        pixels = self.transform(image).float()  # may be of any type, which a worker can't stack
-        return {"image": pixels, "file": self.table.name(row), "error": error}
-
-
 @torch.inference_mode()
 def predictions(
-    model: nn.Module, loader: Loader, mean: Tensor, std: Tensor
+    model: nn.Module, loader: Iterable[dict[str, Any]], mean: Tensor, std: Tensor
 ) -> Iterator[tuple[str, str, list[float]]]:
     """Yield the file, error and probabilities (classes) of each image; no numbers are an error.
 

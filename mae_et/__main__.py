@@ -17,6 +17,7 @@ commands:
   search       the input sizes of its stages:  --config RECIPE --method greedy|sequential
   reconstruct  draw what a run reconstructs:   --checkpoint RUN --data.path PATH --out PNG
   report       runs on one page of HTML:       RUN … [--out report.html]
+  embed        the features of all images:     --checkpoint RUN --data.path PATH --out FILE
   export       to timm, transformers or onnx:  --checkpoint RUN --format FORMAT --out DIR
   pack         big images, made small once:    DATA --out DIR [--short_side 256]
   stats        channel means and deviations:   --data.path PATH [--in_chans 1]
@@ -26,15 +27,8 @@ python -m mae_et COMMAND --help lists the options of a command.
 python -m finetune --help: fine-tuning, probes and predictions."""
 
 COMMANDS = (
-    "pretrain",
-    "plan",
-    "search",
-    "reconstruct",
-    "report",
-    "export",
-    "pack",
-    "stats",
-    "recipes",
+    *("pretrain", "plan", "search", "reconstruct", "report"),
+    *("embed", "export", "pack", "stats", "recipes"),
 )
 """Each is the module of that name in `mae_et.commands`, imported when it is asked for."""
 

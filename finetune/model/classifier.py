@@ -13,11 +13,10 @@ from torch import nn
 
 from mae_et.curriculum import Size, as_pair
 from mae_et.model import SizedModel, create_vit
-from mae_et.weights import find_weights
+from mae_et.weights import find_weights, load_encoder
 
 from ..config import ClassifierConfig
 from .backbone import class_axes, create_model
-from .weights import load_encoder
 
 
 def build_classifier(

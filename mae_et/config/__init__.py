@@ -14,6 +14,7 @@ from .data import (
     ReplayConfig,
     SourceConfig,
 )
+from .embed import EmbedConfig
 from .fields import BOOK_KEEPING, FREE_ON_RESUME, changed_fields, flatten, to_dict
 from .pretrain import HogConfig, ModelConfig, PretrainConfig
 from .training import (
@@ -36,6 +37,7 @@ __all__ = [
     "PATH_KINDS",
     "CurriculumConfig",
     "DataConfig",
+    "EmbedConfig",
     "EncoderConfig",
     "EvalConfig",
     "HogConfig",

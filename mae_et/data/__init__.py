@@ -5,6 +5,7 @@
 - folders/: what a folder of images holds, and its images as data sets
 - tables/: Parquet and tar files of this machine; problems: what an error in opening data means
 - images/: the images of a data set, decoded only as needed
+- every_image: each image once, in order, the unreadable ones as blanks
 - labels: their classes; label_columns: the values that name them
 - stats: their channels' means and deviations
 - mixture: several data sets as one; digest: whether images have changed since a run began
@@ -21,6 +22,7 @@ Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum`, 
 
 from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stage_size
 from .digest import digest_images
+from .every_image import EveryImage
 from .found import without_bars
 from .images import (
     MODES,
@@ -40,7 +42,7 @@ from .images import (
     shrink,
     undecoded,
 )
-from .label_columns import find_label_column
+from .label_columns import find_label_column, has_labels, label_names
 from .labels import LabelledImages, check_every_class, choose_labels
 from .loader import (
     Loader,
@@ -73,6 +75,7 @@ from .transforms import (
     PretrainTransform,
     centre_crop,
     channel_statistics,
+    eval_transform,
     normalize,
     random_box,
 )
@@ -87,6 +90,7 @@ __all__ = [
     "CutEnds",
     "EncodedImage",
     "EvalTransform",
+    "EveryImage",
     "ImageTable",
     "Images",
     "LabelledCrop",
@@ -114,11 +118,14 @@ __all__ = [
     "collate",
     "digest_images",
     "eval_split_name",
+    "eval_transform",
     "file_states",
     "find_label_column",
+    "has_labels",
     "image_column",
     "is_image_folder",
     "join",
+    "label_names",
     "load_splits",
     "load_steps",
     "local_folder",

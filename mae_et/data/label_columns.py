@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 
-from ..errors import print_once
+from ..errors import check, print_once
 
 
 def find_label_column(dataset: datasets.Dataset, column: str | None, field: str) -> str:
@@ -119,3 +119,35 @@ def class_number(value: Any, column: str, field: str) -> Any:
             f"{field} must hold class labels, whole numbers from 0, got {column!r} with {value}"
         )
     return int(value)
+
+
+def has_labels(dataset: datasets.Dataset) -> bool:
+    """Return whether a data set has a column of class labels, or one called "label"."""
+    kinds = dataset.features.values()
+    return "label" in dataset.features or any(isinstance(k, datasets.ClassLabel) for k in kinds)
+
+
+def label_names(
+    dataset: datasets.Dataset, column: str, rows: slice, field: str
+) -> list[str | None]:
+    """Return the names of the classes of some rows; None for a row without a label.
+
+    Args:
+        dataset: A split.
+        column: The column of labels, as `find_label_column` returns it.
+        rows: The rows.
+        field: The configuration field that messages name.
+
+    Raises:
+        ValueError: A label is no whole number, or none of the numbers of its classes.
+    """
+    feature = dataset.features[column]
+    values = dataset.select_columns([column])[rows][column]
+    if not isinstance(feature, datasets.ClassLabel):
+        values = [class_number(value, column, field) for value in values]
+        values = [value.strip() or None if isinstance(value, str) else value for value in values]
+        return [None if value in (None, -1) else str(value) for value in values]
+    for value in values:
+        ok = value is None or -1 <= value < feature.num_classes
+        check(ok, f"{field} {column!r}", value, f"a number of its {feature.num_classes} classes")
+    return [None if value in (None, -1) else feature.names[value] for value in values]

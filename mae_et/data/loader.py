@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch._utils import ExceptionWrapper
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ..errors import ProcessStoppedError
@@ -32,7 +32,7 @@ from ..waiting import loader_wait
 from ..workers import become_worker, kill_workers, worker_context
 from . import sources
 from .replay import Replay, first_step
-from .samples import Samples, StepBatches
+from .samples import Samples
 from .streaming.lanes import StreamedSamples
 
 log = logging.getLogger(__name__)
@@ -155,8 +155,8 @@ def check_shared_memory(batch_bytes: int, num_workers: int) -> None:
 
 
 def make_loader(
-    samples: Samples | StreamedSamples,
-    batches: Sequence[list[int]] | StepBatches,
+    samples: Dataset[dict[str, Any]],
+    batches: Iterable[list[int]],
     num_workers: int,
     pin_memory: bool,
     max_wait: float | None = MAX_WAIT,
@@ -164,7 +164,7 @@ def make_loader(
     """Create a loader of samples, in the order of the batches.
 
     Args:
-        samples: The samples of a run.
+        samples: The samples of a run, or others with such fields; see `collate`.
         batches: The sample numbers of each batch.
         num_workers: Worker processes; 0 to load in this process.
         pin_memory: Whether to put batches in page-locked memory, for copies to a GPU.
@@ -263,10 +263,10 @@ def load_steps(
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack the fields of samples; the lists of unreadable images become one list."""
+    """Stack the fields of samples; lists, as of unreadable images, become one list."""
     return {
         name: [line for sample in samples for line in sample[name]]
-        if name == "unreadable"
+        if isinstance(samples[0][name], list)
         else torch.stack([torch.as_tensor(sample[name]) for sample in samples])
         for name in samples[0]
     }
@@ -278,7 +278,7 @@ def join(chunks: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str,
         {
             name: value.to(device, non_blocking=True)
             for name, value in chunk.items()
-            if name != "unreadable"
+            if isinstance(value, Tensor)
         }
         for chunk in chunks
     ]

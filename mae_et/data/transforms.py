@@ -164,6 +164,23 @@ class CutEnds:
         return v2.functional.center_crop(image, [min(height, longest), min(width, longest)])
 
 
+def eval_transform(**preprocessing: Any) -> Any:
+    """Return timm's evaluation transform without its end, so pixels keep their type and range.
+
+    Args:
+        preprocessing: timm's data config: input_size (C, H, W), interpolation, crop_pct, ….
+    """
+    from timm.data import create_transform  # brings all of timm's models, which takes seconds
+    from timm.data.transforms import MaybePILToTensor
+
+    transform = create_transform(**preprocessing, use_prefetcher=True, is_training=False)
+    steps = [*transform.transforms[:-1], MaybePILToTensor()]
+    if preprocessing.get("crop_mode") in (None, "center"):  # the others show the whole image
+        _, height, width = preprocessing["input_size"]
+        steps.insert(0, CutEnds((height, width)))
+    return v2.Compose(steps)
+
+
 def centre_crop(size: tuple[int, int]) -> v2.Compose:
     """Create a transform from a decoded image to its centre, (C, height, width) of the same type.
 

@@ -115,12 +115,9 @@ def _locked(out: Path) -> IO[str]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        locked = lock(out / ".lock")
+        return lock(out / ".lock", "--out")
     except OSError as error:
         raise ValueError(f"--out must be a folder to write in, got {out} ({error})") from error
-    if locked is None:
-        raise ValueError(f"--out must be free, got {out}, in use by another process")
-    return locked
 
 
 class _Packer:

@@ -1,6 +1,6 @@
 """Write files and folders under a temporary name, then rename them: nobody sees half of one.
 
-And lock a folder that one process alone may write to.
+And lock a folder, so that nobody else writes there.
 """
 
 from __future__ import annotations
@@ -64,20 +64,27 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder.rename(going))
 
 
-def lock(file: Path) -> IO[str] | None:
-    """Lock a file until what is returned is closed, or the process ends; None if it is locked.
+def lock(file: Path, field: str) -> IO[str]:
+    """Lock the folder of a file until the returned file is closed, or the process ends.
 
-    It is a record lock: loader processes do not inherit it, and a killed process leaves none
-    behind.
+    It is a record lock: loader processes do not inherit it, and a killed run leaves none behind.
 
     Args:
-        file: The file, which is made if there is none.
+        file: The file that is locked in the folder's name; it is created if necessary.
+        field: The field or option that gives the folder, for messages.
+
+    Raises:
+        ValueError: Another process has locked it.
+        OSError: The file cannot be written.
     """
     opened = file.open("a")
     try:
         fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):  # else a file system without locks
-            opened.close()
-            return None
+        if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
+            return opened
+        opened.close()
+        raise ValueError(
+            f"{field} must be free, got {file.parent}, in use by another run"
+        ) from None
     return opened

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
@@ -82,7 +82,9 @@ class RunFolder:
         is_resumed = bool(resume) and files.exists
         check_apart(files.folder, described, is_resumed=is_resumed)
         files.check_links()
-        self._lock = _lock(files)
+        with writing_to(files.folder):
+            files.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = lock(files.lock_file, "run.output_dir")
         try:
             if is_resumed:
                 _check_classes(files.read_classes(), images.class_names)
@@ -227,16 +229,6 @@ def check_apart(folder: Path, config: Mapping[str, Any], *, is_resumed: bool = F
                 folder,
                 path,
             )
-
-
-def _lock(run: Run) -> IO[str]:
-    """Lock a run's folder until the returned file is closed, or the process ends."""
-    with writing_to(run.folder):
-        run.folder.mkdir(parents=True, exist_ok=True)
-        file = lock(run.lock_file)
-    if file is None:
-        raise ValueError(f"run.output_dir must be free, got {run.folder}, in use by another run")
-    return file
 
 
 def _describe(

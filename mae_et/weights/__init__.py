@@ -5,7 +5,9 @@ and the leaves.
 """
 
 from .by_name import Named
+from .facts import Facts, facts_of
 from .files import folder_config, load_weights, read_weights
+from .into_encoder import encoder_weights, load_encoder
 from .loading import (
     load_initial_weights,
     load_mae_checkpoint,
@@ -16,13 +18,17 @@ from .pretrained import Pretrained, num_heads
 from .timm_folder import export_encoder, save_timm_folder
 
 __all__ = [
+    "Facts",
     "Named",
     "Origin",
     "Pretrained",
     "TimmFolder",
+    "encoder_weights",
     "export_encoder",
+    "facts_of",
     "find_weights",
     "folder_config",
+    "load_encoder",
     "load_initial_weights",
     "load_mae_checkpoint",
     "load_weights",

@@ -12,8 +12,9 @@ from PIL import Image
 from timm.data import create_transform
 
 from finetune import config as sections
-from finetune.data import Augmentation, TrainTransform, erase, eval_transform, randaug_policies
+from finetune.data import Augmentation, TrainTransform, erase, randaug_policies
 from mae_et.config import ProbeConfig
+from mae_et.data import eval_transform
 from mae_et.data.images.encoded import EncodedImage
 from mae_et.data.samples import seed_generators
 from mae_et.data.transforms import channel_statistics, normalize

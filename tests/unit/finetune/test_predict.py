@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from finetune.config import ClassifierConfig, DataConfig
 from finetune.model import build_classifier, load_classifier, save_classifier
-from finetune.predict import ImagesToClassify, main
+from finetune.predict import main
+from mae_et.data import EveryImage
 from mae_et.errors import ProcessStoppedError
 from tests.support.models import SMALL, randomized
 from tests.support.stranger import Runs
@@ -134,7 +135,7 @@ def test_an_image_that_hangs_is_an_error_after_a_time(
     folder: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the words of this command, which has no run to resume."""
-    monkeypatch.setattr(ImagesToClassify, "__getitem__", lambda *_: time.sleep(60))
+    monkeypatch.setattr(EveryImage, "__getitem__", lambda *_: time.sleep(60))
     arguments = {"checkpoint": folder, "data": image_folder, "out": tmp_path / "out.csv"}
     options = [f"--{name}={value}" for name, value in arguments.items()]
     with pytest.raises(ProcessStoppedError) as caught:

@@ -208,8 +208,7 @@ def test_which_head_stays(
     kept: list[int] | None,
     said: str,
 ) -> None:
-    from finetune.model.weights import load_encoder
-    from mae_et.weights import Pretrained
+    from mae_et.weights import Pretrained, load_encoder
 
     old, new = (randomized(make_classifier(**SIZES, num_classes=3), seed) for seed in (0, 1))
     before = new.head.weight.clone()

@@ -13,10 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
-from finetune.data import eval_transform
-from finetune.predict import ImagesToClassify
 from mae_et import data
 from tests.support.arrays import CHANNELS, npy, pixels, tiff
 
@@ -191,8 +188,9 @@ def test_a_damaged_array_among_bytes_is_predicted_in_a_worker() -> None:
     np.save(file, pixels("uint8"))
     cells = [file.getvalue(), b"\x93NUMPY", file.getvalue()]
     table = data.ImageTable(datasets.Dataset.from_dict({"image": cells}), None, CHANNELS)
-    transform = eval_transform(input_size=(CHANNELS, 8, 8))
-    (batch,) = DataLoader(ImagesToClassify(table, transform), 3, num_workers=1)
+    transform = data.eval_transform(input_size=(CHANNELS, 8, 8))
+    images = data.EveryImage([table], transform)
+    (batch,) = data.make_loader(images, [[0, 1, 2]], 1, pin_memory=False)
     assert [bool(error) for error in batch["error"]] == [False, True, False]
     assert batch["image"].dtype == torch.float32
     assert torch.equal(batch["image"][0], batch["image"][2])

@@ -1,4 +1,4 @@
-"""Load the weights of a pretrained encoder, or of an earlier classifier, into a classifier."""
+"""Load the weights of a pretrained encoder, or of a classifier, into a model of timm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mae_et.weights import Pretrained, load_weights, num_heads
+from .files import load_weights
+from .pretrained import Pretrained, num_heads
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def load_encoder(
     Args:
         classifier: The model that gets the weights; positions are resampled to a
             VisionTransformer's grid.
-        pretrained: The weights, as `mae_et.weights.Origin.read` returns them.
+        pretrained: The weights, as `Origin.read` returns them.
         checkpoint: Where the weights come from, for messages.
         class_names: The names of the classifier's classes; None for an encoder without a head.
         class_axes: The axes of the classifier's tensors that number the classes, by their names.
@@ -46,7 +47,7 @@ def load_encoder(
     if isinstance(classifier, VisionTransformer):
         weights = _weights_of_vit(classifier, pretrained, checkpoint)
     else:
-        weights = _encoder_weights(pretrained, own)
+        weights = encoder_weights(pretrained, own)
     pretrained.check_layers(classifier, checkpoint)
     axes = class_axes or {}
     heads = _head_names(classifier, axes)
@@ -120,8 +121,13 @@ def _head_names(classifier: nn.Module, axes: Mapping[str, tuple[int, ...]]) -> t
     return (*(f"{head}." for head in heads), *axes)
 
 
-def _encoder_weights(pretrained: Pretrained, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of the encoder by the names that match more of the model's own."""
+def encoder_weights(pretrained: Pretrained, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the encoder by the names that match more of the model's own.
+
+    Args:
+        pretrained: The weights.
+        own: The weights of the model that gets them; empty for a VisionTransformer.
+    """
     weights = {
         name.removeprefix("encoder."): value
         for name, value in pretrained.weights.items()
@@ -144,7 +150,7 @@ def _weights_of_vit(
         num_heads=num_heads(vit),
     )
     pretrained.check_fits(described, checkpoint)
-    weights = _encoder_weights(pretrained, {})
+    weights = encoder_weights(pretrained, {})
     num_prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
     table = pretrained.resampled("encoder.pos_embed", vit.patch_embed.grid_size, num_prefix)
     if table is not None:
