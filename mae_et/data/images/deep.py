@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from math import prod
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from PIL.TiffImagePlugin import (
 
 from .arrays import ArrayImage
 from .boxes import ORIENTATIONS, UPRIGHT
-from .encoded import MODES, EncodedImage, UnreadableImageError, reading
+from .encoded import MODES, EncodedImage, UnreadableImageError, maxval_of, reading
 from .units import to_channels, white_of
 
 try:
@@ -55,12 +56,17 @@ def from_picture(picture: EncodedImage) -> ArrayImage:
         UnreadableImageError: It can't be decoded, or has values that are not finite.
     """
     with reading(picture.name):
+        alpha = None
+        white: float | None = 65535
         if picture.format == "PNG":
             pixels, alpha = _read_png(picture)
-            white: float | None = 65535
+        elif picture.format == "FITS":
+            pixels = _read_fits(picture)
+            white = white_of(pixels.dtype)
+        elif picture.stored_mode == "RGB":
+            pixels, white = _read_ppm(picture)
         else:
             pixels, white = _read_grey(picture)
-            alpha = None
         in_chans = next(number for number, mode in MODES.items() if mode == picture.mode)
         pixels, white = to_channels(pixels, in_chans, white, alpha=alpha)
         return ArrayImage(picture.orientation.upright_array(pixels), in_chans, picture.name, white)
@@ -112,6 +118,42 @@ def _read_grey(picture: EncodedImage) -> tuple[Any, float | None]:
     white = white_of(pixels.dtype, bits)
     is_inverted = white is not None and tags.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_0
     return white - pixels if is_inverted else pixels, white
+
+
+def _read_fits(picture: EncodedImage) -> Any:
+    """The numbers, (1, H, W), that a FITS file means: zero + scale * those that it stores.
+
+    Pillow reads the latter, and signed ones of 16 bits as unsigned.
+    """
+    image: Any = picture.open()
+    header, scaling = picture.encoded[: image.tile[0][2]], {b"BSCALE": 1.0, b"BZERO": 0.0}
+    for card in (header[start : start + 80] for start in range(0, len(header), 80)):
+        if (name := card[:8].rstrip()) in scaling:
+            scaling[name] = float(card[10:].partition(b"/")[0].upper().replace(b"D", b"E"))
+    scale, zero = scaling.values()
+    pixels = np.asarray(image)[None]
+    if image.mode.startswith("I;16"):
+        pixels = pixels.astype(np.uint16).view(np.int16)
+    bits = 8 * pixels.itemsize
+    if pixels.dtype.kind == "i" and (scale, zero) == (1, 2 ** (bits - 1)):
+        return (pixels + np.int64(zero)).astype(f"uint{bits}")  # how FITS stores unsigned ones
+    return pixels if (scale, zero) == (1, 0) else zero + scale * pixels
+
+
+def _read_ppm(picture: EncodedImage) -> tuple[Any, int]:
+    """The colours, (3, H, W), of a PPM file of more than 8 bits, and the number that is white.
+
+    Pillow scales them to 8 bits.
+    """
+    image: Any = picture.open()
+    decoder, _, start, _ = image.tile[0]
+    shape, content = (*image.size[::-1], 3), picture.encoded[start:]
+    if decoder == "ppm":
+        numbers = np.frombuffer(content, ">u2", prod(shape)).astype(np.uint16)
+    else:
+        words = re.sub(rb"#[^\r\n]*", b"", content).split()
+        numbers = np.array(words[: prod(shape)]).astype(np.uint16)
+    return numbers.reshape(shape).transpose(2, 0, 1), maxval_of(image)
 
 
 class _Layout(NamedTuple):
