@@ -45,6 +45,9 @@ UNSIGNED, FLOAT = 1, 3
 WHITE_IS_0, GREY, RGB, CMYK = 0, 1, 2, 5
 """Values of the tag PHOTOMETRIC_INTERPRETATION."""
 
+FITS_TYPES = {8: "u1", 16: ">i2", 32: ">i4", -32: ">f4", -64: ">f8"}
+"""Value of the card BITPIX -> the type of the numbers."""
+
 ALPHA = {1: "premultiplied", 2: "straight"}
 """Value of the tag EXTRASAMPLES -> what the band after the colours is."""
 
@@ -123,20 +126,27 @@ def _read_grey(picture: EncodedImage) -> tuple[Any, float | None]:
 def _read_fits(picture: EncodedImage) -> Any:
     """The numbers, (1, H, W), that a FITS file means: zero + scale * those that it stores.
 
-    Pillow reads the latter, and signed ones of 16 bits as unsigned.
+    Pillow reads the latter, and signed ones of 16 bits as unsigned, if at all (before version 11).
     """
     image: Any = picture.open()
-    header, scaling = picture.encoded[: image.tile[0][2]], {b"BSCALE": 1.0, b"BZERO": 0.0}
-    for card in (header[start : start + 80] for start in range(0, len(header), 80)):
-        if (name := card[:8].rstrip()) in scaling:
-            scaling[name] = float(card[10:].partition(b"/")[0].upper().replace(b"D", b"E"))
-    scale, zero = scaling.values()
-    pixels = np.asarray(image)[None]
-    if image.mode.startswith("I;16"):
-        pixels = pixels.astype(np.uint16).view(np.int16)
+    decoder, _, start, _ = image.tile[0]
+    header = picture.encoded[:start]
+    values = {b"BITPIX": 0.0, b"BSCALE": 1.0, b"BZERO": 0.0}
+    for card in (header[first : first + 80] for first in range(0, start, 80)):
+        if (name := card[:8].rstrip()) in values:
+            values[name] = float(card[10:].partition(b"/")[0].upper().replace(b"D", b"E"))
+    kind, scale, zero = values.values()
+    if decoder == "raw":
+        width, height = image.size
+        dtype = np.dtype(FITS_TYPES[int(kind)])
+        stored = np.frombuffer(picture.encoded, dtype, width * height, start)
+        pixels = stored.astype(dtype.newbyteorder("=")).reshape(1, height, width)[:, ::-1]
+    else:  # compressed
+        pixels = np.asarray(image)[None]
+        pixels = pixels.view(np.int16) if pixels.dtype == np.uint16 else pixels
     bits = 8 * pixels.itemsize
     if pixels.dtype.kind == "i" and (scale, zero) == (1, 2 ** (bits - 1)):
-        return (pixels + np.int64(zero)).astype(f"uint{bits}")  # how FITS stores unsigned ones
+        return (pixels + np.int64(zero)).astype(f"uint{bits}")  # how FITS has unsigned ones
     return pixels if (scale, zero) == (1, 0) else zero + scale * pixels
 
 
