@@ -21,7 +21,7 @@ from ...errors import check
 from ..found import describe_counts, say
 from ..scratch import scratch_file
 from .layout import LAYOUTS, SPLITS, choose_layout
-from .metadata import read_metadata
+from .metadata import other_label, other_spelling, read_metadata
 from .scan import Found, describe_not_used, scan
 
 ROWS_PER_BATCH = 10_000
@@ -62,15 +62,23 @@ def open_folder(root: Path, layout: str = "auto") -> dict[str, datasets.Dataset]
     found.not_used["image outside the folders of splits"] = counts.pop(None, 0)
     if not counts:
         raise ValueError(f"data.layout must find splits in {str(root)!r}, got {layout!r}")
-    metadata = read_metadata(root, found.metadata)
+    metadata = read_metadata(root, found.metadata, found.not_used)
     classes = _classes(readings, metadata)
     rows = {split: _rows(found, readings, split) for split in SPLITS if split in counts}
+    missing = set[str]()
     if metadata is not None:
-        missing = set(metadata["file_name"].to_pylist())
+        missing.update(metadata["file_name"].to_pylist())
         for split in rows:
             missing.difference_update(*(paths for paths, _ in _rows(found, readings, split)))
         found.not_used["row of metadata without an image"] = len(missing)
     say(_summary(root, found, readings, counts, classes))
+    if metadata is not None:
+        images = (
+            path for split in rows for paths, _ in _rows(found, readings, split) for path in paths
+        )
+        for hint in (other_spelling(missing, metadata, images), other_label(metadata, classes)):
+            if hint:
+                say(f"{root}: {hint}")
     return {
         split: _dataset(root, split, images, classes, metadata) for split, images in rows.items()
     }

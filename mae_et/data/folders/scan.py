@@ -32,6 +32,7 @@ HINTS = {
     **dict.fromkeys((".heic", ".heif"), "convert them to JPEG"),
     ".tar": "webdataset:FILES reads them",
     ".parquet": "parquet:FILES reads them",
+    ".csv": "labels are read from metadata.csv, with the columns file_name and label",
     ".arrow": "disk:DIR reads them",
 }
 """What to do with files that are not used, by their ending."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from math import prod
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from PIL.TiffImagePlugin import (
 
 from .arrays import ArrayImage
 from .boxes import ORIENTATIONS, UPRIGHT
-from .encoded import MODES, EncodedImage, UnreadableImageError, reading
+from .encoded import MODES, EncodedImage, UnreadableImageError, maxval_of, reading
 from .units import to_channels, white_of
 
 try:
@@ -47,6 +48,9 @@ WHITE_IS_0, GREY, RGB, CMYK = 0, 1, 2, 5
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """The first bytes of a TIFF file."""
 
+FITS_TYPES = {8: "u1", 16: ">i2", 32: ">i4", -32: ">f4", -64: ">f8"}
+"""Value of the card BITPIX -> the type of the numbers."""
+
 ALPHA = {1: "premultiplied", 2: "straight"}
 """Value of the tag EXTRASAMPLES -> what the band after the colours is."""
 
@@ -58,12 +62,17 @@ def from_picture(picture: EncodedImage) -> ArrayImage:
         UnreadableImageError: It can't be decoded, or has values that are not finite.
     """
     with reading(picture.name):
+        alpha = None
+        white: float | None = 65535
         if picture.format == "PNG":
             pixels, alpha = _read_png(picture)
-            white: float | None = 65535
+        elif picture.format == "FITS":
+            pixels = _read_fits(picture)
+            white = white_of(pixels.dtype)
+        elif picture.stored_mode == "RGB":
+            pixels, white = _read_ppm(picture)
         else:
             pixels, white = _read_grey(picture)
-            alpha = None
         in_chans = next(number for number, mode in MODES.items() if mode == picture.mode)
         pixels, white = to_channels(pixels, in_chans, white, alpha=alpha)
         return ArrayImage(picture.orientation.upright_array(pixels), in_chans, picture.name, white)
@@ -115,6 +124,49 @@ def _read_grey(picture: EncodedImage) -> tuple[Any, float | None]:
     white = white_of(pixels.dtype, bits)
     is_inverted = white is not None and tags.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_0
     return white - pixels if is_inverted else pixels, white
+
+
+def _read_fits(picture: EncodedImage) -> Any:
+    """The numbers, (1, H, W), that a FITS file means: zero + scale * those that it stores.
+
+    Pillow reads the latter, and signed ones of 16 bits as unsigned, if at all (before version 11).
+    """
+    image: Any = picture.open()
+    decoder, _, start, _ = image.tile[0]
+    header = picture.encoded[:start]
+    values = {b"BITPIX": 0.0, b"BSCALE": 1.0, b"BZERO": 0.0}
+    for card in (header[first : first + 80] for first in range(0, start, 80)):
+        if (name := card[:8].rstrip()) in values:
+            values[name] = float(card[10:].partition(b"/")[0].upper().replace(b"D", b"E"))
+    kind, scale, zero = values.values()
+    if decoder == "raw":
+        width, height = image.size
+        dtype = np.dtype(FITS_TYPES[int(kind)])
+        stored = np.frombuffer(picture.encoded, dtype, width * height, start)
+        pixels = stored.astype(dtype.newbyteorder("=")).reshape(1, height, width)[:, ::-1]
+    else:  # compressed
+        pixels = np.asarray(image)[None]
+        pixels = pixels.view(np.int16) if pixels.dtype == np.uint16 else pixels
+    bits = 8 * pixels.itemsize
+    if pixels.dtype.kind == "i" and (scale, zero) == (1, 2 ** (bits - 1)):
+        return (pixels + np.int64(zero)).astype(f"uint{bits}")  # how FITS has unsigned ones
+    return pixels if (scale, zero) == (1, 0) else zero + scale * pixels
+
+
+def _read_ppm(picture: EncodedImage) -> tuple[Any, int]:
+    """The colours, (3, H, W), of a PPM file of more than 8 bits, and the number that is white.
+
+    Pillow scales them to 8 bits.
+    """
+    image: Any = picture.open()
+    decoder, _, start, _ = image.tile[0]
+    shape, content = (*image.size[::-1], 3), picture.encoded[start:]
+    if decoder == "ppm":
+        numbers = np.frombuffer(content, ">u2", prod(shape)).astype(np.uint16)
+    else:
+        words = re.sub(rb"#[^\r\n]*", b"", content).split()
+        numbers = np.array(words[: prod(shape)]).astype(np.uint16)
+    return numbers.reshape(shape).transpose(2, 0, 1), maxval_of(image)
 
 
 class _Layout(NamedTuple):

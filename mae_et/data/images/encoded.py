@@ -16,6 +16,7 @@ Files may come from anybody, so no program is started to read one, and its size 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,9 @@ COLOR_SPACES = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGBA"}
 
 REFUSED = ("EPS", "IPTC")
 """Formats of which Pillow reads the pixels by starting a program, or which may hold such a file."""
+
+PADDED = ("BMP", "DIB", "TGA")
+"""Formats whose fourth byte is often no alpha, but left at 0 by those who write them."""
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 """The first bytes of a PNG file."""
@@ -104,6 +108,7 @@ class EncodedImage:
         self._opened: Image.Image | None = header
         self.format, self.stored_mode = header.format, header.mode
         self._is_jpeg = header.format in ("JPEG", "MPO")
+        self._is_deep_ppm = header.format == "PPM" and maxval_of(header) > 255
         self._stored_width, self._stored_height = header.size
         self.orientation = ORIENTATIONS.get(exif, UPRIGHT)
 
@@ -111,7 +116,9 @@ class EncodedImage:
     def is_deep(self) -> bool:
         """Whether the numbers of the image have more than 8 bits; see `deep.from_picture`."""
         is_png_16 = self.format == "PNG" and self.encoded[24] == 16
-        return is_png_16 or self.stored_mode in ("I", "F") or self.stored_mode.startswith("I;16")
+        is_scaled = self.format == "FITS" and re.search(rb"(BZERO|BSCALE) *=", self.encoded)
+        is_grey = self.stored_mode in ("I", "F") or self.stored_mode.startswith("I;16")
+        return is_png_16 or is_grey or bool(is_scaled) or self._is_deep_ppm
 
     @property
     def size(self) -> tuple[int, int]:
@@ -186,7 +193,12 @@ class EncodedImage:
     def open(self) -> Image.Image:
         """Open the file with Pillow; the caller may change the image."""
         opened, self._opened = self._opened, None
-        return opened or Image.open(io.BytesIO(self.encoded))
+        image = opened or Image.open(io.BytesIO(self.encoded))
+        if self.format in PADDED and image.mode in ("LA", "RGBA"):
+            *_, alpha = image.getextrema()
+            if alpha == (0, 0):
+                return image.convert(image.mode[:-1])
+        return image
 
 
 def allow_pixels(number: int) -> None:
@@ -211,6 +223,12 @@ def _open_header(encoded: bytes) -> tuple[Image.Image, int]:
     if header.format == "TIFF":
         return header, 1  # whatever its tag still says, which depends on the version of Pillow
     return header, header.getexif().get(int(ExifTags.Base.Orientation), 1)
+
+
+def maxval_of(image: Any) -> int:
+    """Return the number that is white in a PPM image just opened, if Pillow has to scale by it."""
+    decoder, _, _, arguments = image.tile[0]
+    return int(arguments[-1]) if decoder in ("ppm", "ppm_plain") else 255
 
 
 def _without_text(encoded: bytes) -> bytes:

@@ -135,6 +135,15 @@ def test_metadata_of_each_split_and_of_classes(tmp_path: Path) -> None:
         ("metadata.csv", "file_name,image\n0.png,x\n", "without a column image"),
         ("metadata.csv", "file_name,a\n0.png,x\n0.png,y\n", "one row of metadata per image, got"),
         ("metadata.csv", "file_name,a\n0.png,x,y,z\n", "readable metadata, got 'metadata.csv'"),
+        (
+            "metadata.csv",
+            "file_name;a\n0.png;x\n",
+            "file_name;a; its separator must be a comma, not ';'",
+        ),
+        ("metadata.csv", "File Name\ta\n0.png\tx,y\n", "separator must be a comma, not '\\\\t'"),
+        ("metadata.csv", "filename,a\ngone.png,x\n", "a column file_name of texts, got"),
+        ("metadata.csv", "file_name,a, a\n0.png,x,y\n", "metadata of different columns"),
+        ("metadata.csv", "file_name,a\n,\n,\n", "a column file_name of texts, got"),
         ("metadata.jsonl", "{not json", "readable metadata, got 'metadata.jsonl'"),
         ("metadata.jsonl", '{"file_name": 3}\n', "a column file_name of texts"),
         ("metadata.parquet", "PAR1", "readable metadata, got 'metadata.parquet'"),
@@ -263,3 +272,117 @@ def test_pictures_of_a_run_are_no_data(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err.strip() == f"{tmp_path}: {said}"
     (rows,) = load_splits(f"{path}/runs/1").values()  # if it is asked for
     assert len(rows) == 3
+
+
+def said_of(folder: Path, capsys: pytest.CaptureFixture[str], metadata: str) -> str:
+    """What is said of the images x/ä.png and x/b.JPG with metadata."""
+    path = make(folder, ["x/\u00e4.png", "x/b.JPG"])
+    (folder / "metadata.csv").write_text(metadata)
+    load_splits(path)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("x\\b.JPG", "'x\\\\b.JPG', which is no image, while the image 'x/b.JPG'"),
+        ("x/b.jpg", "'x/b.jpg', which is no image, while the image 'x/b.JPG'"),
+        ("/far/x/b.JPG", "'/far/x/b.JPG', which is no image, while the image 'x/b.JPG'"),
+        ("b", "'b', which is no image, while the image 'x/b.JPG'"),
+        ("x/a\u0308.png", "'x/a\\u0308.png', which is no image, while the image 'x/\\xe4.png'"),
+        ("gone.png", "'gone.png', which is no image, while the image 'x/"),
+    ],
+)
+def test_names_that_are_spelled_in_another_way_are_shown(
+    name: str, image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = said_of(tmp_path, capsys, f"file_name,a\n{name},1\n")
+    assert f"metadata name {image}" in said
+    assert "1 row of metadata without an image" in said
+
+
+def test_a_few_rows_of_images_that_are_gone_are_only_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = said_of(tmp_path, capsys, "file_name,a\nx/b.JPG,1\ngone.png,1\n")
+    assert "1 row of metadata without an image" in said
+    assert "metadata name" not in said
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
+    path = make(tmp_path, ["0.png"])
+    (tmp_path / "metadata.csv").write_bytes("file_name,a\n0.png,\u00e4\n".encode(encoding))
+    with pytest.raises(ValueError, match="its encoding must be UTF-8"):
+        load_splits(path)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "expected"),
+    [
+        (["10", "A4"], ["10", "10"], (["10", "A4"], ["10", "10"])),
+        (["1", "0"], ["", ""], ([1, 0], [None, None])),
+        (["01", "10"], ["10", "10"], (["01", "10"], ["10", "10"])),
+        (["1", "0"], ["1.5", "2"], ([1.0, 0.0], [1.5, 2.0])),
+    ],
+)
+def test_a_column_has_one_type_in_all_files(
+    tmp_path: Path,
+    train: list[str],
+    test: list[str],
+    expected: tuple[list[object], list[object]],
+) -> None:
+    path = make(tmp_path, ["train/0.png", "train/1.png", "test/0.png", "test/1.png"])
+    for split, cells in (("train", train), ("test", test)):
+        lines = [f"{row}.png,{cell}\n" for row, cell in enumerate(cells)]
+        (tmp_path / split / "metadata.csv").write_text("".join(["file_name,label\n", *lines]))
+    splits = load_splits(path)
+    assert (splits["train"]["label"][:], splits["test"]["label"][:]) == expected
+
+
+def test_files_of_types_that_do_not_go_together(tmp_path: Path) -> None:
+    path = make(tmp_path, ["train/0.png", "test/0.png"])
+    (tmp_path / "train" / "metadata.jsonl").write_text('{"file_name": "0.png", "a": [1]}\n')
+    (tmp_path / "test" / "metadata.csv").write_text("file_name,a\n0.png,x\n")
+    with pytest.raises(ValueError, match="metadata files of the same columns, got"):
+        load_splits(path)
+
+
+def test_rows_without_a_name_and_files_of_something_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Spreadsheets end in rows of commas; photo services write a metadata.csv of each album."""
+    path = make(tmp_path, ["0.png", "1.png", "album/2.png"])
+    (tmp_path / "metadata.csv").write_text("file_name, label\r\n0.png,x\r\n1.png,y\r\n,\r\n,\r\n")
+    (tmp_path / "album" / "metadata.csv").write_text("title,description\nAlbum,\n")
+    rows = load_splits(path)["train"]
+    assert rows["label"][:] == ["x", "y", None]
+    said = capsys.readouterr().err
+    assert "2 rows of metadata without a file_name" in said
+    assert "1 metadata file without a column file_name" in said
+
+
+def test_long_texts_of_several_lines(tmp_path: Path) -> None:
+    path = make(tmp_path, [f"{row:02d}.png" for row in range(40)])
+    texts = [f"{row} says\n" * 8000 for row in range(40)]
+    lines = [f'{row:02d}.png,"{text}"\n' for row, text in enumerate(texts)]
+    (tmp_path / "metadata.csv").write_text("".join(["file_name,text\n", *lines]))
+    assert load_splits(path)["train"]["text"][:] == texts
+    (tmp_path / "metadata.csv").unlink()
+    long = [text * 20 for text in texts[:2]]  # each longer than Arrow's blocks
+    write_metadata(
+        tmp_path / "metadata.jsonl",
+        [{"file_name": f"{row:02d}.png", "text": text} for row, text in enumerate(long)],
+    )
+    assert load_splits(path)["train"]["text"][:2] == long
+
+
+def test_a_column_called_label_in_another_case(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make(tmp_path, ["a/0.png", "b/1.png"])
+    (tmp_path / "metadata.csv").write_text("file_name,Label\na/0.png,cat\nb/1.png,dog\n")
+    rows = load_splits(path)["train"]
+    assert rows["label"][:] == [0, 1]
+    said = capsys.readouterr().err
+    assert "not of the metadata's column 'Label': --data.label_column Label takes it" in said

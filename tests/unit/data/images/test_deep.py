@@ -74,6 +74,22 @@ def in_units(encoded: bytes, in_chans: int) -> Any:
     return pixels.astype(np.float64) / 255
 
 
+def fits(array: Any, bits: int, **cards: float | str) -> bytes:
+    """A FITS file, whose rows begin at the bottom."""
+    height, width = array.shape
+    header = {"SIMPLE": "T", "BITPIX": bits, "NAXIS": 2, "NAXIS1": width, "NAXIS2": height, **cards}
+    lines = "".join(
+        f"{f'{name:<8}= {value:>20} / of a test':<80}" for name, value in header.items()
+    )
+    content = array[::-1].astype(array.dtype.newbyteorder(">")).tobytes()
+    return f"{lines + 'END':<2880}".encode() + content + bytes(-len(content) % 2880)
+
+
+def ppm(colours: Any, white: int) -> bytes:
+    rows = last(scaled(colours, white))
+    return b"P6\n# of a test\n30 20\n%d\n" % white + rows.astype(">u2").tobytes()
+
+
 SIGNED = {16: scaled(GREY - 0.5, 999, "int16"), 8: scaled(GREY - 0.5, 99, "int8")}
 GREY_FILES = {
     "float32 TIFF": (lambda: saved(GREY.astype(np.float32), "TIFF"), GREY),
@@ -93,6 +109,13 @@ GREY_FILES = {
     "PGM": (lambda: b"P5 30 20 65535\n" + DEEP.astype(">u2").tobytes(), DEEP / 65535),
     "PFM": (lambda: b"Pf\n30 20\n-1.0\n" + GREY[::-1].astype("<f4").tobytes(), GREY),
     "JPEG 2000": (lambda: saved(DEEP, "JPEG2000"), DEEP / 65535),
+    "uint16 FITS": (lambda: fits((DEEP ^ 0x8000).view("i2"), 16, BZERO=32768.0), DEEP / 65535),
+    "int16 FITS": (lambda: fits(SIGNED[16], 16), SIGNED[16]),
+    "int32 FITS": (lambda: fits(SIGNED[16].astype("i4"), 32), SIGNED[16]),
+    "float32 FITS": (lambda: fits(GREY.astype("f4"), -32), GREY),
+    "8-bit FITS": (lambda: fits(SHALLOW, 8), SHALLOW / 255),
+    "8-bit FITS, scaled": (lambda: fits(SHALLOW, 8, BSCALE=10.0, BZERO=-5.0), SHALLOW * 10.0 - 5),
+    "int16 FITS, scaled": (lambda: fits(SIGNED[16], 16, BSCALE="1.0D-3"), SIGNED[16] / 1000),
     "1 bit": (lambda: saved(GREY > 0.5, "PNG"), (GREY > 0.5) * 1.0),
     "8 bits": (lambda: saved(SHALLOW, "PNG"), SHALLOW / 255),
 }
@@ -115,6 +138,12 @@ def test_grey_is_the_same_number_in_every_channel(name: str) -> None:
 COLOUR_FILES = {
     "RGB PNG": lambda: png_16(scaled(COLOURS, 65535), 2),
     "RGB TIFF": lambda: tiff(last(scaled(COLOURS, 65535)), **RGB),
+    "PPM": lambda: ppm(COLOURS, 65535),
+    "PPM up to 51000": lambda: ppm(COLOURS, 51000),
+    "PPM as text": lambda: (
+        b"P3 30 20 65535\n# of a test\n"
+        + " ".join(map(str, last(scaled(COLOURS, 65535)).flat)).encode()
+    ),
     "float RGB TIFF": lambda: tiff(last(COLOURS.astype(np.float32)), **RGB),
     "RGB TIFF with a band": lambda: tiff(
         last(scaled(np.stack([*COLOURS, SHADE]), 65535)), **RGB, extrasamples=["unspecified"]
@@ -196,6 +225,32 @@ def test_what_is_hidden_under_transparent_pixels_is_not_seen(mode: str) -> None:
         found = in_units(buffer.getvalue(), in_chans)
         assert (found[:, :, :10] == 1).all()
         np.testing.assert_allclose(found[:, :, 10:], 90 / 255, atol=0.002)
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TGA"])
+def test_a_fourth_byte_that_is_nowhere_set_is_no_alpha(kind: str) -> None:
+    """Not in the whole image: transparent parts of one are seen through."""
+    pixels = np.zeros((20, 30, 4), np.uint8)
+    pixels[..., :3] = last(scaled(COLOURS, 255, "uint8"))
+    for in_chans in (3, 4):
+        found = in_units(padded(pixels, kind), in_chans)
+        np.testing.assert_array_equal(found[:3], np.moveaxis(pixels[..., :3], -1, 0) / 255)
+        assert in_chans < 4 or (found[3] == 1).all()
+    pixels[0, 0, 3] = 255
+    found = in_units(padded(pixels, kind), 3)
+    assert (found[:, 1:] == 1).all()
+    np.testing.assert_array_equal(found[:, 0, 0], pixels[0, 0, :3] / 255)
+
+
+def padded(pixels: Any, kind: str) -> bytes:
+    """An image of 32 bits, its rows from the bottom."""
+    (height, width), rows = pixels.shape[:2], pixels[::-1][..., [2, 1, 0, 3]].tobytes()
+    if kind == "TGA":
+        return struct.pack("<3B5x4H2B", 0, 0, 2, 0, 0, width, height, 32, 0) + rows
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(rows), 0, 0, 0, 0)
+    header += masks + bytes(52)
+    return b"BM" + struct.pack("<IHHI", 14 + 108 + len(rows), 0, 0, 14 + 108) + header + rows
 
 
 def test_a_transparent_colour_of_16_bits() -> None:
