@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
+from mae_et.config import Resume
 from mae_et.data import channel_statistics, normalize
-from mae_et.evaluation import linear_classifier
+from mae_et.evaluation import Features, linear_classifier
 from mae_et.runs import Run
+from mae_et.training import main_process_first
 
 from .build import build_probe_images
 from .config import FinetuneConfig
@@ -28,7 +31,11 @@ log = logging.getLogger(__name__)
 
 
 def start_from_probe(
-    network: nn.Module, config: FinetuneConfig, accelerator: Accelerator, splits: LabelledSplits
+    config: FinetuneConfig,
+    accelerator: Accelerator,
+    splits: LabelledSplits,
+    resume: Resume,
+    network: nn.Module,
 ) -> None:
     """Give a network the head of a linear probe of what it computes before the head.
 
@@ -36,13 +43,15 @@ def start_from_probe(
     accelerator's device, and its head is the same in every process.
 
     Args:
-        network: The network, with the weights of its encoder.
         config: The run.
         accelerator: The accelerator of this process.
         splits: The labelled images.
+        resume: Whether the run's folder may hold a run, one without a checkpoint.
+        network: The network, with the weights of its encoder.
 
     Raises:
-        ValueError: The head is no linear layer, and `optim.new_head` is not auto.
+        ValueError: The head is no linear layer, and `optim.new_head` is not auto; or the folder
+            holds a run.
         RunStoppedError: Too many images are unreadable.
     """
     head = linear_head(network)
@@ -53,21 +62,9 @@ def start_from_probe(
         if accelerator.is_main_process:
             log.warning("the head of %s is no linear layer; it is random", config.model.encoder)
         return
-    network.to(accelerator.device).eval()
-    mean = channel_statistics(config.data.mean, accelerator.device)
-    std = channel_statistics(config.data.std, accelerator.device)
-    inputs: list[Tensor] = []
-
-    @torch.no_grad()
-    def features(images: Tensor) -> Tensor:
-        with accelerator.autocast():
-            network(normalize(images, mean, std))
-        return inputs.pop()
-
-    hook = head.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
-    images = build_probe_images(config, splits)
-    train = images.features_of(images.train, accelerator, features)
-    hook.remove()
+    if not resume:  # else this would be found out after the probe
+        main_process_first(accelerator, Run(Path(config.run.output_dir)).check_new)
+    train = _head_inputs(config, accelerator, splits, network, head)
     layer: list[tuple[Tensor, Tensor] | None] = [None]
     if train is not None:
         layer = [
@@ -79,16 +76,46 @@ def start_from_probe(
                 device=accelerator.device,
             )
         ]
-        print(
-            f"the head begins as the linear probe of {len(train)} images: see step 0",
-            file=sys.stderr,
-        )
+        what = f"the linear probe of {len(train)} images"
+        print(f"the head begins as {what}; step 0 has its accuracy", file=sys.stderr)
     broadcast_object_list(layer)
     assert layer[0] is not None
     weight, bias = layer[0]
     with torch.no_grad():
         head.weight.copy_(weight)
         head.bias.copy_(bias)
+
+
+def _head_inputs(
+    config: FinetuneConfig,
+    accelerator: Accelerator,
+    splits: LabelledSplits,
+    network: nn.Module,
+    head: nn.Linear,
+) -> Features | None:
+    """Return what the head gets for each training image, in the main process."""
+    network.to(accelerator.device).eval()
+    mean = channel_statistics(config.data.mean, accelerator.device)
+    std = channel_statistics(config.data.std, accelerator.device)
+    inputs: list[Tensor] = []
+
+    @torch.no_grad()
+    def features(images: Tensor) -> Tensor:
+        with accelerator.autocast():
+            network(normalize(images, mean, std))
+        if inputs[0].shape != (len(images), head.in_features):
+            raise ValueError(
+                f"optim.new_head must be random for {config.model.encoder}, whose head does not "
+                f"get {head.in_features} numbers an image, got {config.optim.new_head!r}"
+            )
+        return inputs.pop()
+
+    hook = head.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    images = build_probe_images(config, splits)
+    try:
+        return images.features_of(images.train, accelerator, features)
+    finally:
+        hook.remove()
 
 
 def advice_if_start_is_best(run: Run) -> str | None:

@@ -86,9 +86,7 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
     keep_head = config.keep_head and weights != "none"
     start_head = None
     if config.optim.new_head != "random":
-        start_head = partial(
-            start_from_probe, config=config, accelerator=accelerator, splits=splits
-        )
+        start_head = partial(start_from_probe, config, accelerator, splits, resume)
     model = build_classifier(
         config.model, splits.class_names, weights, keep_head=keep_head, start_head=start_head
     )

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from finetune import train
+from finetune import head, train
 from finetune.__main__ import main
 from finetune.data import evaluation_samples, load_labelled
 from finetune.train import Finetuner
@@ -142,6 +142,19 @@ def test_a_head_for_the_same_classes_stays(
     assert main(arguments(clothes, tmp_path / "second", tmp_path / "first" / "last")) == 0
     last, start = scores(tmp_path / "first")[-1], scores(tmp_path / "second")[0]
     assert (start["step"], start["top1"]) == (0, last["top1"])
+
+
+def test_no_probe_for_a_folder_that_holds_a_run(
+    encoder: Path,
+    clothes: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(arguments(clothes, tmp_path / "run", encoder)) == 0
+    monkeypatch.setattr(head, "linear_classifier", refused)
+    assert main(arguments(clothes, tmp_path / "run", encoder)) == 2
+    assert "run.output_dir must be new" in capsys.readouterr().err
 
 
 def test_without_an_encoder(
