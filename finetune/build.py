@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from mae_et.curriculum import Curriculum, num_training_steps
 from mae_et.data import split_batch
+from mae_et.evaluation import ProbeImages
 from mae_et.model import SizedModel
 from mae_et.training import RunImages, main_process_first
 
@@ -92,4 +93,20 @@ def build_images(
         class_names=splits.class_names,
         labels=splits.train.labels,
         held_out_labels=splits.held_out.labels,
+    )
+
+
+def build_probe_images(config: FinetuneConfig, splits: LabelledSplits) -> ProbeImages:
+    """Make the samples of a probe: of the images to learn from, and of those held out.
+
+    Args:
+        config: The run.
+        splits: Its labelled images.
+    """
+    return ProbeImages(
+        train=evaluation_samples(config, splits.train),
+        test=evaluation_samples(config, splits.held_out),
+        chunk_size=config.optim.micro_batch_size or min(config.optim.batch_size, 256),
+        num_workers=config.data.num_workers,
+        max_bad_share=config.data.allowed_bad_share,
     )

@@ -162,6 +162,9 @@ class FinetuneOptimConfig(OptimConfig):
         layer_decay: Factor, in (0, 1], of a layer's learning rate relative to the layer above it.
         ema_decay: Decay of the moving average of the weights, in (0, 1), shorter at first; the
             average is then what is evaluated and saved. null for no average.
+        new_head: How the head begins where the checkpoint has none for the classes: with random
+            weights, as the linear probe of the frozen encoder (probe), or as that probe wherever
+            there is an encoder and the head is linear (auto).
         class_weights: How much an image of each class counts in the loss: a list, or balanced for
             the inverse of the class's number of images; null for all alike. Only ratios matter.
     """
@@ -174,6 +177,7 @@ class FinetuneOptimConfig(OptimConfig):
     betas: tuple[float, float] = (0.9, 0.999)
     layer_decay: float = 0.65
     ema_decay: float | None = None
+    new_head: Literal["random", "probe", "auto"] = "random"
     class_weights: Literal["balanced"] | list[float] | None = None
 
     def __post_init__(self) -> None:
@@ -246,6 +250,9 @@ class FinetuneConfig(TrainingConfig):
         check(ok, "--checkpoint", checkpoint, f"an encoder for --mode {mode}")
         ok = not self.keep_head or (mode == "finetune" and checkpoint != "none")
         check(ok, "--keep_head", self.keep_head, "false without a checkpoint to fine-tune")
+        head = self.optim.new_head
+        ok = head != "probe" or checkpoint != "none"
+        check(ok, "optim.new_head", head, "random or auto without an encoder to probe")
         super().__post_init__()
         policy, in_chans = self.augment.randaug, self.model.in_chans
         allowed = f"null for model.in_chans {in_chans}: its operations take grey or RGB"

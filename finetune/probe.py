@@ -28,13 +28,14 @@ from mae_et.data import (
     image_column,
     normalize,
 )
-from mae_et.evaluation import Features, ProbeImages, knn_accuracy, linear_probe
+from mae_et.evaluation import Features, knn_accuracy, linear_probe
 from mae_et.runs import probe_file
 from mae_et.training import check_apart, main_process_first, make_accelerator, writing_to
 from mae_et.weights import Named, find_weights, warn_of_other_normalisation
 
+from .build import build_probe_images
 from .config import FinetuneConfig
-from .data import LabelledSplits, evaluation_samples, load_labelled
+from .data import LabelledSplits, load_labelled
 from .model import build_encoder
 
 log = logging.getLogger(__name__)
@@ -139,13 +140,7 @@ def cached_features(
             features: Tensor = encoder(normalize(images, mean, std))
         return features
 
-    computed = ProbeImages(
-        train=evaluation_samples(config, splits.train),
-        test=evaluation_samples(config, splits.held_out),
-        chunk_size=config.optim.micro_batch_size or min(config.optim.batch_size, 256),
-        num_workers=config.data.num_workers,
-        max_bad_share=config.data.allowed_bad_share,
-    ).features(accelerator, forward)
+    computed = build_probe_images(config, splits).features(accelerator, forward)
     missing = len(splits.train) + len(splits.held_out) - sum(map(len, computed or ()))
     if computed is not None and missing:  # a disk may have hung, or a decoder may be missing
         log.warning(

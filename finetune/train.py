@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ from mae_et.weights import Named, find_weights, warn_of_other_normalisation
 from .build import batch_chunk_size, build_images, build_schedule, full_size_steps
 from .config import FinetuneConfig
 from .data import LabelledSplits, erase, load_labelled
+from .head import advice_if_start_is_best, start_from_probe
 from .loss import build_mixup, class_weights, smoothed, weighted_cross_entropy
 from .model import (
     build_classifier,
@@ -84,7 +86,12 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
     if weights != "none" and accelerator.is_main_process:
         warn_of_other_normalisation(weights, config.data)
     keep_head = config.keep_head and weights != "none"
-    model = build_classifier(config.model, splits.class_names, weights, keep_head=keep_head)
+    start_head = None
+    if config.optim.new_head != "random":
+        start_head = partial(start_from_probe, config, accelerator, splits, resume)
+    model = build_classifier(
+        config.model, splits.class_names, weights, keep_head=keep_head, start_head=start_head
+    )
     schedule = build_schedule(config, model, num_steps)
     images = build_images(config, splits, schedule, chunk_size, accelerator)
     trainer = Finetuner(config, accelerator, model, schedule, splits, images.held_out)
@@ -192,6 +199,11 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         batch_size = self.config.optim.batch_size
         return done * batch_size // self.num_images > (done - 1) * batch_size // self.num_images
 
+    @property
+    def evaluates_start(self) -> bool:
+        """Whether a new run is evaluated before its first step: unless its head is random."""
+        return self.config.optim.new_head != "random" and self.config.checkpoint != "none"
+
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits (N, classes) of full-size images, from the averaged weights if any.
@@ -275,6 +287,8 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
             write_results(run.files.folder, files, logits[kept], labels, self.class_names)
             scores = f"best {saved_top1(best):.2%}, last {top1[-1]:.2%}"
             print(f"top-1 accuracy: {scores}; classifier: {best}")
+            if advice := advice_if_start_is_best(run.files):
+                print(advice)
 
     def save(self, folder: Path, scores: dict[str, float]) -> None:
         """Write the classifier, with the names of its classes."""

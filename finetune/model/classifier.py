@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import timm
@@ -25,6 +25,7 @@ def build_classifier(
     checkpoint: str,
     *,
     keep_head: bool = False,
+    start_head: Callable[[nn.Module], object] | None = None,
 ) -> SizedModel:
     """Build a classifier with the weights of an encoder, or with new ones.
 
@@ -36,6 +37,7 @@ def build_classifier(
         class_names: The names of the classes by number.
         checkpoint: The encoder, as `mae_et.weights.find_weights` finds it; "none" for new weights.
         keep_head: As in `load_encoder`.
+        start_head: Is called with the network if its encoder is the checkpoint's and its head new.
 
     Raises:
         ValueError: The model cannot be built, or the checkpoint is not its encoder.
@@ -57,7 +59,7 @@ def build_classifier(
         if isinstance(classifier.model, VisionTransformer) and isinstance(head, nn.Linear):
             nn.init.trunc_normal_(head.weight, std=2e-5)  # as in the reference
         pretrained = find_weights(checkpoint, prefer_result=True).read()
-        load_encoder(
+        has_head = load_encoder(
             classifier.model,
             pretrained,
             checkpoint,
@@ -65,6 +67,8 @@ def build_classifier(
             class_axes=class_axes(classifier.model, model.encoder, **built),
             keep_head=keep_head,
         )
+        if start_head is not None and not has_head:
+            start_head(classifier.model)
     return classifier
 
 

@@ -4,7 +4,7 @@ Of the rest of `mae_et`, this package imports `data`, `config`, `curriculum` and
 """
 
 from .features import Features, ProbeImages, compute_features, compute_outputs, load_probe_images
-from .probe import knn_accuracy, linear_probe, probe_scores
+from .probe import knn_accuracy, linear_classifier, linear_probe, probe_scores
 
 __all__ = [
     "Features",
@@ -12,6 +12,7 @@ __all__ = [
     "compute_features",
     "compute_outputs",
     "knn_accuracy",
+    "linear_classifier",
     "linear_probe",
     "load_probe_images",
     "probe_scores",

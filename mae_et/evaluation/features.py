@@ -163,17 +163,34 @@ class ProbeImages:
             RunStoppedError: Too many images are unreadable.
         """
         train, test = (
-            compute_features(
-                accelerator,
-                forward,
-                samples,
-                self.chunk_size,
-                self.num_workers,
-                self.max_bad_share,
-            )
-            for samples in (self.train, self.test)
+            self.features_of(samples, accelerator, forward) for samples in (self.train, self.test)
         )
         return None if train is None or test is None else (train, test)
+
+    def features_of(
+        self, samples: data.Samples, accelerator: Accelerator, forward: Callable[[Tensor], Tensor]
+    ) -> Features | None:
+        """Compute the features of `train` or of `test` alone, as `features` does for both.
+
+        Args:
+            samples: `train` or `test`.
+            accelerator: The accelerator of this process.
+            forward: Images as samples hold them, (n, C, H, W) -> features (n, D).
+
+        Returns:
+            The features in the main process; None in others.
+
+        Raises:
+            RunStoppedError: Too many images are unreadable.
+        """
+        return compute_features(
+            accelerator,
+            forward,
+            samples,
+            self.chunk_size,
+            self.num_workers,
+            self.max_bad_share,
+        )
 
 
 def load_probe_images(

@@ -12,7 +12,7 @@ Shape legend: N images of the training or the test set, n of a batch, D features
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from .features import Features
 
 MAX_REPEATED = 10_000
 """Up to this many training images, a single tenth is too small to choose a learning rate by."""
+
+LEAST_STD = 1e-6
+"""Is added to the standard deviation of each feature, which may be constant."""
 
 
 def probe_scores(
@@ -109,6 +112,40 @@ def linear_probe(
     Returns:
         The top-1 accuracy, in [0, 1], and the learning rate.
     """
+    rate = _best_rate(train, options, seed=seed, device=device)
+    chosen = replace(options, linear_rates=(rate,))
+    return linear_accuracies(train, test, chosen, seed=seed, device=device)[rate], rate
+
+
+def linear_classifier(
+    train: Features, options: ProbeConfig, *, num_classes: int, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Train the classifier that `linear_probe` measures, for features as they are.
+
+    The probe standardises features. That map is part of the weight and the bias here, so that they
+    are those of a plain linear layer. Features that are constant have no weight.
+
+    Args:
+        train: Features to learn from.
+        options: As for `linear_probe`.
+        num_classes: Number of classes.
+        seed: As for `linear_probe`.
+        device: The device that trains the classifiers.
+
+    Returns:
+        The weight (classes, D) and the bias (classes,), on the CPU.
+    """
+    rate = _best_rate(train, options, seed=seed, device=device)
+    chosen = replace(options, linear_rates=(rate,))
+    trained = train_classifiers(train, chosen, num_classes, seed=seed, device=device)
+    weight = trained.weight[0].double().cpu() / trained.std.double()[:, None]  # (D, classes)
+    weight[trained.std < 2 * LEAST_STD] = 0  # what tells nothing here may vary when it is trained
+    bias = trained.bias[0, 0].double().cpu() - trained.mean.double() @ weight
+    return weight.T.float().contiguous(), bias.float()
+
+
+def _best_rate(train: Features, options: ProbeConfig, *, seed: int, device: torch.device) -> float:
+    """Return the learning rate that does best on tenths of the training images."""
     totals = dict.fromkeys(options.linear_rates, 0.0)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     tenths = [tenth for tenth in order.tensor_split(10) if len(tenth)]
@@ -117,18 +154,13 @@ def linear_probe(
         learnt, held_out = train.take(others), train.take(tenth)
         by_rate = linear_accuracies(learnt, held_out, options, seed=seed, device=device)
         totals = {rate: total + by_rate[rate] for rate, total in totals.items()}
-    best = max(totals, key=lambda rate: totals[rate])
-    chosen = replace(options, linear_rates=(best,))
-    return linear_accuracies(train, test, chosen, seed=seed, device=device)[best], best
+    return max(totals, key=lambda rate: totals[rate])
 
 
 def linear_accuracies(
     train: Features, test: Features, options: ProbeConfig, *, seed: int, device: torch.device
 ) -> dict[float, float]:
     """Measure the accuracy of linear classifiers of the features for each learning rate.
-
-    The classifiers of all rates are trained at once, on the same batches: SGD with momentum is
-    linear in the gradient, so multiplying a classifier's loss by a rate trains it with that rate.
 
     Args:
         train: Features to learn from.
@@ -140,9 +172,53 @@ def linear_accuracies(
     Returns:
         The top-1 accuracy, in [0, 1], by learning rate.
     """
+    num_classes = int(max(train.labels.max(), test.labels.max())) + 1
+    trained = train_classifiers(train, options, num_classes, seed=seed, device=device)
+    hits = torch.zeros(len(options.linear_rates), dtype=torch.long)
+    with torch.no_grad():
+        for queries, truth in _batches(test, 1024):
+            predicted = trained.logits(queries).argmax(dim=2).cpu()
+            hits += (predicted == truth).sum(dim=1)
+    counts = zip(options.linear_rates, hits.tolist(), strict=True)
+    return {rate: count / len(test) for rate, count in counts}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifiers:
+    """Linear classifiers of standardised features."""
+
+    weight: Tensor
+    """(R, D, classes), on the device that trained it."""
+    bias: Tensor
+    """(R, 1, classes), likewise."""
+    mean: Tensor
+    """(D,) of the features, on the CPU."""
+    std: Tensor
+    """(D,), likewise."""
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(n, D) -> (R, n, classes)."""
+        normalised = ((features - self.mean) / self.std).to(self.weight.device)
+        return _logits(normalised, self.weight, self.bias)
+
+
+def train_classifiers(
+    train: Features, options: ProbeConfig, num_classes: int, *, seed: int, device: torch.device
+) -> Classifiers:
+    """Train a linear classifier of standardised features with each learning rate.
+
+    The classifiers of all rates are trained at once, on the same batches: SGD with momentum is
+    linear in the gradient, so multiplying a classifier's loss by a rate trains it with that rate.
+
+    Args:
+        train: Features to learn from.
+        options: Learning rates per 256 images, epochs, batch size and warm-up.
+        num_classes: Number of classes.
+        seed: Seed of the order of the images and of the initial weights.
+        device: The device that trains the classifiers.
+    """
     generator = torch.Generator().manual_seed(seed)
     rates, num_features = list(options.linear_rates), train.values.shape[1]
-    num_classes = int(max(train.labels.max(), test.labels.max())) + 1
     initial = 0.01 * torch.randn(num_features, num_classes, generator=generator)
     weight = nn.Parameter(initial.repeat(len(rates), 1, 1).to(device))  # (R, D, classes)
     bias = nn.Parameter(torch.zeros(len(rates), 1, num_classes, device=device))
@@ -150,7 +226,7 @@ def linear_accuracies(
     batch_size = min(options.linear_batch_size, len(train))
     rate = torch.tensor(rates, device=device)[:, None] * batch_size / 256
 
-    mean, std = train.values.mean(dim=0), train.values.std(dim=0, correction=0) + 1e-6
+    mean, std = train.values.mean(dim=0), train.values.std(dim=0, correction=0) + LEAST_STD
     values = ((train.values - mean) / std).to(device)
     labels = train.labels.to(device)
     steps_per_epoch = len(train) // batch_size
@@ -173,14 +249,7 @@ def linear_accuracies(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             step += 1
-
-    hits = torch.zeros(len(rates), dtype=torch.long)
-    with torch.no_grad():
-        for queries, truth in _batches(test, 1024):
-            normalised = ((queries - mean) / std).to(device)
-            predicted = _logits(normalised, weight, bias).argmax(dim=2).cpu()
-            hits += (predicted == truth).sum(dim=1)
-    return {r: count / len(test) for r, count in zip(rates, hits.tolist(), strict=True)}
+    return Classifiers(weight=weight.detach(), bias=bias.detach(), mean=mean, std=std)
 
 
 def _batches(features: Features, size: int) -> Iterator[tuple[Tensor, Tensor]]:

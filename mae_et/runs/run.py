@@ -158,6 +158,18 @@ class Run:
         for folder in self.checkpoint_folder.glob("*.tmp"):
             shutil.rmtree(folder)
 
+    def check_new(self) -> None:
+        """Check that the folder holds no part of a run.
+
+        Raises:
+            ValueError: It does.
+        """
+        if self.holds_anything:
+            raise ValueError(
+                f"run.output_dir must be new, got {self.folder}, which holds a run; "
+                "add --resume to continue it"
+            )
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the configuration.
 

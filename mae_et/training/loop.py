@@ -108,6 +108,8 @@ class Loop:
             warn_of_size(self.images.held_out.images, self.config.model.image_size)
         steps = range(self.start, self.start if self.is_over else self.num_steps)
         with self.progress, self.interrupt:
+            if self.start == 0 and self.trainer.evaluates_start:
+                self.evaluate(0)
             for step in steps:
                 self.train_step(step)
                 self.log(step)

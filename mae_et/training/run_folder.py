@@ -91,11 +91,8 @@ class RunFolder:
                 self._check_resume(described, type(config))
                 self.checkpoint = files.sound_checkpoint()
                 self._forget_later_metrics()
-            elif files.holds_anything:
-                raise ValueError(
-                    f"run.output_dir must be new, got {files.folder}, which holds a run; "
-                    "add --resume to continue it"
-                )
+            else:
+                files.check_new()
         except ValueError:
             self._lock.close()
             raise

@@ -159,6 +159,11 @@ class Trainer(ABC, Generic[Config, Model]):
         """Return whether to evaluate after `done` steps."""
         return is_due(done, self.config.run.eval_every)
 
+    @property
+    def evaluates_start(self) -> bool:
+        """Whether a new run is evaluated before its first step too."""
+        return False
+
     def is_probe_due(self, done: int) -> bool:
         """Return whether there are further scores to measure after `done` steps."""
         return False

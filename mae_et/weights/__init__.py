@@ -7,7 +7,7 @@ and the leaves.
 from .by_name import Named
 from .facts import Facts, facts_of
 from .files import folder_config, load_weights, read_weights
-from .into_encoder import encoder_weights, load_encoder
+from .into_encoder import encoder_weights, linear_head, load_encoder
 from .loading import (
     load_initial_weights,
     load_mae_checkpoint,
@@ -28,6 +28,7 @@ __all__ = [
     "facts_of",
     "find_weights",
     "folder_config",
+    "linear_head",
     "load_encoder",
     "load_initial_weights",
     "load_mae_checkpoint",

@@ -23,7 +23,7 @@ def load_encoder(
     *,
     class_axes: Mapping[str, tuple[int, ...]] | None = None,
     keep_head: bool = False,
-) -> None:
+) -> bool:
     """Load all weights but the head, and the head too if it is for the same classes.
 
     A head whose classes are the same in another order is reordered.
@@ -37,6 +37,9 @@ def load_encoder(
         class_axes: The axes of the classifier's tensors that number the classes, by their names.
         keep_head: Whether a head of as many classes stays even if the checkpoint does not name
             them.
+
+    Returns:
+        Whether the head is the checkpoint's.
 
     Raises:
         ValueError: The checkpoint is of another architecture, or has no head to keep.
@@ -70,6 +73,7 @@ def load_encoder(
     for name in unused:  # the classifier pools, and has a new norm after that
         del weights[name]
     load_weights(classifier, weights, checkpoint, may_miss=(*heads, "fc_norm."))
+    return fits and bool(head)
 
 
 def _head_of_classes(
@@ -119,6 +123,15 @@ def _head_names(classifier: nn.Module, axes: Mapping[str, tuple[int, ...]]) -> t
     named = (getattr(classifier, "pretrained_cfg", None) or {}).get("classifier") or "head"
     heads = [named] if isinstance(named, str) else named
     return (*(f"{head}." for head in heads), *axes)
+
+
+def linear_head(classifier: nn.Module) -> nn.Linear | None:
+    """Return the head if it is a single linear layer with a bias, else None."""
+    names = _head_names(classifier, {})
+    modules = dict(classifier.named_modules())
+    head = modules.get(names[0].removesuffix(".")) if len(names) == 1 else None
+    is_linear = isinstance(head, nn.Linear) and head.bias is not None
+    return head if is_linear else None
 
 
 def encoder_weights(pretrained: Pretrained, own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,13 @@ from torch.nn import functional as F
 
 from mae_et.config.training import ProbeConfig
 from mae_et.evaluation.features import Features
-from mae_et.evaluation.probe import knn_accuracy, linear_accuracies, linear_probe
+from mae_et.evaluation.probe import (
+    knn_accuracy,
+    linear_accuracies,
+    linear_classifier,
+    linear_probe,
+    train_classifiers,
+)
 
 CPU = torch.device("cpu")
 
@@ -80,3 +88,27 @@ def test_the_rate_is_not_chosen_on_the_test_images() -> None:
         top1, rate = linear_probe(train, measured, options, seed=0, device=CPU)
         assert rate == 0.3
         assert top1 == linear_accuracies(train, measured, options, seed=0, device=CPU)[0.3]
+
+
+def test_the_plain_layer_has_the_logits_of_the_probe() -> None:
+    """Standardising is part of its weight and bias; a constant feature has no weight."""
+    train, test = (
+        Features(
+            values=F.pad(features.values * torch.logspace(-1, 1, 8) + 3, (0, 1), value=0.5),
+            labels=features.labels,
+        )
+        for features in (clouds(300, 1), clouds(200, 2))
+    )
+    options = ProbeConfig(
+        linear_rates=(1e-6, 0.3), linear_epochs=4, linear_warmup_epochs=1, linear_batch_size=32
+    )
+    chosen = replace(options, linear_rates=(0.3,))
+    trained = train_classifiers(train, chosen, 3, seed=0, device=CPU)
+    weight, bias = linear_classifier(train, options, num_classes=3, seed=0, device=CPU)
+    logits = F.linear(test.values, weight, bias)
+    torch.testing.assert_close(logits, trained.logits(test.values)[0], rtol=1e-4, atol=1e-4)
+    top1, rate = linear_probe(train, test, options, seed=0, device=CPU)
+    assert rate == 0.3
+    assert float((logits.argmax(1) == test.labels).float().mean()) == pytest.approx(top1)
+    assert top1 > 0.7
+    assert torch.equal(weight[:, 8], torch.zeros(3))

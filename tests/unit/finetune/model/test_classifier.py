@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+from torch import nn
 
 from finetune.config import ClassifierConfig
 from finetune.model.classifier import build_classifier
 from mae_et import MaskedAutoencoder, export_encoder
 from mae_et.model.pos_embed import resample_table
+from mae_et.weights import linear_head
 from mae_et.weights.to_transformers import (
     image_processor,
     save_transformers,
@@ -134,3 +137,22 @@ def test_finetuning_from_a_folder_of_transformers(tiny_mae: BuildMAE, tmp_path: 
             list("abc"),
             str(tmp_path),
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("vit_tiny_patch16_224", "head"),
+        ("resnet10t", "fc"),
+        ("convnext_atto", "head.fc"),
+        ("swin_tiny_patch4_window7_224", "head.fc"),
+        ("deit_tiny_distilled_patch16_224", None),  # two
+        ("mobilenetv4_conv_small", "classifier"),
+    ],
+)
+def test_the_linear_head_of_a_network(name: str, head: str | None) -> None:
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=3)
+    found = linear_head(network)
+    assert found is (None if head is None else network.get_submodule(head))
+    assert linear_head(nn.Sequential(nn.Linear(4, 3))) is None
