@@ -35,7 +35,7 @@ from mae_et.weights import Named, find_weights, warn_of_other_normalisation
 
 from .build import build_probe_images
 from .config import FinetuneConfig
-from .data import LabelledSplits, load_labelled
+from .data import LabelledSplits, evaluation_samples, load_labelled
 from .model import build_encoder
 
 log = logging.getLogger(__name__)
