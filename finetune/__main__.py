@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
-from mae_et.config.parser import add_resume, config_parser, parse, recipe_names, resume_of
-from mae_et.errors import check, end_process, run_command
+from mae_et import __version__
+from mae_et.config.parser import add_resume, config_parser, recipe_names, resume_of
+from mae_et.config.request import Request, add_automatic, default_folder
+from mae_et.errors import check, end_process, print_once, run_command
 from mae_et.workers import worker_context
 
-DESCRIPTION = """Fine-tune an encoder on labelled images, or train from scratch (--checkpoint none).
+DESCRIPTION = """Fine-tune an encoder on labelled images. DATA --checkpoint RUN [--hours H] chooses
+what is not given; --config takes a recipe, also to train from scratch (--checkpoint none).
 Other commands: finetune predict --help (classify images), finetune recipes (list the recipes)."""
 
 
@@ -25,41 +31,65 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _finetune(arguments: Sequence[str]) -> None:
+    run(arguments, leaves=True)
+
+
+def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
+    """Run a command line in this process.
+
+    Args:
+        arguments: The command line.
+        leaves: Whether the process leaves its process group at the end, as a command does.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        ValueError: The configuration, the data or an option is bad.
+        RunStoppedError: The run cannot continue.
+        RunInterruptedError: A signal asked the run to stop.
+    """
     from .config import FinetuneConfig
 
+    began = time.monotonic()
     parser = config_parser(FinetuneConfig, "finetune", DESCRIPTION)
     add_resume(parser)
+    add_automatic(parser)
     parser.add_argument(
         "--sweep.layer_decay",
         type=str,
         metavar="0.55,0.65,…",
         help="fine-tune once with each of these values of optim.layer_decay",
     )
-    config, options = parse(parser, FinetuneConfig, arguments, "finetune")
-    decays = _numbers(options["sweep.layer_decay"], "--sweep.layer_decay")
-    resume = resume_of(options)
-    check(
-        config.mode == "finetune" or not (resume or decays),
-        "--mode",
-        config.mode,
-        "finetune for --resume and --sweep.layer_decay",
-    )
-    if config.data.num_workers:
+    request = Request(parser, FinetuneConfig, arguments, "finetune")
+    decays = _numbers(request.options["sweep.layer_decay"], "--sweep.layer_decay")
+    resume, mode = resume_of(request.options), request.options.mode
+    allowed = "finetune for --resume and --sweep.layer_decay"
+    check(mode == "finetune" or not (resume or decays), "--mode", mode, allowed)
+    if request.names_images:
+        request.give("run.output_dir", default_folder(request.given["data.path"], "_classifier"))
+    config = None if request.names_images and request.recipe is None else request.make({})
+    if request.options.data.num_workers:
         worker_context()  # starts importing while this process does
+    if config is None:
+        print_once(f"mae-et {__version__}: the checkpoint and the labels are read for settings")
 
     from mae_et.training import leaving
 
+    from .automatic import complete
     from .probe import probe
     from .sweep import sweep_layer_decay
     from .train import finetune
 
-    with leaving():
+    with leaving() if leaves else nullcontext():
+        config = complete(request, began=began, resume=bool(resume))
         if config.mode != "finetune":
             probe(config)
         elif decays:
             sweep_layer_decay(config, decays, resume=resume)
         else:
-            finetune(config, resume=resume)
+            finetune(config, resume=resume, began=began)
+    return Path(config.run.output_dir)
 
 
 def _numbers(text: str | None, option: str) -> list[float]:

@@ -35,6 +35,7 @@ from mae_et.training import (
     Chunks,
     Loop,
     RunFolder,
+    RunImages,
     Trainer,
     main_process_first,
     make_accelerator,
@@ -58,13 +59,14 @@ from .results import write_results
 log = logging.getLogger(__name__)
 
 
-def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
+def finetune(config: FinetuneConfig, *, resume: Resume = False, began: float | None = None) -> None:
     """Run a configuration to its end; its folder then holds the classifiers `best` and `last`.
 
     Args:
         config: The run.
         resume: Whether to resume the run in `run.output_dir` from its last checkpoint; "auto" to do
             so if it holds one.
+        began: When the hours of `run.hours` began, by `time.monotonic`; None for now.
 
     Raises:
         ValueError: Something is wrong with the configuration or the data, before training.
@@ -74,6 +76,24 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
             was saved.
     """
     accelerator = make_accelerator(config.run)
+    trainer, images = set_up(config, accelerator, resume=resume)
+    with RunFolder(config, images, resume, accelerator) as run:
+        Loop(trainer, images, run, began=began).train()
+
+
+def set_up(
+    config: FinetuneConfig, accelerator: Accelerator, *, resume: Resume = False
+) -> tuple[Finetuner, RunImages]:
+    """Build what trains a configuration, and its images.
+
+    Args:
+        config: The run.
+        accelerator: The accelerator of this process.
+        resume: As in `finetune`; a run that goes on has weights of its own.
+
+    Raises:
+        ValueError: Something is wrong with the configuration or the data.
+    """
     chunk_size = batch_chunk_size(config, accelerator)
     assert config.checkpoint is not None
     has_checkpoint = Run(Path(config.run.output_dir)).latest_checkpoint() is not None
@@ -95,8 +115,7 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False) -> None:
     schedule = build_schedule(config, model, num_steps)
     images = build_images(config, splits, schedule, chunk_size, accelerator)
     trainer = Finetuner(config, accelerator, model, schedule, splits, images.held_out)
-    with RunFolder(config, images, resume, accelerator) as run:
-        Loop(trainer, images, run).train()
+    return trainer, images
 
 
 class Finetuner(Trainer[FinetuneConfig, SizedModel]):

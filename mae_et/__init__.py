@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import Run, plan, pretrain
+    from .api import Run, embed, pack, plan, pretrain
     from .curriculum import Curriculum, Stage
     from .lowfreq import low_frequency_crop
     from .model import MaskedAutoencoder
@@ -21,9 +21,11 @@ __all__ = [
     "MaskedAutoencoder",
     "Run",
     "Stage",
+    "embed",
     "export_encoder",
     "load_mae_checkpoint",
     "low_frequency_crop",
+    "pack",
     "plan",
     "pretrain",
 ]
@@ -33,9 +35,11 @@ _MODULES = {
     "MaskedAutoencoder": "model",
     "Run": "api",
     "Stage": "curriculum",
+    "embed": "api",
     "export_encoder": "weights",
     "load_mae_checkpoint": "weights",
     "low_frequency_crop": "lowfreq",
+    "pack": "api",
     "plan": "api",
     "pretrain": "api",
 }

@@ -8,7 +8,7 @@ input is a ValueError of one line.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
+    from .embedding import Embedded
+    from .packing import PackSummary
     from .planning.forecast import Plan
 
 Data = str | Path
@@ -58,9 +60,9 @@ def pretrain(
     """
     from .commands.pretrain import run
 
-    arguments = _arguments(data, hours=hours, recipe=recipe, out=out, settings=settings)
-    if resume:
-        arguments += ["--resume", *(["auto"] if resume == "auto" else [])]
+    arguments = arguments_of(
+        data, hours=hours, recipe=recipe, out=out, resume=resume, settings=settings
+    )
     return Run(run(arguments).folder)
 
 
@@ -93,22 +95,23 @@ def plan(
     from .commands.plan import plan_of
 
     began = time.monotonic()
-    arguments = _arguments(data, hours=hours, recipe=recipe, out=None, settings=settings)
+    arguments = arguments_of(data, hours=hours, recipe=recipe, settings=settings)
     arguments += ["--measure"] * measure
     if price_per_hour is not None:
         arguments.append(f"--price_per_hour={price_per_hour}")
     return plan_of(arguments, began)
 
 
-def _arguments(
+def arguments_of(
     data: Data | None,
     *,
-    hours: float | None,
-    recipe: str | Path | None,
-    out: str | Path | None,
-    settings: dict[str, Any],
+    hours: float | None = None,
+    recipe: str | Path | None = None,
+    out: str | Path | None = None,
+    resume: Resume = False,
+    settings: Mapping[str, Any],
 ) -> list[str]:
-    """Return the command line of a call."""
+    """Return the command line of a call; see `pretrain`."""
     arguments = [] if recipe is None else [f"--config={recipe}"]
     if data is not None:
         arguments.append(str(data))
@@ -116,11 +119,57 @@ def _arguments(
         arguments.append(f"--hours={hours}")
     if out is not None:
         arguments.append(f"--out={out}")
-    return arguments + options_of(settings)
+    arguments += options_of(settings)
+    if resume:
+        arguments += ["--resume", *(["auto"] if resume == "auto" else [])]
+    return arguments
 
 
-class Run:
-    """A pretraining run: its encoder, metrics and pictures.
+def embed(checkpoint: str | Path, data: Data, out: str | Path, **options: Any) -> Embedded | None:
+    """Write the features of all images of a data set to a file, as `mae-et embed` does.
+
+    Args:
+        checkpoint: A run, an encoder, a classifier, weights, or a name, as for fine-tuning.
+        data: The images.
+        out: The .parquet, .npy or .csv file.
+        options: pool ("avg", "token" or "map"), batch_size, num_workers, resume, …: the fields of
+            `mae_et.config.EmbedConfig`.
+
+    Returns:
+        What was written; None in processes other than the main one.
+
+    Raises:
+        ValueError: An option, the checkpoint or the images are unusable, or the file exists.
+        RunStoppedError: The file cannot be written.
+    """
+    from .embedding import embed
+
+    return embed(checkpoint, str(data), out, **options)
+
+
+def pack(data: Data, out: str | Path, **options: Any) -> PackSummary:
+    """Rewrite big images once, at the size that training needs, as `mae-et pack` does.
+
+    Args:
+        data: The images.
+        out: The folder of the shards.
+        options: short_side, quality, format, shard_mb, num_workers, measure, …; see
+            `mae_et.packing.pack`.
+
+    Returns:
+        What was written, its sizes, and the speed of reading it.
+
+    Raises:
+        ValueError: An option, the data or the folder is bad, or no image can be decoded.
+        RunStoppedError: The disk is full, or a worker was killed.
+    """
+    from .packing import pack
+
+    return pack(str(data), out, **options)
+
+
+class RunOfAnyKind:
+    """What the runs of pretraining and fine-tuning share: their configuration and metrics.
 
     Args:
         folder: The folder of the run.
@@ -136,7 +185,7 @@ class Run:
             raise ValueError(f"folder must hold a run, got {self.folder}")
 
     def __repr__(self) -> str:
-        return f"Run({str(self.folder)!r})"
+        return f"{type(self).__name__}({str(self.folder)!r})"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -149,6 +198,35 @@ class Run:
         import pandas as pd
 
         return pd.DataFrame(self._files.read_metrics())
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the run's page of HTML, as `mae-et report` does.
+
+        Args:
+            out: The page; None for report.html in the run's folder.
+
+        Returns:
+            The page.
+
+        Raises:
+            ValueError: The page can't be written there, or a package is missing.
+        """
+        from .commands.report import main
+
+        page = self.folder / "report.html" if out is None else Path(out)
+        main([str(self.folder), f"--out={page}"])
+        return page
+
+
+class Run(RunOfAnyKind):
+    """A pretraining run: its encoder, metrics and pictures.
+
+    Args:
+        folder: The folder of the run.
+
+    Raises:
+        ValueError: The folder holds no run.
+    """
 
     def encoder(self) -> nn.Module:
         """Return the encoder in evaluation mode: normalised images (N, C, H, W) to features (N, D).
@@ -205,21 +283,3 @@ class Run:
             seed=seed,
         )
         return figure
-
-    def report(self, out: str | Path | None = None) -> Path:
-        """Write the run's page of HTML, as `mae-et report` does.
-
-        Args:
-            out: The page; None for report.html in the run's folder.
-
-        Returns:
-            The page.
-
-        Raises:
-            ValueError: The page can't be written there, or a package is missing.
-        """
-        from .commands.report import main
-
-        page = self.folder / "report.html" if out is None else Path(out)
-        main([str(self.folder), f"--out={page}"])
-        return page

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..config import PretrainConfig, flatten, to_dict
-from ..config.request import Request
+from ..config.request import Request, default_folder
 from ..errors import check, print_once
 from ..runs import Run
 
@@ -83,13 +82,3 @@ def check_new(run: Run) -> None:
             f"run.output_dir must be new, got {run.folder}, which holds a run; add --resume to "
             "continue it, or --out for another folder"
         )
-
-
-def default_folder(path: str) -> str:
-    """Return the folder of a run on some images, by their name.
-
-    Args:
-        path: The images, as in `data.path`.
-    """
-    name = Path(path.rpartition(":")[2]).expanduser().resolve().name
-    return f"runs/{re.sub(r'[^A-Za-z0-9_-]+', '_', name.split('.')[0]).strip('_') or 'pretrain'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -110,3 +111,15 @@ def options_of(settings: Mapping[str, Any]) -> list[str]:
             text = str(value) if is_text else json.dumps(value, default=str)
             options.append(f"--{name}={text}")
     return options
+
+
+def default_folder(path: str, ending: str = "") -> str:
+    """Return the folder of a run on some images, by their name.
+
+    Args:
+        path: The images, as in `data.path`.
+        ending: What is put after the name.
+    """
+    name = Path(path.rpartition(":")[2]).expanduser().resolve().name
+    word = re.sub(r"[^A-Za-z0-9_-]+", "_", name.split(".")[0]).strip("_")
+    return f"runs/{word or 'images'}{ending}"

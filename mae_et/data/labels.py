@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ..errors import print_once
+from .found import say
 from .label_columns import class_number, find_label_column, without_spaces
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class LabelledImages:
         if class_names is None:
             self._tell_classes()
         elif lacking := self.lacking:
-            print_once(
+            say(
                 f"the images to evaluate on, of {dataset.split}, have none of {_few(lacking)}: "
                 "how well these are recognised is not measured"
             )
@@ -89,7 +89,7 @@ class LabelledImages:
     def _tell_classes(self) -> None:
         """Say which classes the labels make; a warning says so if they can't be classes."""
         number = len(self.class_names)
-        print_once(f"{number:,} classes by {self.column!r}: {_few(self.class_names, quote=str)}")
+        say(f"{number:,} classes by {self.column!r}: {_few(self.class_names, quote=str)}")
         counts = self.counts[self.counts > 0]
         if len(counts) > 2 and np.median(counts) < 2:
             log.warning(
@@ -130,7 +130,7 @@ def _with_labels(
         return dataset, values
     if not rows:
         raise ValueError(f"{field} must hold labels, got {column!r} without any in {missing} rows")
-    print_once(
+    say(
         f"{field} {column!r}: {missing:,} of the {len(values):,} images of {dataset.split} have no "
         "label and are left out"
     )

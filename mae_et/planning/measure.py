@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
 from ..curriculum import Size, Stage
-from ..pretraining import Pretrainer
-from ..training import Meter, RunImages
+from ..training import Meter, RunImages, Trainer
 
 ROUNDS = 3
 """How often each size is measured, in turn, so that a machine that slows down affects all alike."""
@@ -29,7 +29,7 @@ class StepTime:
 
 
 def measure_steps(
-    trainer: Pretrainer, images: RunImages, *, rounds: int = ROUNDS, seconds: float = SECONDS
+    trainer: Trainer[Any, Any], images: RunImages, *, rounds: int = ROUNDS, seconds: float = SECONDS
 ) -> dict[Size, StepTime]:
     """Return the time of a step at each size of a run, taken from the median round.
 
@@ -54,7 +54,9 @@ def measure_steps(
     }
 
 
-def _measure(trainer: Pretrainer, images: RunImages, stage: Stage, at_least: float) -> StepTime:
+def _measure(
+    trainer: Trainer[Any, Any], images: RunImages, stage: Stage, at_least: float
+) -> StepTime:
     """Return the mean over some steps of a stage, excluding the first, in which workers start."""
     config, accelerator = trainer.config, trainer.accelerator
     steps = range(stage.start, stage.stop)[: MOST + 2]

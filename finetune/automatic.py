@@ -1,0 +1,167 @@
+"""Automatic settings of fine-tuning: what the checkpoint knows need not be given again.
+
+    mae-et-finetune DATA --checkpoint RUN [--hours 1]
+
+The recipe follows from the number of labels; precision, workers and micro-batch from the machine;
+the epochs from the hours. A table on stderr shows all that is chosen, with its reason.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+
+from mae_et.auto import Choices, choose_machine, look_at_machine
+from mae_et.config.parser import find_recipe
+from mae_et.config.request import Request
+from mae_et.curriculum import as_size
+from mae_et.errors import check
+from mae_et.planning.measure import measure_steps
+from mae_et.runs import Run
+from mae_et.training import main_process_first, make_accelerator
+from mae_et.weights import Facts, facts_of, find_weights
+
+from .build import build_schedule
+from .config import FinetuneConfig
+from .data import LabelledSplits, load_labelled
+from .train import set_up
+
+FEW = 20_000
+"""Labels up to which the recipe small_data is used, and from which on MAE's own, vit_b_16."""
+
+LEAST_BATCH = 8
+"""The smallest batch; one of the recipe is a tenth of the labels at most."""
+
+MARGIN = 0.95
+"""The share of the time left that is planned: the probe of the encoder takes some of it."""
+
+PROBE_COST = 1 / 3
+"""The cost of an image's features in training steps: a forward pass alone."""
+
+
+def complete(request: Request[FinetuneConfig], *, began: float, resume: bool) -> FinetuneConfig:
+    """Return the configuration of a command line, with the settings chosen that it does not give.
+
+    That is so if it names images as its first argument, and no recipe. A run that is resumed keeps
+    the settings that it has.
+
+    Args:
+        request: The command line.
+        began: When it was given, by `time.monotonic`.
+        resume: Whether the run in `run.output_dir` is resumed, if there is one.
+
+    Raises:
+        ValueError: The checkpoint, the labels or an option is bad, or the hours are too few.
+    """
+    hours = request.given.get("run.hours")
+    if request.names_images and request.recipe is None:
+        run = Run(Path(request.given.get("run.output_dir", "")))
+        if resume and run.exists:
+            request.begin_with(run.config_file)
+            return request.make({})
+        return _choose(request, hours, began)
+    check(hours is None, "--hours", hours, "left out with a recipe; DATA and no recipe fit them")
+    return request.make({})
+
+
+def _choose(request: Request[FinetuneConfig], hours: float | None, began: float) -> FinetuneConfig:
+    given, checkpoint = request.given, request.given.get("checkpoint")
+    allowed = "an encoder; a recipe such as --config et_resnet50 trains from scratch"
+    check(checkpoint not in (None, "none"), "--checkpoint", checkpoint, allowed)
+    allowed = "left out, since optim.epochs is given"
+    check(hours is None or "optim.epochs" not in given, "--hours", hours, allowed)
+    choices = Choices(given)
+    probe_config = request.make({"run.mixed_precision": "no"})  # of which only the run counts
+    accelerator = make_accelerator(probe_config.run)
+    origin = main_process_first(
+        accelerator, lambda: find_weights(str(checkpoint), prefer_result=True)
+    )
+    _choose_network(choices, facts_of(origin, origin.read()), str(checkpoint))
+    known = request.make(choices.chosen())
+    splits = main_process_first(accelerator, lambda: load_labelled(known.data))
+    _choose_recipe(request, choices, splits)
+    choose_machine(choices, look_at_machine(accelerator))
+    if hours is not None:
+        _choose_epochs(request, choices, splits, hours, began)
+    if accelerator.is_main_process:
+        print(choices.table(), file=sys.stderr)
+    return request.make(choices.chosen())
+
+
+def _choose_network(choices: Choices, facts: Facts, checkpoint: str) -> None:
+    """Choose the network and the normalisation of the checkpoint."""
+    reason = f"that of {checkpoint}"
+    arguments = {name: value for name, value in facts.encoder_args.items() if value is not None}
+    patch = arguments.pop("patch_size", None)
+    known: dict[str, Any] = {
+        "model.encoder": facts.encoder,
+        "model.encoder_args": arguments or None,
+        "model.image_size": facts.image_size and as_size(*facts.image_size),
+        "model.patch_size": as_size(*patch) if isinstance(patch, list | tuple) else patch,
+        "model.in_chans": facts.in_chans,
+        "model.global_pool": facts.pool if facts.pool in ("avg", "token") else None,
+    }
+    for name, value in known.items():
+        if value is not None:
+            choices.choose(name, value, reason)
+    for name in ("mean", "std"):
+        values = facts.images.get(name)
+        if values and (facts.in_chans is None or len(values) == facts.in_chans):
+            choices.choose(f"data.{name}", [float(value) for value in values], reason)
+
+
+def _choose_recipe(
+    request: Request[FinetuneConfig], choices: Choices, splits: LabelledSplits
+) -> None:
+    """Choose the recipe by the number of labels, and a batch that is not too large for them."""
+    number, classes = len(splits.train), len(splits.class_names)
+    name = "small_data" if number <= FEW else "vit_b_16"
+    recipe = Path(find_recipe(name, "finetune"))
+    request.begin_with(recipe)
+    batch = request.make({}).optim.batch_size
+    while batch > LEAST_BATCH and 10 * batch > number:
+        batch //= 2
+    reason = f"recipe {name}, for {number:,} labels of {classes:,} classes"
+    batch = choices.choose("optim.batch_size", batch, reason)
+    choices.choose(
+        "optim.micro_batch_size", min(batch, 64), "at most 64, which fits nearly anywhere"
+    )
+
+
+def _choose_epochs(
+    request: Request[FinetuneConfig],
+    choices: Choices,
+    splits: LabelledSplits,
+    hours: float,
+    began: float,
+) -> None:
+    """Choose the epochs that fit into the hours, after measuring steps and an evaluation."""
+    recipe = request.make(choices.chosen())
+    config = request.make(choices.chosen() | {"optim.new_head": "random"})
+    accelerator = make_accelerator(config.run)
+    trainer, images = set_up(config, accelerator)
+    times = measure_steps(trainer, images, rounds=1, seconds=1.0)
+    start = time.monotonic()
+    trainer.evaluate(iter(images.load_held_out(config, accelerator)))
+    evaluation = time.monotonic() - start
+    schedule = build_schedule(config, trainer.unwrapped, 1000)
+    step = sum(times[stage.size].seconds * stage.num_steps for stage in schedule.stages) / 1000
+    per_epoch = len(splits.train) / config.optim.batch_size * step + evaluation
+    probed = len(splits.train) + len(splits.held_out)
+    probe = probed / config.optim.batch_size * step * PROBE_COST
+    beside = time.monotonic() - began + 2 * evaluation
+    beside += probe if recipe.optim.new_head != "random" else 0.0
+    found = [MARGIN * (3600 * hours - beside) / per_epoch]
+    broadcast_object_list(found)  # processes differ in what they have measured
+    if found[0] < 1:
+        least = 1.1 * (per_epoch / MARGIN + beside) / 3600
+        raise ValueError(f"--hours must be at least {least:.2g} at this speed, for one epoch")
+    rate = config.optim.batch_size / step
+    reason = f"{hours:g} hours at most, at the measured {rate:,.0f} images/s"
+    epochs = choices.choose("optim.epochs", float(f"{found[0]:.4g}"), reason)
+    share = recipe.optim.warmup_epochs / recipe.optim.epochs
+    choices.choose("optim.warmup_epochs", float(f"{share * epochs:.3g}"), "as long as the recipe's")
