@@ -106,8 +106,11 @@ def _choose_network(choices: Choices, facts: Facts, checkpoint: str) -> None:
         "model.global_pool": facts.pool if facts.pool in ("avg", "token") else None,
     }
     for name, value in known.items():
-        if value is not None:
-            choices.choose(name, value, reason)
+        if value is None:
+            continue
+        chosen = choices.choose(name, value, reason)
+        fits = chosen == value or name not in ("model.in_chans", "model.patch_size")
+        check(fits, f"--{name}", chosen, f"left out, or {value!r} as in {checkpoint}")
     for name in ("mean", "std"):
         values = facts.images.get(name)
         if values and (facts.in_chans is None or len(values) == facts.in_chans):

@@ -61,7 +61,8 @@ class Request(Generic[Config]):
         ):
             value = found.pop(option, None)
             if value is not None:
-                check(field not in found, f"--{field}", found.get(field), f"left out with {name}")
+                is_twice = any(text.startswith(f"--{field}") for text in self.arguments)
+                check(not is_twice, f"--{field}", found.get(field), f"left out with {name}")
                 self.arguments += [f"--{field}={value}"]
                 found[field] = value
         sections = {field.name for field in fields(config_type)}  # type: ignore[arg-type]

@@ -62,6 +62,11 @@ def test_what_is_chosen_goes_before_a_recipe() -> None:
     )
 
 
+def test_images_and_a_folder_go_before_those_of_a_recipe() -> None:
+    config = request("photos", "--config", "demo", "--out", "r").make({})
+    assert (config.data.path, config.run.output_dir) == ("photos", "r")
+
+
 def test_a_run_that_goes_on_keeps_its_settings(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(
         "optim: {epochs: 9, warmup_epochs: 1}\nimages: {train: 3}"

@@ -1,0 +1,127 @@
+"""Fine-tuning on images and a checkpoint alone, by command, from Python and in a notebook."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import finetune
+from finetune.__main__ import main
+from mae_et.runs import Run
+
+QUICK = ("--run.tracker=none", "--data.num_workers=0", "--run.patience=1")
+
+
+def test_what_the_checkpoint_knows_is_not_asked_for(
+    finished: Path, clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main([clothes, f"--checkpoint={finished}", f"--out={out}", *QUICK]) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"model\.image_size +16 +that of .*finished", said)
+    assert re.search(r"optim\.batch_size +8 +recipe small_data, for 80 labels of 10 classes", said)
+    config, pretrained = Run(out).read_config(), Run(finished).read_config()
+    for name in ("encoder", "image_size", "patch_size", "in_chans"):
+        assert config["model"][name] == pretrained["model"][name]
+    for name in ("mean", "std"):
+        assert config["data"][name] == pretrained["data"][name]
+    arguments = pretrained["model"]["encoder_args"]
+    assert arguments.items() <= config["model"]["encoder_args"].items()
+    assert config["optim"]["layer_decay"] == 0.75  # the recipe's
+    assert "checkpoint" not in said.partition("trained on images normalised by")[2]
+
+    step = Run(out).read_metrics()[-1]["step"]
+    assert main([clothes, f"--checkpoint={finished}", f"--out={out}", "--resume=auto"]) == 0
+    assert Run(out).read_metrics()[-1]["step"] == step
+
+
+def test_hours_choose_the_epochs(
+    finished: Path, clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    options = [f"--checkpoint={finished}", "--hours=0.03", f"--out={out}", *QUICK]
+    assert main([clothes, *options]) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"optim\.epochs +[\d.]+ +0\.03 hours at most, at the measured [\d,]+", said)
+    optim = Run(out).read_config()["optim"]
+    assert optim["epochs"] >= 1
+    assert optim["warmup_epochs"] == pytest.approx(3 / 40 * optim["epochs"], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--checkpoint must be an encoder; a recipe such as --config et_resnet50 trains"),
+        (["--checkpoint=none"], "--checkpoint must be an encoder; a recipe such as"),
+        (["--checkpoint=nowhere"], "checkpoint must exist, got nowhere"),
+        (["--checkpoint={run}", "--hours=1e-9"], "--hours must be at least 0.0"),
+        (["--checkpoint={run}", "--hours=1", "--optim.epochs=2"], "left out, since optim.epochs"),
+        (
+            ["--checkpoint={run}", "--model.in_chans=3"],
+            "in_chans must be left out, or 1 as in",
+        ),
+        (["--checkpoint={run}", "--model.patch_size=8"], "patch_size must be left out, or 4 as in"),
+        (["--config=small_data", "--checkpoint={run}", "--hours=1"], "left out with a recipe"),
+    ],
+)
+def test_bad_lines(
+    finished: Path,
+    clothes: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    out = tmp_path / "run"
+    line = [argument.format(run=finished) for argument in arguments]
+    assert main([clothes, f"--out={out}", *QUICK, *line]) == 2
+    errors = [row for row in capsys.readouterr().err.splitlines() if row.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_the_python_api(finished: Path, clothes: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"run": {"tracker": "none"}, "data": {"num_workers": 0}}
+    settings["optim"] = {"epochs": 1, "warmup_epochs": 0}
+    run = finetune.finetune(clothes, checkpoint=finished, out=tmp_path / "run", **settings)
+    assert len(run.class_names) == 10
+    assert run.metrics["top1"].notna().any()
+    logits = run.classifier()(torch.zeros(2, 1, 16, 16))
+    assert logits.shape == (2, 10)
+    assert repr(run) == f"ClassifierRun('{tmp_path}/run')"
+    with pytest.raises(ValueError, match="--checkpoint must be an encoder"):
+        finetune.finetune(clothes)
+
+
+@pytest.mark.slow
+def test_a_notebook(image_folder: Path, tmp_path: Path) -> None:
+    """Two runs in one kernel, a figure, and an error of one line."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    settings = (
+        "run={'tracker': 'none'}, data={'num_workers': 1}, optim={'epochs': 2, 'batch_size': 16}"
+    )
+    folder = repr(str(image_folder))
+    cells = [
+        "import mae_et",
+        f"run = mae_et.pretrain({folder}, out='one', {settings})",
+        "run.reconstruct(num_images=2)",
+        f"mae_et.pretrain({folder}, out='two', {settings}).metrics['loss'].iloc[-1] > 0",
+        "run.encoder().num_features",
+        "try:\n    mae_et.pretrain('nowhere.png')\nexcept ValueError as error:\n    print(error)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [cell.outputs for cell in notebook.cells]
+    assert "image/png" in outputs[2][-1].data
+    assert outputs[3][-1].data["text/plain"] in ("True", "np.True_")
+    assert outputs[4][-1].data["text/plain"] == "96"
+    assert "data.path must exist, got 'nowhere.png'" in outputs[5][-1].text
+    said = "".join(output.get("text", "") for output in outputs[1])
+    assert "model.in_chans" in said
+    assert "left, loss" in said
