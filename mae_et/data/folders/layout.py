@@ -110,6 +110,8 @@ def splits_in(name: str, words: Collection[str] = SPLIT_NAMES) -> set[str]:
         name: The name of a folder or file.
         words: Those of `SPLIT_NAMES` that count.
     """
+    if not re.search("train|val|test|dev", name.lower()):  # most do not, and this is fast
+        return set()
     found = {*re.split(WORD_ENDS, name), *re.split(NO_LETTERS, name.lower())}
     found = {re.sub(r"(?<=.)(set|data|images?|imgs?)$", "", word.lower()) for word in found}
     if "trainval" in found:
@@ -123,13 +125,13 @@ def mixed_splits(names: Collection[str]) -> dict[str, set[str]]:
     Args:
         names: The names of the folders.
     """
-    said = {name: splits_in(name) for name in names}
+    said = {name: splits for name in names if (splits := splits_in(name))}
     if not any("train" in splits for splits in said.values()):
         said = {
-            name: splits_in(name, SURE_WORDS | (SPLIT_NAMES.keys() & {name.lower()}))
-            for name in names
+            name: splits
+            for name in said
+            if (splits := splits_in(name, SURE_WORDS | (SPLIT_NAMES.keys() & {name.lower()})))
         }
-    said = {name: splits for name, splits in said.items() if splits}
     return said if len(said) > 1 and len(set().union(*said.values())) > 1 else {}
 
 

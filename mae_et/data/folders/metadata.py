@@ -172,7 +172,9 @@ def _names_images(table: pa.Table, folder: Path) -> bool:
         return True
     texts = [column for column in table.columns if column.type in TEXTS and len(column)]
     firsts = [column[0].as_py() or "" for column in texts]
-    return any(first and len(first) < 256 and (folder / first).is_file() for first in firsts)
+    return any(
+        first and len(first.encode()) < 256 and (folder / first).is_file() for first in firsts
+    )
 
 
 def _what_is_wrong(path: Path) -> str:
@@ -183,6 +185,8 @@ def _what_is_wrong(path: Path) -> str:
         header = path.read_text(encoding="utf-8").partition("\n")[0]
     except UnicodeDecodeError:
         return "; its encoding must be UTF-8"
+    except OSError:
+        return ""
     separators = [separator for separator in (";", "\t") if separator in header]
     if separators and "," not in header:
         return f"; its separator must be a comma, not {separators[0]!r}"
