@@ -104,7 +104,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Also if the encoder that it began with is no longer there."""
-    from finetune.train import Finetuner
+    from finetune.finetuner import Finetuner
 
     def arguments(name: str) -> list[str]:
         return tiny_finetune(

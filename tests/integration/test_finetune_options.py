@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from finetune.__main__ import main
-from finetune.train import Finetuner
+from finetune.finetuner import Finetuner
 from mae_et.runs import Run
 from tests.support.arguments import tiny_finetune
 from tests.support.images import damaged_folder

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from finetune import head, train
 from finetune.__main__ import main
 from finetune.data import evaluation_samples, load_labelled
-from finetune.train import Finetuner
+from finetune.finetuner import Finetuner
 from mae_et import export_encoder
 from mae_et.config.training import ProbeConfig
 from mae_et.evaluation import Features, linear_probe

@@ -19,8 +19,8 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from finetune.__main__ import main as finetune_main
+from finetune.finetuner import Finetuner
 from finetune.model import saved_top1
-from finetune.train import Finetuner
 from mae_et.__main__ import main
 from mae_et.runs import Run
 from mae_et.training import interrupt
