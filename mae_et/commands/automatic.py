@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..config import PretrainConfig, flatten, to_dict
+from ..config import PretrainConfig, Resume, RunConfig, flatten, to_dict
 from ..config.request import Request, default_folder
 from ..errors import check, print_once
 from ..runs import Run
@@ -20,7 +20,11 @@ FITTED = ("optim.epochs", "optim.warmup_epochs")
 
 
 def complete(
-    request: Request[PretrainConfig], *, began: float, resume: bool = False, starts: bool = False
+    request: Request[PretrainConfig],
+    *,
+    began: float,
+    resume: Resume = False,
+    starts: bool = False,
 ) -> PretrainConfig | Resolved:
     """Choose the settings that a command line does not give.
 
@@ -42,25 +46,34 @@ def complete(
     is_automatic = request.names_images and request.recipe is None
     if request.names_images:
         request.give("run.output_dir", default_folder(request.given["data.path"]))
-    run = Run(Path(request.given.get("run.output_dir", "")))
-    hours, given = request.given.get("run.hours"), request.given
-    if resume and request.names_images and run.exists:
-        request.begin_with(run.config_file)
-    elif is_automatic:
-        if starts:
-            check_new(run)
+    given, hours = request.given, request.given.get("run.hours")
+    if not is_automatic and hours is None:
+        return request.make({})
+    run = Run(Path(given.get("run.output_dir", RunConfig.output_dir)))
+    if resume and run.exists:
+        return _of_run(request, run, is_automatic=is_automatic)
+    if starts:
+        check_new(run, resume)
+    if is_automatic:
         print_once(f"mae-et {__version__}: {given['data.path']} is looked at to choose settings")
-    elif hours is not None and not resume:
+    else:
         is_on_line = any(text.startswith("--optim.epochs") for text in request.arguments)
         check(not is_on_line, "--hours", hours, "left out with --optim.epochs")
         recipe = flatten(to_dict(request.make({})))
         given = {name: value for name, value in recipe.items() if name not in FITTED}
-    if (resume and run.exists) or not (is_automatic or hours is not None):
-        return request.make({})
 
     from ..auto import resolve
 
     return resolve(request.make, given, hours=hours, began=began)
+
+
+def _of_run(request: Request[PretrainConfig], run: Run, *, is_automatic: bool) -> PretrainConfig:
+    """Return the configuration of a run that goes on: what was chosen for it stays."""
+    if is_automatic:
+        request.begin_with(run.config_file)
+        return request.make({})
+    optim = run.section("optim")
+    return request.make({name: optim[name.partition(".")[2]] for name in FITTED})
 
 
 def show(resolved: Resolved) -> None:
@@ -71,12 +84,18 @@ def show(resolved: Resolved) -> None:
         print(resolved.table(), file=sys.stderr)
 
 
-def check_new(run: Run) -> None:
+def check_new(run: Run, resume: Resume) -> None:
     """Check that a folder holds no run, before anything is measured for it.
 
+    Args:
+        run: The folder.
+        resume: Whether a run in it was to be resumed, of which there is none.
+
     Raises:
-        ValueError: It holds one.
+        ValueError: It holds one, or has to.
     """
+    if resume is True:
+        raise ValueError(f"--resume needs a run in run.output_dir, got none in {run.folder}")
     if run.holds_anything:
         raise ValueError(
             f"run.output_dir must be new, got {run.folder}, which holds a run; add --resume to "

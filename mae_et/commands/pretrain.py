@@ -49,7 +49,7 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Run:
     add_automatic(parser)
     request = Request(parser, PretrainConfig, arguments, "mae_et")
     resume = resume_of(request.options)
-    completed = complete(request, began=began, resume=bool(resume), starts=True)
+    completed = complete(request, began=began, resume=resume, starts=True)
     planned = None
     if isinstance(completed, PretrainConfig):
         config = completed

@@ -103,6 +103,12 @@ def test_hours_with_a_recipe_choose_its_epochs(
     assert config["curriculum"]["name"] == "stages"
     assert config["optim"]["batch_size"] == 16
     assert config["optim"]["epochs"] != 400
+    epochs = config["optim"]["epochs"]
+    assert main(["pretrain", *options, "--resume"]) == 0  # with the epochs that it has
+    assert Run(out).read_config()["optim"]["epochs"] == epochs
+    options[1] = f"--out={tmp_path}/other"
+    assert main(["pretrain", *options, "--resume"]) == 2
+    assert "--resume needs a run in run.output_dir, got none in" in capsys.readouterr().err
     assert main(["pretrain", *options, "--optim.epochs=3"]) == 2
     assert "--hours must be left out with --optim.epochs, got 0.004" in capsys.readouterr().err
 
