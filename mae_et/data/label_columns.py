@@ -90,8 +90,9 @@ def without_spaces(values: list[Any], what: str) -> list[Any]:
         old for old, new in zip(values, found, strict=True) if new is not None and old != new
     ]
     if changed:
+        are = "label has" if len(changed) == 1 else "labels have"
         print_once(
-            f"{what}: {len(changed):,} labels have spaces around them, which are left out: "
+            f"{what}: {len(changed):,} {are} spaces around them, which are left out: "
             f"{changed[0]!r} is {changed[0].strip()!r}"
         )
     return found

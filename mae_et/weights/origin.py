@@ -145,7 +145,8 @@ class TransformersFolder(Origin):
     def read(self) -> Pretrained:
         """Read the weights; see `Origin.read`."""
         arguments, weights = self.mae()
-        return replace(describe(self.build_on_meta(arguments), weights), encoder_args={})
+        masked = arguments | {"mask_ratio": 0.75}  # which may be 0 for features, and is no weight
+        return replace(describe(self.build_on_meta(masked), weights), encoder_args={})
 
     def mae(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the masked autoencoder; see `Origin.mae`."""

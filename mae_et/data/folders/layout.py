@@ -60,6 +60,14 @@ LAYOUTS: dict[str, Reading] = {
 }
 """The values of `data.layout` but auto."""
 
+JOINED = {
+    "trainval": {"train", "validation"},
+    "train": {"train"},
+    "val": {"validation"},
+    "test": {"test"},
+}
+"""Words of splits that may be joined to others, as in VOCtest; the longest first."""
+
 
 def choose_layout(folders: Collection[str], root: str) -> str:
     """Choose how to read a folder of images.
@@ -126,6 +134,7 @@ def mixed_splits(names: Collection[str]) -> dict[str, set[str]]:
         names: The names of the folders.
     """
     said = {name: splits for name in names if (splits := splits_in(name))}
+    said = {**_splits_of_one_stem(names), **said}
     if not any("train" in splits for splits in said.values()):
         said = {
             name: splits
@@ -133,6 +142,24 @@ def mixed_splits(names: Collection[str]) -> dict[str, set[str]]:
             if (splits := splits_in(name, SURE_WORDS | (SPLIT_NAMES.keys() & {name.lower()})))
         }
     return said if len(said) > 1 and len(set().union(*said.values())) > 1 else {}
+
+
+def _splits_of_one_stem(names: Collection[str]) -> dict[str, set[str]]:
+    """Return the splits of names that are the same without them: VOCtrainval_2007, VOCtest_2007."""
+    by_stem: dict[str, dict[str, set[str]]] = {}
+    for name in names:
+        if not re.search("train|val|test", name.lower()):
+            continue
+        for joined, splits in JOINED.items():
+            begins_or_ends = rf"(?<![a-z]){joined}|{joined}(?![a-z])"
+            stem, number = re.subn(begins_or_ends, " ", name.lower(), count=1)
+            if number:
+                by_stem.setdefault(re.sub(r"\d+|[a-z]{3}-\d+", "0", stem), {})[name] = splits
+    found: dict[str, set[str]] = {}
+    for said in by_stem.values():
+        if len(set().union(*said.values())) > 1:
+            found |= said
+    return found
 
 
 def folders_inside(folders: Iterable[str]) -> dict[str, set[str]]:

@@ -116,11 +116,11 @@ def _walk(folder: Path) -> list[str]:
             log.warning("not used: %s, the folder of a run", root)
             folders.clear()
             continue
-        folders[:] = [n for n in folders if not (n.startswith("__") or is_hidden(n))]
+        folders[:] = [n for n in folders if not (n.startswith("_") or is_hidden(n))]
         found += [
             str(Path(root, name).relative_to(folder))
             for name in names
-            if not name.startswith((".", "__"))
+            if not name.startswith((".", "_"))
         ]
     return sorted(found)
 

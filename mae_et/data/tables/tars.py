@@ -75,6 +75,13 @@ class TarTable(datasets.ArrowBasedBuilder):  # type: ignore[misc]
             raise ValueError(f"{files[0]} holds no samples, files with an ending such as 0001.jpg")
         self.columns = choose_columns(layouts, _are_numbers(files[0]))
         _tell_unused(files[0], self.columns, contents)
+        if len(self.columns.images) > 1:
+            log.warning(
+                "the samples of %s have several images, as columns %s: a sample's name ends at the "
+                "first dot of a file's, and what follows is its column",
+                files[0],
+                ", ".join(self.columns.images[:5]),
+            )
         kinds: dict[str, Any] = dict.fromkeys(self.columns.images, datasets.Image())
         kinds |= dict.fromkeys(self.columns.texts, datasets.Value("string"))
         kinds |= dict.fromkeys(self.columns.numbers, datasets.Value("int64"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -242,12 +244,19 @@ def test_a_full_disk_is_one_line_and_goes_on(
     )
 
 
-def test_a_folder_in_use_is_refused(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(packer, "lock", lambda file: None)
-    with pytest.raises(ValueError, match=r"--out must be free, got .*, in use by another"):
-        packed(photos, tmp_path / "out")
+def test_a_folder_in_use_is_refused(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    hold = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'a'); fcntl.lockf(file, fcntl.LOCK_EX); "
+        "print('held', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", hold, str(tmp_path / "out" / ".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(ValueError, match=r"--out must be free, got .*, in use by another"):
+            packed(photos, tmp_path / "out")
+        other.kill()
 
 
 def test_lines_now_and_then_where_there_is_no_terminal(
