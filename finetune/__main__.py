@@ -82,7 +82,7 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
     from .train import finetune
 
     with leaving() if leaves else nullcontext():
-        config = complete(request, began=began, resume=bool(resume))
+        config = complete(request, began=began, resume=resume)
         if config.mode != "finetune":
             probe(config)
         elif decays:

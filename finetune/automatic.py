@@ -16,6 +16,7 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 
 from mae_et.auto import Choices, choose_machine, look_at_machine
+from mae_et.config import Resume
 from mae_et.config.parser import find_recipe
 from mae_et.config.request import Request
 from mae_et.curriculum import as_size
@@ -23,12 +24,18 @@ from mae_et.errors import check
 from mae_et.planning.measure import measure_steps
 from mae_et.runs import Run
 from mae_et.training import main_process_first, make_accelerator
-from mae_et.weights import Facts, facts_of, find_weights
+from mae_et.weights import OF_SIZES, Facts, facts_of, find_weights
 
 from .build import build_schedule
-from .config import FinetuneConfig
+from .config import FinetuneConfig, FinetuneRunConfig
 from .data import LabelledSplits, load_labelled
 from .train import set_up
+
+FIXED = ("model.encoder", "model.in_chans", "model.patch_size")
+"""Settings in which a checkpoint can't be contradicted."""
+
+HELD_OUT = 0.2
+"""The share of each class that is held out where there is no split to evaluate on."""
 
 FEW = 20_000
 """Labels up to which the recipe small_data is used, and from which on MAE's own, vit_b_16."""
@@ -43,7 +50,7 @@ PROBE_COST = 1 / 3
 """The cost of an image's features in training steps: a forward pass alone."""
 
 
-def complete(request: Request[FinetuneConfig], *, began: float, resume: bool) -> FinetuneConfig:
+def complete(request: Request[FinetuneConfig], *, began: float, resume: Resume) -> FinetuneConfig:
     """Return the configuration of a command line, with the settings chosen that it does not give.
 
     That is so if it names images as its first argument, and no recipe. A run that is resumed keeps
@@ -57,12 +64,14 @@ def complete(request: Request[FinetuneConfig], *, began: float, resume: bool) ->
     Raises:
         ValueError: The checkpoint, the labels or an option is bad, or the hours are too few.
     """
-    hours = request.given.get("run.hours")
+    hours = request.given["run.hours"] if request.is_on_line("run.hours") else None
     if request.names_images and request.recipe is None:
         run = Run(Path(request.given.get("run.output_dir", "")))
         if resume and run.exists:
             request.begin_with(run.config_file)
             return request.make({})
+        if resume is not True:
+            run.check_new()
         return _choose(request, hours, began)
     check(hours is None, "--hours", hours, "left out with a recipe; DATA and no recipe fit them")
     return request.make({})
@@ -72,15 +81,19 @@ def _choose(request: Request[FinetuneConfig], hours: float | None, began: float)
     given, checkpoint = request.given, request.given.get("checkpoint")
     allowed = "an encoder; a recipe such as --config et_resnet50 trains from scratch"
     check(checkpoint not in (None, "none"), "--checkpoint", checkpoint, allowed)
+    mode = given.get("mode", "finetune")
+    check(hours is None or mode == "finetune", "--hours", hours, f"left out with --mode {mode}")
     allowed = "left out, since optim.epochs is given"
     check(hours is None or "optim.epochs" not in given, "--hours", hours, allowed)
     choices = Choices(given)
-    probe_config = request.make({"run.mixed_precision": "no"})  # of which only the run counts
-    accelerator = make_accelerator(probe_config.run)
-    origin = main_process_first(
-        accelerator, lambda: find_weights(str(checkpoint), prefer_result=True)
-    )
-    _choose_network(choices, facts_of(origin, origin.read()), str(checkpoint))
+    accelerator = make_accelerator(FinetuneRunConfig(tracker="none"))
+    path = str(checkpoint)
+    origin = main_process_first(accelerator, lambda: find_weights(path, prefer_result=True))
+    _choose_network(choices, facts_of(origin, origin.read()), path)
+    if "optim.epochs" in given:
+        warmup = float(f"{min(5.0, 0.1 * given['optim.epochs']):.3g}")
+        choices.choose("optim.warmup_epochs", warmup, "a tenth of the epochs, and five at most")
+    choices.choose("data.eval_share", HELD_OUT, "where there is no validation or test split")
     known = request.make(choices.chosen())
     splits = main_process_first(accelerator, lambda: load_labelled(known.data))
     _choose_recipe(request, choices, splits)
@@ -95,8 +108,12 @@ def _choose(request: Request[FinetuneConfig], hours: float | None, began: float)
 def _choose_network(choices: Choices, facts: Facts, checkpoint: str) -> None:
     """Choose the network and the normalisation of the checkpoint."""
     reason = f"that of {checkpoint}"
-    arguments = {name: value for name, value in facts.encoder_args.items() if value is not None}
-    patch = arguments.pop("patch_size", None)
+    patch = facts.encoder_args.get("patch_size")
+    arguments = {
+        name: value
+        for name, value in facts.encoder_args.items()
+        if value is not None and name not in OF_SIZES
+    }
     known: dict[str, Any] = {
         "model.encoder": facts.encoder,
         "model.encoder_args": arguments or None,
@@ -109,7 +126,7 @@ def _choose_network(choices: Choices, facts: Facts, checkpoint: str) -> None:
         if value is None:
             continue
         chosen = choices.choose(name, value, reason)
-        fits = chosen == value or name not in ("model.in_chans", "model.patch_size")
+        fits = chosen == value or name not in FIXED
         check(fits, f"--{name}", chosen, f"left out, or {value!r} as in {checkpoint}")
     for name in ("mean", "std"):
         values = facts.images.get(name)
@@ -125,10 +142,13 @@ def _choose_recipe(
     name = "small_data" if number <= FEW else "vit_b_16"
     recipe = Path(find_recipe(name, "finetune"))
     request.begin_with(recipe)
-    batch = request.make({}).optim.batch_size
+    optim = request.make(choices.chosen()).optim
+    batch = optim.batch_size
     while batch > LEAST_BATCH and 10 * batch > number:
         batch //= 2
     reason = f"recipe {name}, for {number:,} labels of {classes:,} classes"
+    if batch != optim.batch_size:
+        reason += ", of which it is a tenth at most"
     batch = choices.choose("optim.batch_size", batch, reason)
     choices.choose(
         "optim.micro_batch_size", min(batch, 64), "at most 64, which fits nearly anywhere"

@@ -89,6 +89,8 @@ class DataConfig(ImagesConfig):
         labels_per_class: Train on this many images of each class only; null for all.
         label_fraction: Train on this share of each class only, in (0, 1]; null for all.
         label_seed: Chooses those images: the same ones for every recipe and every run.seed.
+        eval_share: Share of each class that is held out to evaluate on where there is no split for
+            that, in (0, 1); null for none, which is then an error. Chosen by label_seed.
         eval_crop: Share of the resized image's side that is evaluated, in (0, 1].
     """
 
@@ -96,6 +98,7 @@ class DataConfig(ImagesConfig):
     labels_per_class: int | None = None
     label_fraction: float | None = None
     label_seed: int = 0
+    eval_share: float | None = None
     eval_crop: float = 0.875
 
     def __post_init__(self) -> None:
@@ -107,6 +110,9 @@ class DataConfig(ImagesConfig):
         allowed = "null here, since data.labels_per_class is given"
         check(number is None or share is None, "data.label_fraction", share, allowed)
         check(self.label_seed >= 0, "data.label_seed", self.label_seed, "at least 0")
+        held = self.eval_share
+        ok = held is None or 0 < held < 1
+        check(ok, "data.eval_share", held, "in (0, 1) or null")
         check(0 < self.eval_crop <= 1, "data.eval_crop", self.eval_crop, "in (0, 1]")
 
 

@@ -6,11 +6,13 @@ erased.
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from timm.data import create_transform
@@ -65,12 +67,10 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
     train = LabelledImages(take_split(splits, source.split, "data.split"), source.label_column)
     name = eval_split_name(splits, source.split, source.eval_split)
     if name is None:
-        raise ValueError(
-            "data.path must have a split to evaluate on, validation or test, or data.eval_split "
-            f"name another; got only {', '.join(splits)}"
-        )
-    rows = take_split(splits, name, "data.eval_split")
-    held_out = LabelledImages(rows, source.label_column, train.class_names)
+        held_out = _hold_out(train, source, splits)
+    else:
+        rows = take_split(splits, name, "data.eval_split")
+        held_out = LabelledImages(rows, source.label_column, train.class_names)
     check_every_class(train, other=held_out)
     train.take(
         choose_labels(
@@ -82,6 +82,31 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
         )
     )
     return LabelledSplits(train=train, held_out=held_out, class_names=train.class_names)
+
+
+def _hold_out(train: LabelledImages, source: DataConfig, splits: Collection[str]) -> LabelledImages:
+    """Take a share of each class out of the training images, and return it.
+
+    Raises:
+        ValueError: No share is given, or a class would be left without images.
+    """
+    if source.eval_share is None:
+        raise ValueError(
+            "data.path must have a split to evaluate on, validation or test; data.eval_split names "
+            "another, and --data.eval_share 0.2 holds out a fifth of each class; got only "
+            f"{', '.join(splits)}"
+        )
+    chosen = choose_labels(
+        train.labels,
+        train.class_names,
+        per_class=None,
+        fraction=source.eval_share,
+        seed=source.label_seed,
+    )
+    held_out = copy.copy(train)
+    held_out.take(chosen)
+    train.take(np.setdiff1d(np.arange(len(train)), chosen))
+    return held_out
 
 
 def training_samples(

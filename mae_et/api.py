@@ -7,8 +7,12 @@ input is a ValueError of one line.
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +129,9 @@ def arguments_of(
     return arguments
 
 
-def embed(checkpoint: str | Path, data: Data, out: str | Path, **options: Any) -> Embedded | None:
+def embed(
+    checkpoint: str | Path | RunOfAnyKind, data: Data, out: str | Path, **options: Any
+) -> Embedded | None:
     """Write the features of all images of a data set to a file, as `mae-et embed` does.
 
     Args:
@@ -142,9 +148,12 @@ def embed(checkpoint: str | Path, data: Data, out: str | Path, **options: Any) -
         ValueError: An option, the checkpoint or the images are unusable, or the file exists.
         RunStoppedError: The file cannot be written.
     """
+    from .config import EmbedConfig
     from .embedding import embed
 
-    return embed(checkpoint, str(data), out, **options)
+    _check_options(options, {field.name for field in fields(EmbedConfig)})
+    folder = checkpoint.folder if isinstance(checkpoint, RunOfAnyKind) else checkpoint
+    return embed(folder, str(data), out, **options)
 
 
 def pack(data: Data, out: str | Path, **options: Any) -> PackSummary:
@@ -165,7 +174,30 @@ def pack(data: Data, out: str | Path, **options: Any) -> PackSummary:
     """
     from .packing import pack
 
+    _check_options(options, inspect.signature(pack).parameters)
     return pack(str(data), out, **options)
+
+
+def _let_notebooks_show_figures() -> None:
+    """Let a notebook show figures that pyplot has not made; elsewhere, nothing happens."""
+    if "ipykernel" in sys.modules:
+        from IPython import get_ipython
+        from IPython.core.pylabtools import select_figure_formats
+
+        select_figure_formats(get_ipython(), {"png"})
+
+
+def _check_options(options: Collection[str], known: Collection[str]) -> None:
+    """Check that options have the names of known ones.
+
+    Raises:
+        ValueError: One has not; the message says which is near.
+    """
+    for name in options:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; nearest: {near[0]}" if near else f"; one of {', '.join(sorted(known))}"
+        if name not in known:
+            raise ValueError(f"unknown option {name}{hint}")
 
 
 class RunOfAnyKind:
@@ -282,4 +314,5 @@ class Run(RunOfAnyKind):
             channels=None if channels is None else list(channels),
             seed=seed,
         )
+        _let_notebooks_show_figures()
         return figure

@@ -22,11 +22,12 @@ MOST_IMAGES, LEAST_IMAGES, SECONDS = 500, 50, 20.0
 SIDE = 224
 """Pixels of the short side to which larger images are reduced before they are measured."""
 
-GREY_DIFFERENCE = 3 / 255
-"""The most that the channels of a grey picture differ on average: JPEG rounds each for itself."""
+GREY_DIFFERENCE, COLOURED = 8 / 255, 1e-3
+"""How much the channels of a grey picture may differ, since JPEG rounds each for itself; and the
+share of pixels in which they may differ more."""
 
-FLAT_DEVIATION = 2 / 255
-"""The standard deviation of values below which a patch is flat."""
+FLAT_DEVIATION = 0.03
+"""The standard deviation of a patch, relative to that of all images, below which it is flat."""
 
 MOST_CHANNELS = 64
 """The most channels that are tried on arrays."""
@@ -42,6 +43,8 @@ class ImageFacts:
     """Images that were looked at, and could be read."""
     unreadable: int
     """Images that were looked at, and could not be read."""
+    reason: str
+    """Why one of these could not be read."""
     grey: int
     """How many of the sampled images are grey, whatever their files say."""
     channels: int
@@ -121,10 +124,11 @@ def look_at_images(source: DataConfig, seed: int, in_chans: int | None = None) -
         number=source.num_images or number,
         sampled=len(sample.pixels),
         unreadable=sample.unreadable,
+        reason=sample.reason,
         grey=grey,
         channels=in_chans,
         short_sides=tuple(sorted(sample.short_sides)),
-        flat=float(np.mean([_flat_share(pixels) for pixels in sample.pixels])),
+        flat=float(np.mean([_flat_share(pixels, std) for pixels in sample.pixels])),
         mean=tuple(round(value, 4) for value in mean.tolist()),
         std=tuple(round(max(value, 1e-3), 4) for value in std.tolist()),
     )
@@ -157,7 +161,8 @@ class _Sample:
         self.pixels: list[Tensor] = []
         self.short_sides: list[int] = []
         self.unreadable = 0
-        reason, deadline = "", time.monotonic() + SECONDS
+        self.reason = ""
+        deadline = time.monotonic() + SECONDS
         for row in rows:
             if len(self.pixels) >= LEAST_IMAGES and time.monotonic() > deadline:
                 break
@@ -168,14 +173,14 @@ class _Sample:
                 size = max(1, round(height * scale)), max(1, round(width * scale))
                 pixels = image.crop(data.Box(0, 0, height, width), size)
             except data.UnreadableImageError as error:
-                self.unreadable, reason = self.unreadable + 1, str(error)
+                self.unreadable, self.reason = self.unreadable + 1, str(error)
                 continue
             self.pixels.append(pixels.double() / 255)
             self.short_sides.append(min(height, width))
         if not self.pixels:
             raise ValueError(
                 f"data.path must hold images, got {self.unreadable} of which none is readable; "
-                f"last: {reason}"
+                f"last: {self.reason}"
             )
 
 
@@ -190,14 +195,16 @@ def _is_readable(images: data.Images, row: int) -> bool:
 def _is_grey(pixels: Tensor) -> bool:
     """Return whether a picture (C, h, w) has no colours."""
     difference = pixels.amax(0) - pixels.amin(0)
-    return len(pixels) in (1, 3) and difference.mean().item() <= GREY_DIFFERENCE
+    coloured = (difference > GREY_DIFFERENCE).double().mean().item()
+    return len(pixels) in (1, 3) and coloured <= COLOURED
 
 
-def _flat_share(pixels: Tensor) -> float:
-    """Return the share of the patches of an image (C, h, w) that are flat."""
+def _flat_share(pixels: Tensor, std: Tensor) -> float:
+    """Return the share of the patches of an image (C, h, w) that are flat, beside the std (C,)."""
     patch = max(2, min(pixels.shape[-2:]) // 14)
     if min(pixels.shape[-2:]) < patch:
         return 0.0
     mean, square = (F.avg_pool2d(part[None], patch)[0] for part in (pixels, pixels.square()))
-    deviation = (square - mean**2).clamp(min=0).sqrt().amax(0)  # of the channel with most of it
+    deviation = (square - mean**2).clamp(min=0).sqrt() / std.clamp(min=1e-3)[:, None, None]
+    deviation = deviation.amax(0)  # of the channel with most of it
     return float((deviation < FLAT_DEVIATION).double().mean().item())

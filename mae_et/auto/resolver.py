@@ -76,6 +76,7 @@ def resolve(
     accelerator = make_accelerator(source.run, allow_fsdp=True)
     is_given = not {"model.in_chans", "data.mean", "data.std"}.isdisjoint(given)
     facts = _facts(accelerator, source, source.model.in_chans if is_given else None)
+    _check_readable(facts, source.data.allowed_bad_share)
     machine = look_at_machine(accelerator)
     began = time.monotonic() if began is None else began
     return _Resolver(make, Choices(given), facts, machine, hours, began).resolve()
@@ -92,6 +93,22 @@ def _neutral(given: Mapping[str, Any]) -> dict[str, Any]:
         "data.std": half,
         "optim.warmup_epochs": 0.0,
     }
+
+
+def _check_readable(facts: ImageFacts, allowed: float) -> None:
+    """Check that a run would not stop for its unreadable images, before anything is measured.
+
+    Raises:
+        ValueError: Many more of those looked at are unreadable than `allowed`, a share.
+    """
+    number = facts.sampled + facts.unreadable
+    if facts.unreadable > allowed * number + 2 * (allowed * number) ** 0.5 + 1:
+        share = min(1.0, 1.2 * facts.unreadable / number)
+        raise ValueError(
+            f"data.path must hold readable images, got {facts.unreadable} unreadable ones of "
+            f"{number} looked at ({facts.reason}); --data.max_bad_share {share:.2g} "
+            "goes on without them"
+        )
 
 
 def _facts(accelerator: Accelerator, config: PretrainConfig, in_chans: int | None) -> ImageFacts:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import torch
+
+from ..model import create_vit
 from .choices import Choices
 from .facts import ImageFacts, MachineFacts
 
@@ -101,6 +104,8 @@ def choose_images(choices: Choices, facts: ImageFacts) -> None:
         ValueError: The images are too small for any patch.
     """
     seen = f"{facts.sampled:,} images looked at"
+    if facts.unreadable:
+        seen += f" (and {facts.unreadable:,} unreadable ones)"
     grey = f"{facts.grey:,} of the {seen} are grey"
     if facts.channels == 1 and facts.grey == facts.sampled:
         reason = f"all of the {seen} are grey"
@@ -158,15 +163,31 @@ def encoders_for(choices: Choices, facts: ImageFacts, machine: MachineFacts) -> 
     and larger on 1.3 million images, ViT-Ti to -S on 0.1 million and fewer). On a CPU anything
     above ViT-Ti takes days.
     """
-    name = choices.given.get("model.encoder")
-    if name is not None:
-        alike = [encoder for encoder in ENCODERS if encoder.timm_name.split("_")[1] in str(name)]
-        arguments = choices.given.get("model.encoder_args", {})
-        width = arguments.get("embed_dim", (alike or ENCODERS[3:])[-1].width)
-        near = min(ENCODERS, key=lambda encoder: abs(encoder.width - width))
-        return [near._replace(name=str(name), timm_name=str(name), arguments={}, width=width)]
+    if not {"model.encoder", "model.encoder_args"}.isdisjoint(choices.given):
+        return [_given_encoder(choices)]
     most = ENCODERS[:2] if machine.device == "cpu" else ENCODERS
     return [encoder for encoder in most[::-1] if encoder.images <= facts.number]
+
+
+def _given_encoder(choices: Choices) -> Encoder:
+    """Return the encoder that the user gives, by its name or its arguments, or by both.
+
+    Raises:
+        ValueError: It is no VisionTransformer of timm.
+    """
+    name = choices.given.get("model.encoder", ENCODERS[0].timm_name)
+    arguments = choices.given.get("model.encoder_args", {})
+    with torch.device("meta"):
+        vit = create_vit(
+            name,
+            image_size=choices["model.image_size"],
+            patch_size=choices["model.patch_size"],
+            in_chans=choices["model.in_chans"],
+            encoder_args=arguments,
+        )
+    width = int(vit.embed_dim)
+    near = min(ENCODERS, key=lambda encoder: abs(encoder.width - width))
+    return near._replace(name=f"{width} wide", timm_name=str(name), arguments={}, width=width)
 
 
 def choose_encoder(choices: Choices, encoder: Encoder, reason: str) -> None:
@@ -249,7 +270,7 @@ def choose_batch(
     batch = choices.choose(
         "optim.batch_size",
         share * processes,
-        f"about {STEPS:,} steps, within {least} and {MAE_BATCH} images",
+        f"{STEPS:,} steps or more, but at least {least} images",
     )
     peak = MAE_RATE * math.sqrt(batch / MAE_BATCH) * math.sqrt(MAE_WIDTH / width)
     peak = min(peak, HIGHEST_RATE)

@@ -46,7 +46,8 @@ def complete(
     is_automatic = request.names_images and request.recipe is None
     if request.names_images:
         request.give("run.output_dir", default_folder(request.given["data.path"]))
-    given, hours = request.given, request.given.get("run.hours")
+    given = request.given
+    hours = given["run.hours"] if request.is_on_line("run.hours") else None
     if not is_automatic and hours is None:
         return request.make({})
     run = Run(Path(given.get("run.output_dir", RunConfig.output_dir)))
@@ -57,8 +58,8 @@ def complete(
     if is_automatic:
         print_once(f"mae-et {__version__}: {given['data.path']} is looked at to choose settings")
     else:
-        is_on_line = any(text.startswith("--optim.epochs") for text in request.arguments)
-        check(not is_on_line, "--hours", hours, "left out with --optim.epochs")
+        has_epochs = request.is_on_line("optim.epochs")
+        check(not has_epochs, "--hours", hours, "left out with --optim.epochs")
         recipe = flatten(to_dict(request.make({})))
         given = {name: value for name, value in recipe.items() if name not in FITTED}
 

@@ -61,7 +61,7 @@ class Request(Generic[Config]):
         ):
             value = found.pop(option, None)
             if value is not None:
-                is_twice = any(text.startswith(f"--{field}") for text in self.arguments)
+                is_twice = self.is_on_line(field)
                 check(not is_twice, f"--{field}", found.get(field), f"left out with {name}")
                 self.arguments += [f"--{field}={value}"]
                 found[field] = value
@@ -81,6 +81,10 @@ class Request(Generic[Config]):
         start = configs[-1] + (self.arguments[configs[-1]] == "--config") + 1 if configs else 0
         arguments = self.arguments[:start] + options_of(chosen) + self.arguments[start:]
         return parse(self._parser, self._type, arguments, self._package)[0]
+
+    def is_on_line(self, field: str) -> bool:
+        """Return whether a setting is given on the command line itself, not by a recipe."""
+        return any(text.partition("=")[0] == f"--{field}" for text in self.arguments)
 
     def give(self, field: str, value: str) -> None:
         """Give a setting that is not given yet."""
@@ -109,9 +113,14 @@ def options_of(settings: Mapping[str, Any]) -> list[str]:
             options += options_of({f"{name}.{field}": item for field, item in value.items()})
         else:
             is_text = isinstance(value, str | Path)
-            text = str(value) if is_text else json.dumps(value, default=str)
+            text = str(value) if is_text else json.dumps(value, default=_plain)
             options.append(f"--{name}={text}")
     return options
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON does not know, such as an array of NumPy, as one that it knows."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def default_folder(path: str, ending: str = "") -> str:
@@ -121,6 +130,9 @@ def default_folder(path: str, ending: str = "") -> str:
         path: The images, as in `data.path`.
         ending: What is put after the name.
     """
-    name = Path(path.rpartition(":")[2]).expanduser().resolve().name
-    word = re.sub(r"[^A-Za-z0-9_-]+", "_", name.split(".")[0]).strip("_")
+    location = Path(path.rpartition(":")[2]).expanduser().resolve()
+    if re.search(r"[*?[{]", location.name):
+        location = location.parent
+    name = re.sub(r"(\.parquet|\.parq|\.pq|\.tar(\.\w+)?|\.tgz)$", "", location.name)
+    word = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")
     return f"runs/{word or 'images'}{ending}"

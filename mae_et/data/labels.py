@@ -89,9 +89,8 @@ class LabelledImages:
     def _tell_classes(self) -> None:
         """Say which classes the labels make; a warning says so if they can't be classes."""
         number = len(self.class_names)
-        say(
-            f"{number:,} class{'es' * (number > 1)} by {self.column!r}: {_few(self.class_names, quote=str)}"
-        )
+        classes, names = "class" + "es" * (number > 1), _few(self.class_names, quote=str)
+        say(f"{number:,} {classes} by {self.column!r}: {names}")
         counts = self.counts[self.counts > 0]
         if len(counts) > 2 and np.median(counts) < 2:
             log.warning(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..curriculum import Curriculum
 from ..errors import is_installed
@@ -47,7 +47,7 @@ class Progress:
         self.is_silent = not accelerator.is_main_process
         self.has_bar = has_bar and (terminal_width() > 0 or is_notebook())
         self.start, self.num_steps = start, num_steps
-        self.bar = tqdm(
+        self.bar = _bar_type()(
             total=num_steps,
             initial=start,
             disable=self.is_silent or not self.has_bar,
@@ -123,6 +123,15 @@ def terminal_width() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
         return 0
+
+
+def _bar_type() -> type[tqdm[Any]]:
+    """Return the bar of notebooks in one; tqdm's own choice warns where there can be none."""
+    if not is_notebook():
+        return tqdm
+    from tqdm.notebook import tqdm as notebook_bar
+
+    return notebook_bar
 
 
 def is_notebook() -> bool:

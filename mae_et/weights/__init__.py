@@ -15,9 +15,10 @@ from .loading import (
 )
 from .origin import Origin, TimmFolder, find_weights
 from .pretrained import Pretrained, num_heads
-from .timm_folder import export_encoder, save_timm_folder
+from .timm_folder import OF_SIZES, export_encoder, save_timm_folder
 
 __all__ = [
+    "OF_SIZES",
     "Facts",
     "Named",
     "Origin",

@@ -176,6 +176,34 @@ def test_bad_lines(
     assert not out.exists()
 
 
+def test_a_run_is_repeated_from_its_configuration(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its hours have been planned once, and are not planned again."""
+    out = tmp_path / "run"
+    options = ["--hours=0.02", "--optim.batch_size=8", "--run.on_late=stop", *QUICK]
+    assert main(["pretrain", str(image_folder), f"--out={out}", *options]) in (0, 75)
+    config = Run(out).read_config()
+    capsys.readouterr()
+    again = ["--config", str(out / "config.yaml"), f"--out={tmp_path}/again", "--optim.epochs=2"]
+    assert main(["pretrain", *again, "--optim.warmup_epochs=0"]) == 0
+    assert "measured" not in capsys.readouterr().err
+    other = Run(tmp_path / "again").read_config()
+    assert other["model"] == config["model"]
+
+
+def test_too_many_unreadable_images_are_an_error_before_measuring(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(image_folder, tmp_path / "images")
+    for file in sorted(folder.rglob("*.png"))[::2]:
+        file.write_bytes(b"no picture")
+    assert main(["plan", str(folder), "--optim.epochs=3", *QUICK]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "must hold readable images, got" in error
+    assert "--data.max_bad_share" in error
+
+
 def test_nothing_readable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "images").mkdir()
     for number in range(12):

@@ -161,7 +161,7 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["--processes=3"], "optim.batch_size must be a multiple of the 3 processes"),
         (["--price_per_hour=2"], "--price_per_hour must be together with --measure"),
         (["--measure"], "data.path must be a folder that exists, hub:NAME"),
-        (["--measure", "--processes=8"], "--processes must be left out with --measure"),
+        (["--measure", "--processes=8"], "--processes must be left out where steps are measured"),
         (["--mae_size=100"], "--mae_size must be a multiple of the patch size 16, got 100"),
         (["--model.mask_ratio=2"], "model.mask_ratio must be in (0, 1)"),
         (["--json=/no/folder/plan.json"], "--json must be a file to write to"),

@@ -166,7 +166,7 @@ def test_parts_of_other_features_are_refused_by_name(
         ({"checkpoint": other}, f"another checkpoint ({finished}, now {other})"),
         ({"path": image_folder}, f"another data ({clothes}, now {image_folder})"),
         ({"data__split": "test"}, "with another splits (['train', 'test'], now ['test'])"),
-        ({"data__eval_crop": 1.0}, "another crop_pct (0.9, now 1.0)"),
+        ({"data__eval_crop": 1.0}, "another crop_pct (0.875, now 1.0)"),
         ({"data__mean": "[0.5]"}, "another mean ([0.3], now [0.5])"),
     ):
         capsys.readouterr()
@@ -194,7 +194,7 @@ def test_parts_of_other_features_are_refused_by_name(
         ({"model__encoder": "a.b:c"}, "constructors of your own have no features"),
         ({"data__mean": "[0.5, 0.5]"}, "data.mean must be 1 numbers, one per channel"),
         ({"data__split": "val"}, "data.split must be one of train, test"),
-        ({"data__label_column": "name"}, "data.label_column must be one of image, label"),
+        ({"data__label_column": "name"}, "data.label_column must be one of label, got 'name'"),
         ({"data__streaming": "true"}, "data.streaming must be false"),
         ({"data__eval_crop": 0}, "data.eval_crop must be in (0, 1]"),
         ({"batch_size": 0}, "--batch_size must be above 0"),

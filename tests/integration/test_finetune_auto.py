@@ -13,6 +13,7 @@ import finetune
 from finetune.__main__ import main
 from mae_et.runs import Run
 
+SHORT = ("--probe.linear_epochs=2", "--probe.linear_warmup_epochs=1", "--probe.k=3")
 QUICK = ("--run.tracker=none", "--data.num_workers=0", "--run.patience=1")
 
 
@@ -52,9 +53,33 @@ def test_hours_choose_the_epochs(
     assert optim["warmup_epochs"] == pytest.approx(3 / 40 * optim["epochs"], rel=0.02)
 
 
+@pytest.mark.parametrize("mode", ["knn", "linear"])
+def test_probes_need_no_more(mode: str, finished: Path, clothes: str, tmp_path: Path) -> None:
+    for checkpoint in (finished, finished / "encoder"):
+        out = tmp_path / checkpoint.name
+        options = [f"--checkpoint={checkpoint}", f"--mode={mode}", f"--out={out}", *QUICK]
+        assert main([clothes, *options, *SHORT]) == 0
+
+
+def test_a_share_of_each_class_is_held_out_where_there_is_no_split(
+    finished: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    options = [f"--checkpoint={finished}", f"--out={out}", "--optim.epochs=1", *QUICK]
+    assert main([str(image_folder), *options]) == 0
+    assert "60 images, 20 held out" in capsys.readouterr().err  # of 8 of each of 10 classes
+    assert Run(out).read_config()["data"]["eval_share"] == 0.2
+    options[1] = f"--out={tmp_path}/other"
+    assert main([str(image_folder), *options, "--data.eval_share=null"]) == 2
+    (line,) = [row for row in capsys.readouterr().err.splitlines() if row.startswith("error")]
+    assert "--data.eval_share 0.2 holds out a fifth of each class" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--checkpoint={run}", "--mode=knn", "--hours=1"], "left out with --mode knn"),
+        (["--checkpoint={run}", "--model.encoder=vit_small_patch16_224"], "or 'vit_tiny_patch16"),
         ([], "--checkpoint must be an encoder; a recipe such as --config et_resnet50 trains"),
         (["--checkpoint=none"], "--checkpoint must be an encoder; a recipe such as"),
         (["--checkpoint=nowhere"], "checkpoint must exist, got nowhere"),
@@ -104,14 +129,14 @@ def test_a_notebook(image_folder: Path, tmp_path: Path) -> None:
     from nbclient import NotebookClient
 
     settings = (
-        "run={'tracker': 'none'}, data={'num_workers': 1}, optim={'epochs': 2, 'batch_size': 16}"
+        "run={'tracker': 'none'}, data={'num_workers': 1}, optim={'epochs': 4, 'batch_size': 16}"
     )
     folder = repr(str(image_folder))
     cells = [
         "import mae_et",
         f"run = mae_et.pretrain({folder}, out='one', {settings})",
         "run.reconstruct(num_images=2)",
-        f"mae_et.pretrain({folder}, out='two', {settings}).metrics['loss'].iloc[-1] > 0",
+        f"float(mae_et.pretrain({folder}, out='two', {settings}).metrics['eval_loss'].iloc[-1])",
         "run.encoder().num_features",
         "try:\n    mae_et.pretrain('nowhere.png')\nexcept ValueError as error:\n    print(error)",
     ]
@@ -119,9 +144,10 @@ def test_a_notebook(image_folder: Path, tmp_path: Path) -> None:
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [cell.outputs for cell in notebook.cells]
     assert "image/png" in outputs[2][-1].data
-    assert outputs[3][-1].data["text/plain"] in ("True", "np.True_")
+    assert float(outputs[3][-1].data["text/plain"]) > 0
     assert outputs[4][-1].data["text/plain"] == "96"
-    assert "data.path must exist, got 'nowhere.png'" in outputs[5][-1].text
+    printed = "".join(output.get("text", "") for output in outputs[5])
+    assert "data.path must exist, got 'nowhere.png'" in printed
     said = "".join(output.get("text", "") for output in outputs[1])
     assert "model.in_chans" in said
     assert "left, loss" in said

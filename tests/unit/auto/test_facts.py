@@ -41,6 +41,21 @@ def test_grey_pictures_are_grey_whatever_their_mode(tmp_path: Path) -> None:
     assert found.flat == 0
 
 
+def test_a_small_spot_of_colour_is_colour(tmp_path: Path) -> None:
+    spot = np.zeros((32, 32, 3), np.uint8)
+    spot[4:7, 8:11, 1] = 255
+    source = folder(tmp_path / "a", {f"{n}.png": Image.fromarray(spot) for n in range(12)})
+    assert look_at_images(source, 0).channels == 3
+
+
+def test_what_is_flat_depends_on_the_range_of_all_images(tmp_path: Path) -> None:
+    """12 bits in 16: a sixteenth of the scale, and as much structure as with all of it."""
+    wave = (np.sin(np.arange(56) / 2)[:, None] + np.ones(56)) * 2000
+    picture = Image.fromarray(wave.astype(np.uint16))
+    source = folder(tmp_path / "a", {f"{n}.png": picture for n in range(12)})
+    assert look_at_images(source, 0).flat < 0.1
+
+
 def test_one_coloured_picture_makes_three_channels(tmp_path: Path) -> None:
     colours = np.zeros((30, 30, 3), np.uint8) + np.array([255, 0, 51], np.uint8)
     pictures = {f"{n}.png": Image.fromarray(noise(30, 30)) for n in range(9)}

@@ -20,6 +20,7 @@ def facts(**changes: Any) -> ImageFacts:
         "number": 10_000,
         "sampled": 500,
         "unreadable": 0,
+        "reason": "",
         "grey": 0,
         "channels": 3,
         "short_sides": (300,) * 500,
@@ -111,16 +112,28 @@ def test_encoders(number: int, machine: MachineFacts, names: list[str]) -> None:
         ("vit_base_patch16_224", 768, (512, 8, 16)),
         ("vit_small_patch16_224", 384, (256, 4, 8)),
         ("vit_large_patch16_224", 1024, (512, 8, 16)),
+        ("vit_medium_patch16_gap_240", 512, (256, 4, 8)),
     ],
 )
 def test_an_encoder_that_is_given(name: str, width: int, decoder: tuple[int, int, int]) -> None:
-    choices = Choices({"model.encoder": name})
+    sizes = {"model.image_size": 224, "model.patch_size": 16, "model.in_chans": 3}
+    choices = Choices({"model.encoder": name, **sizes})
     (encoder,) = rules.encoders_for(choices, facts(number=100), CPU)
     assert (encoder.width, encoder.decoder) == (width, decoder)
     rules.choose_encoder(choices, encoder, "")
     assert choices["model.encoder"] == name
     assert "model.encoder_args" not in choices.chosen()
     assert choices["model.decoder_dim"] == decoder[0]
+
+
+def test_an_encoder_that_is_given_by_its_arguments() -> None:
+    sizes = {"model.image_size": 32, "model.patch_size": 4, "model.in_chans": 3}
+    arguments = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    choices = Choices({"model.encoder_args": arguments, **sizes})
+    (encoder,) = rules.encoders_for(choices, facts(number=50_000), GPU)
+    assert (encoder.width, encoder.timm_name) == (32, "vit_tiny_patch16_224")
+    with pytest.raises(ValueError, match=r"a timm VisionTransformer .*got 'resnet18'"):
+        rules.encoders_for(Choices({"model.encoder": "resnet18", **sizes}), facts(), CPU)
 
 
 def test_the_batch_and_rate_of_imagenet_are_those_of_mae() -> None:

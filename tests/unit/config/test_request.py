@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mae_et.config import PretrainConfig
 from mae_et.config.parser import add_resume, config_parser
-from mae_et.config.request import Request, add_automatic, options_of
+from mae_et.config.request import Request, add_automatic, default_folder, options_of
 
 
 def request(*arguments: str) -> Request[PretrainConfig]:
@@ -65,6 +66,26 @@ def test_what_is_chosen_goes_before_a_recipe() -> None:
 def test_images_and_a_folder_go_before_those_of_a_recipe() -> None:
     config = request("photos", "--config", "demo", "--out", "r").make({})
     assert (config.data.path, config.run.output_dir) == ("photos", "r")
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [
+        ("/x/photos.2024", "runs/photos_2024"),
+        ("parquet:/x/train/*.parquet", "runs/train"),
+        ("/x/a.tar.gz", "runs/a"),
+        ("hub:owner/name", "runs/name"),
+        ("/", "runs/images"),
+    ],
+)
+def test_the_folder_of_a_run_has_the_name_of_its_images(path: str, folder: str) -> None:
+    assert default_folder(path) == folder
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    settings = {"optim": {"base_lr": np.float32(0.5)}, "data": {"std": np.array([0.5, 1, 2])}}
+    config = request(*options_of(settings)).make({})
+    assert (config.optim.base_lr, config.data.std) == (0.5, (0.5, 1.0, 2.0))
 
 
 def test_a_run_that_goes_on_keeps_its_settings(tmp_path: Path) -> None:
