@@ -62,8 +62,11 @@ LAYOUTS: dict[str, Reading] = {
 
 JOINED = {
     "trainval": {"train", "validation"},
+    "training": {"train"},
     "train": {"train"},
+    "validation": {"validation"},
     "val": {"validation"},
+    "testing": {"test"},
     "test": {"test"},
 }
 """Words of splits that may be joined to others, as in VOCtest; the longest first."""
@@ -130,10 +133,15 @@ def splits_in(name: str, words: Collection[str] = SPLIT_NAMES) -> set[str]:
 def mixed_splits(names: Collection[str]) -> dict[str, set[str]]:
     """Return the splits that folders beside each other say, if they say several; else nothing.
 
+    Beside folders that say none, words count only in names that are otherwise the same, as in
+    seg_train and seg_test: train_station and test_tube beside car are classes.
+
     Args:
         names: The names of the folders.
     """
     said = {name: splits for name in names if (splits := splits_in(name))}
+    if len(said) < len(names) and not any(name.lower() in SPLIT_NAMES for name in said):
+        said = {}
     said = {**_splits_of_one_stem(names), **said}
     if not any("train" in splits for splits in said.values()):
         said = {
