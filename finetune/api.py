@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mae_et.api import Data, RunOfAnyKind, arguments_of
+from mae_et.api import Data, RunOfAnyKind
 from mae_et.config import Resume
+from mae_et.config.request import arguments_of
 
 if TYPE_CHECKING:
     from torch import nn

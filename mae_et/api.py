@@ -7,17 +7,16 @@ input is a ValueError of one line.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import Resume
-from .config.request import options_of
+from .config.request import arguments_of, check_options
 from .runs import Run as RunFiles
 
 if TYPE_CHECKING:
@@ -106,29 +105,6 @@ def plan(
     return plan_of(arguments, began)
 
 
-def arguments_of(
-    data: Data | None,
-    *,
-    hours: float | None = None,
-    recipe: str | Path | None = None,
-    out: str | Path | None = None,
-    resume: Resume = False,
-    settings: Mapping[str, Any],
-) -> list[str]:
-    """Return the command line of a call; see `pretrain`."""
-    arguments = [] if recipe is None else [f"--config={recipe}"]
-    if data is not None:
-        arguments.append(str(data))
-    if hours is not None:
-        arguments.append(f"--hours={hours}")
-    if out is not None:
-        arguments.append(f"--out={out}")
-    arguments += options_of(settings)
-    if resume:
-        arguments += ["--resume", *(["auto"] if resume == "auto" else [])]
-    return arguments
-
-
 def embed(
     checkpoint: str | Path | RunOfAnyKind, data: Data, out: str | Path, **options: Any
 ) -> Embedded | None:
@@ -151,7 +127,7 @@ def embed(
     from .config import EmbedConfig
     from .embedding import embed
 
-    _check_options(options, {field.name for field in fields(EmbedConfig)})
+    check_options(options, {field.name for field in fields(EmbedConfig)})
     folder = checkpoint.folder if isinstance(checkpoint, RunOfAnyKind) else checkpoint
     return embed(folder, str(data), out, **options)
 
@@ -174,7 +150,7 @@ def pack(data: Data, out: str | Path, **options: Any) -> PackSummary:
     """
     from .packing import pack
 
-    _check_options(options, inspect.signature(pack).parameters)
+    check_options(options, inspect.signature(pack).parameters)
     return pack(str(data), out, **options)
 
 
@@ -185,19 +161,6 @@ def _let_notebooks_show_figures() -> None:
         from IPython.core.pylabtools import select_figure_formats
 
         select_figure_formats(get_ipython(), {"png"})
-
-
-def _check_options(options: Collection[str], known: Collection[str]) -> None:
-    """Check that options have the names of known ones.
-
-    Raises:
-        ValueError: One has not; the message says which is near.
-    """
-    for name in options:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; nearest: {near[0]}" if near else f"; one of {', '.join(sorted(known))}"
-        if name not in known:
-            raise ValueError(f"unknown option {name}{hint}")
 
 
 class RunOfAnyKind:

@@ -39,47 +39,14 @@ class Encoder(NamedTuple):
     """Width, blocks and heads of the decoder."""
 
 
+TINY, MICRO = "vit_tiny_patch16_224", {"embed_dim": 96, "depth": 4, "num_heads": 4}
+
 ENCODERS = (
-    Encoder(
-        name="micro (96 wide, 4 blocks)",
-        images=0,
-        timm_name="vit_tiny_patch16_224",
-        arguments={"embed_dim": 96, "depth": 4, "num_heads": 4},
-        width=96,
-        decoder=(64, 2, 4),
-    ),
-    Encoder(
-        name="ViT-Ti",
-        images=2_000,
-        timm_name="vit_tiny_patch16_224",
-        arguments={},
-        width=192,
-        decoder=(128, 2, 4),
-    ),
-    Encoder(
-        name="ViT-S",
-        images=30_000,
-        timm_name="vit_small_patch16_224",
-        arguments={},
-        width=384,
-        decoder=(256, 4, 8),
-    ),
-    Encoder(
-        name="ViT-B",
-        images=300_000,
-        timm_name="vit_base_patch16_224",
-        arguments={},
-        width=768,
-        decoder=(512, 8, 16),
-    ),
-    Encoder(
-        name="ViT-L",
-        images=5_000_000,
-        timm_name="vit_large_patch16_224",
-        arguments={},
-        width=1024,
-        decoder=(512, 8, 16),
-    ),
+    Encoder("micro (96 wide, 4 blocks)", 0, TINY, MICRO, 96, (64, 2, 4)),
+    Encoder("ViT-Ti", 2_000, TINY, {}, 192, (128, 2, 4)),
+    Encoder("ViT-S", 30_000, "vit_small_patch16_224", {}, 384, (256, 4, 8)),
+    Encoder("ViT-B", 300_000, "vit_base_patch16_224", {}, 768, (512, 8, 16)),
+    Encoder("ViT-L", 5_000_000, "vit_large_patch16_224", {}, 1024, (512, 8, 16)),
 )
 """Smallest first. Decoders keep MAE's ratio to a ViT-B, and are shallower below (MAE, Table 1a: one
 block does for fine-tuning)."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -13,6 +14,7 @@ from jsonargparse import ArgumentParser
 
 from ..errors import check
 from .parser import parse, plain_errors, with_recipes
+from .training import Resume
 
 Config = TypeVar("Config")
 
@@ -136,3 +138,52 @@ def default_folder(path: str, ending: str = "") -> str:
     name = re.sub(r"(\.parquet|\.parq|\.pq|\.tar(\.\w+)?|\.tgz)$", "", location.name)
     word = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")
     return f"runs/{word or 'images'}{ending}"
+
+
+def arguments_of(
+    data: str | Path | None,
+    *,
+    hours: float | None = None,
+    recipe: str | Path | None = None,
+    out: str | Path | None = None,
+    resume: Resume = False,
+    settings: Mapping[str, Any],
+) -> list[str]:
+    """Return the command line of a call from Python.
+
+    Args:
+        data: The images, as the first argument.
+        hours: As --hours.
+        recipe: As --config.
+        out: As --out.
+        resume: As --resume.
+        settings: Further settings, as sections or dotted.
+    """
+    arguments = [] if recipe is None else [f"--config={recipe}"]
+    if data is not None:
+        arguments.append(str(data))
+    if hours is not None:
+        arguments.append(f"--hours={hours}")
+    if out is not None:
+        arguments.append(f"--out={out}")
+    arguments += options_of(settings)
+    if resume:
+        arguments += ["--resume", *(["auto"] if resume == "auto" else [])]
+    return arguments
+
+
+def check_options(options: Collection[str], known: Collection[str]) -> None:
+    """Check that options of a call from Python have the names of known ones.
+
+    Args:
+        options: The names that are given.
+        known: Those that there are.
+
+    Raises:
+        ValueError: One has not; the message says which is near.
+    """
+    for name in options:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; nearest: {near[0]}" if near else f"; one of {', '.join(sorted(known))}"
+        if name not in known:
+            raise ValueError(f"unknown option {name}{hint}")
