@@ -65,16 +65,22 @@ def scan(root: Path) -> Found:
         ValueError: A folder cannot be read.
     """
     found, empty = Found(), set[str]()
-    entered = set[tuple[str, int, int]]()
+    real, entered = list[tuple[str, str]](), set[tuple[str, int, int]]()
     folders, links = [("", str(root))], list[tuple[str, str]]()
     while folders or links:
         # Links come last, so that it's them that are left out, and always the same ones.
+        if not folders and real:  # what they lead to matters only now
+            entered.update(_place(*one) for one in real)
+            real.clear()
         folder, path = folders.pop() if folders else heapq.heappop(links)
-        device, number, entries = _open(path)
-        if (place := (folder.partition("/")[0], device, number)) in entered:
+        if not entered:
+            real.append((folder, path))
+        elif (place := _place(folder, path)) in entered:
             found.not_used["link to a folder that is read already"] += 1
             continue
-        entered.add(place)
+        else:
+            entered.add(place)
+        entries = _entries(path)
         images = _joined_names(entries)
         if folder and images is None and {entry.name for entry in entries} >= RUN_PARTS:
             found.not_used["folder of a run"] += 1
@@ -105,12 +111,19 @@ def scan(root: Path) -> Found:
     return found
 
 
-def _open(path: str) -> tuple[int, int, list[os.DirEntry[str]]]:
-    """Return what identifies a folder, its device and number, and the entries of it."""
+def _place(folder: str, path: str) -> tuple[str, int, int]:
+    """Return what identifies a folder among those of one folder directly under the root."""
     try:
         status = os.stat(path)  # noqa: PTH116  # a Path for each takes longer
+    except OSError as error:
+        raise ValueError(f"data.path must be readable, got {path!r} ({error.strerror})") from error
+    return folder.partition("/")[0], status.st_dev, status.st_ino
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    try:
         with os.scandir(path) as entries:
-            return status.st_dev, status.st_ino, list(entries)
+            return list(entries)
     except OSError as error:
         raise ValueError(f"data.path must be readable, got {path!r} ({error.strerror})") from error
 
