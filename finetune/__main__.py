@@ -11,7 +11,7 @@ from pathlib import Path
 from mae_et import __version__
 from mae_et.config.parser import add_resume, config_parser, recipe_names, resume_of
 from mae_et.config.request import Request, add_automatic, default_folder
-from mae_et.errors import check, end_process, print_once, run_command
+from mae_et.errors import check, end_process, forget_said, print_once, run_command
 from mae_et.workers import worker_context
 
 DESCRIPTION = """Fine-tune an encoder on labelled images. DATA --checkpoint RUN [--hours H] chooses
@@ -52,6 +52,7 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
     from .config import FinetuneConfig
 
     began = time.monotonic()
+    forget_said()
     parser = config_parser(FinetuneConfig, "finetune", DESCRIPTION)
     add_resume(parser)
     add_automatic(parser)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Resume
 from .config.request import arguments_of, check_options
+from .errors import forget_said
 from .runs import Run as RunFiles
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def embed(
     from .embedding import embed
 
     check_options(options, {field.name for field in fields(EmbedConfig)})
+    forget_said()
     folder = checkpoint.folder if isinstance(checkpoint, RunOfAnyKind) else checkpoint
     return embed(folder, str(data), out, **options)
 
@@ -151,6 +153,7 @@ def pack(data: Data, out: str | Path, **options: Any) -> PackSummary:
     from .packing import pack
 
     check_options(options, inspect.signature(pack).parameters)
+    forget_said()
     return pack(str(data), out, **options)
 
 

@@ -229,6 +229,28 @@ def _own_message(error: Exception) -> str:
     return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
 
 
+_said: set[str] = set()
+"""What `say_once` has said."""
+
+
+def say_once(line: str) -> None:
+    """Print a line as `print_once` does, unless it has been said since `forget_said`.
+
+    A run opens its data several times: to look at them, to measure, to train and to probe.
+
+    Args:
+        line: The line.
+    """
+    if line not in _said:
+        _said.add(line)
+        print_once(line)
+
+
+def forget_said() -> None:
+    """Let another run in the same process say again what it finds."""
+    _said.clear()
+
+
 def print_once(line: str, *, everywhere: bool = False) -> None:
     """Print a line to stderr, in one process of a run only.
 

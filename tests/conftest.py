@@ -19,7 +19,7 @@ import torch
 
 from mae_et import MaskedAutoencoder
 from mae_et.__main__ import main
-from mae_et.data.found import say
+from mae_et.errors import forget_said
 from tests.support.accelerate_state import reset_accelerate, reset_launch_variables
 from tests.support.arguments import tiny
 from tests.support.images import ROWS, numbered_png
@@ -41,7 +41,7 @@ def _fresh_accelerate_state() -> Iterator[None]:
     """As in a new process: before a test as well, since `finished` and others may just have run."""
     reset_accelerate()
     reset_launch_variables()
-    say.cache_clear()
+    forget_said()
     yield
     reset_accelerate()
     reset_launch_variables()

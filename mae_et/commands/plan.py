@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..config import PretrainConfig
 from ..config.parser import config_parser
 from ..config.request import Request, add_automatic
-from ..errors import can_be_written, check
+from ..errors import can_be_written, check, forget_said
 from .automatic import complete, show
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def plan_of(arguments: Sequence[str], began: float) -> Plan | None:
 
 def _request(arguments: Sequence[str]) -> Request[PretrainConfig]:
     """Parse a command line, and check its options."""
+    forget_said()
     parser = config_parser(PretrainConfig, "mae_et plan", DESCRIPTION)
     add_automatic(parser)
     parser.add_argument(

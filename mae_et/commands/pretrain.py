@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config import PretrainConfig
 from ..config.parser import add_resume, config_parser, resume_of
 from ..config.request import Request, add_automatic
+from ..errors import forget_said
 from ..runs import Run
 from ..workers import worker_context
 from .automatic import complete, show
@@ -44,6 +45,7 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Run:
         ValueError: As in `main`, like the other errors.
     """
     began = time.monotonic()
+    forget_said()
     parser = config_parser(PretrainConfig, "mae_et pretrain", DESCRIPTION)
     add_resume(parser)
     add_automatic(parser)

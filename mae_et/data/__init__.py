@@ -23,7 +23,7 @@ Of the rest of `mae_et`, this package imports `config`, `errors`, `curriculum`, 
 from .clock import ReplaySpan, SampleClock, augment_progress, sample_clock, stage_size
 from .digest import digest_images
 from .every_image import EveryImage
-from .found import say, without_bars
+from .found import without_bars
 from .images import (
     MODES,
     ORIGIN,
@@ -142,7 +142,6 @@ __all__ = [
     "replay_bytes",
     "replay_spans",
     "sample_clock",
-    "say",
     "seed_generators",
     "shrink",
     "split_batch",

@@ -1,15 +1,12 @@
-"""What is said when a data set is opened: what it holds, in one line, and no bars of `datasets`."""
+"""What is shown when a data set is opened: what it holds, in words, and no bars of `datasets`."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 
 import datasets
-
-from ..errors import print_once
 
 
 def describe_counts(counts: Mapping[str, int], num_classes: int = 0) -> str:
@@ -25,12 +22,6 @@ def describe_counts(counts: Mapping[str, int], num_classes: int = 0) -> str:
         numbers = numbers.removeprefix("train ")
     classes = f", {num_classes:,} class{'es' * (num_classes > 1)}" if num_classes else ""
     return f"{numbers} image{'s' * (numbers != '1')}{classes}"
-
-
-@cache
-def say(line: str) -> None:
-    """Print a line, once in this process: a run opens its data for probes, too."""
-    print_once(line)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from .found import say
+from ..errors import say_once
 from .label_columns import class_number, find_label_column, without_spaces
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class LabelledImages:
         if class_names is None:
             self._tell_classes()
         elif lacking := self.lacking:
-            say(
+            say_once(
                 f"the images to evaluate on, of {dataset.split}, have none of {_few(lacking)}: "
                 "how well these are recognised is not measured"
             )
@@ -90,7 +90,7 @@ class LabelledImages:
         """Say which classes the labels make; a warning says so if they can't be classes."""
         number = len(self.class_names)
         classes, names = "class" + "es" * (number > 1), _few(self.class_names, quote=str)
-        say(f"{number:,} {classes} by {self.column!r}: {names}")
+        say_once(f"{number:,} {classes} by {self.column!r}: {names}")
         counts = self.counts[self.counts > 0]
         if len(counts) > 2 and np.median(counts) < 2:
             log.warning(
@@ -131,7 +131,7 @@ def _with_labels(
         return dataset, values
     if not rows:
         raise ValueError(f"{field} must hold labels, got {column!r} without any in {missing} rows")
-    say(
+    say_once(
         f"{field} {column!r}: {missing:,} of the {len(values):,} images of {dataset.split} have no "
         "label and are left out"
     )

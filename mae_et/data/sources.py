@@ -11,9 +11,9 @@ from typing import Any
 import datasets
 
 from ..config import DataConfig, import_callable
-from ..errors import check, errors_of, first_line
+from ..errors import check, errors_of, first_line, say_once
 from .folders import open_folder
-from .found import describe_counts, say, without_bars
+from .found import describe_counts, without_bars
 from .images import ImageTable
 from .mixture import Mixture
 from .paths import hub_location, parse_path
@@ -126,7 +126,7 @@ def _say_found(path: str, splits: Mapping[str, Any]) -> None:
     classes = {len(kind.names) for kind in kinds if isinstance(kind, datasets.ClassLabel)}
     if tables:
         counts = {name: len(rows) for name, rows in tables.items()}
-        say(f"{path}: {describe_counts(counts, *(classes if len(classes) == 1 else ()))}")
+        say_once(f"{path}: {describe_counts(counts, *(classes if len(classes) == 1 else ()))}")
 
 
 def _named(rows: Any, split: str) -> Any:

@@ -19,7 +19,6 @@ from accelerate.utils import (
     patch_environment,
 )
 
-from .. import data
 from ..config import RunConfig, flatten, to_dict
 from ..errors import ProcessStoppedError, RunInterruptedError, is_installed
 from .environment import check_environment, own_settings, warn_of_overridden
@@ -39,7 +38,6 @@ def make_accelerator(run: RunConfig, *, allow_fsdp: bool = False) -> Accelerator
         ValueError: The precision, the tracker or the way of distributing is not available here.
     """
     tracker = _tracker(run.tracker)
-    data.say.cache_clear()  # another run in a notebook says again what it finds
     check_environment(run.mixed_precision)
     if fsdp_requested():
         if not allow_fsdp:

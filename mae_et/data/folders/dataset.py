@@ -17,8 +17,8 @@ import pyarrow as pa
 from datasets.features.features import generate_from_arrow_type
 from datasets.table import MemoryMappedTable
 
-from ...errors import check
-from ..found import describe_counts, say
+from ...errors import check, say_once
+from ..found import describe_counts
 from ..scratch import scratch_file
 from .layout import LAYOUTS, SPLITS, choose_layout
 from .metadata import other_label, other_spelling, read_metadata
@@ -71,14 +71,14 @@ def open_folder(root: Path, layout: str = "auto") -> dict[str, datasets.Dataset]
         for split in rows:
             missing.difference_update(*(paths for paths, _ in _rows(found, readings, split)))
         found.not_used["row of metadata without an image"] = len(missing)
-    say(_summary(root, found, readings, counts, classes))
+    say_once(_summary(root, found, readings, counts, classes))
     if metadata is not None:
         images = (
             path for split in rows for paths, _ in _rows(found, readings, split) for path in paths
         )
         for hint in (other_spelling(missing, metadata, images), other_label(metadata, classes)):
             if hint:
-                say(f"{root}: {hint}")
+                say_once(f"{root}: {hint}")
     return {
         split: _dataset(root, split, images, classes, metadata) for split, images in rows.items()
     }
