@@ -69,11 +69,14 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
     check(mode == "finetune" or not (resume or decays), "--mode", mode, allowed)
     if request.names_images:
         request.give("run.output_dir", default_folder(request.given["data.path"], "_classifier"))
-    config = None if request.names_images and request.recipe is None else request.make({})
+    config = None
+    if request.is_automatic:
+        print_once(f"mae-et {__version__}: the checkpoint and the labels are read for settings")
+    else:
+        config, allowed = request.make({}), "left out with a recipe; DATA and no recipe fit them"
+        check(request.hours is None, "--hours", request.hours, allowed)
     if request.options.data.num_workers:
         worker_context()  # starts importing while this process does
-    if config is None:
-        print_once(f"mae-et {__version__}: the checkpoint and the labels are read for settings")
 
     from mae_et.training import leaving
 
@@ -83,7 +86,7 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
     from .train import finetune
 
     with leaving() if leaves else nullcontext():
-        config = complete(request, began=began, resume=resume)
+        config = config or complete(request, began=began, resume=resume)
         if config.mode != "finetune":
             probe(config)
         elif decays:

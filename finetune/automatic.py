@@ -15,13 +15,12 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from mae_et.auto import Choices, choose_machine, look_at_machine
+from mae_et.auto import Choices, choose_machine, look_at_machine, speed_of
 from mae_et.config import Resume
 from mae_et.config.parser import find_recipe
 from mae_et.config.request import Request
 from mae_et.curriculum import as_size
 from mae_et.errors import check
-from mae_et.planning.measure import measure_steps
 from mae_et.runs import Run
 from mae_et.training import main_process_first, make_accelerator
 from mae_et.weights import OF_SIZES, Facts, facts_of, find_weights
@@ -53,28 +52,23 @@ PROBE_COST = 1 / 3
 def complete(request: Request[FinetuneConfig], *, began: float, resume: Resume) -> FinetuneConfig:
     """Return the configuration of a command line, with the settings chosen that it does not give.
 
-    That is so if it names images as its first argument, and no recipe. A run that is resumed keeps
-    the settings that it has.
+    A run that is resumed keeps the settings that it has.
 
     Args:
-        request: The command line.
+        request: The command line, which names images and no recipe.
         began: When it was given, by `time.monotonic`.
         resume: Whether the run in `run.output_dir` is resumed, if there is one.
 
     Raises:
         ValueError: The checkpoint, the labels or an option is bad, or the hours are too few.
     """
-    hours = request.given["run.hours"] if request.is_on_line("run.hours") else None
-    if request.names_images and request.recipe is None:
-        run = Run(Path(request.given.get("run.output_dir", "")))
-        if resume and run.exists:
-            request.begin_with(run.config_file)
-            return request.make({})
-        if resume is not True:
-            run.check_new()
-        return _choose(request, hours, began)
-    check(hours is None, "--hours", hours, "left out with a recipe; DATA and no recipe fit them")
-    return request.make({})
+    run = Run(Path(request.given["run.output_dir"]))
+    if resume and run.exists:
+        request.begin_with(run.config_file)
+        return request.make({})
+    if resume is not True:
+        run.check_new()
+    return _choose(request, request.hours, began)
 
 
 def _choose(request: Request[FinetuneConfig], hours: float | None, began: float) -> FinetuneConfig:
@@ -89,7 +83,7 @@ def _choose(request: Request[FinetuneConfig], hours: float | None, began: float)
     accelerator = make_accelerator(FinetuneRunConfig(tracker="none"))
     path = str(checkpoint)
     origin = main_process_first(accelerator, lambda: find_weights(path, prefer_result=True))
-    _choose_network(choices, facts_of(origin, origin.read()), path)
+    _choose_network(choices, facts_of(origin), path)
     if "optim.epochs" in given:
         warmup = float(f"{min(5.0, 0.1 * given['optim.epochs']):.3g}")
         choices.choose("optim.warmup_epochs", warmup, "a tenth of the epochs, and five at most")
@@ -167,19 +161,16 @@ def _choose_epochs(
     config = request.make(choices.chosen() | {"optim.new_head": "random"})
     accelerator = make_accelerator(config.run)
     trainer, images = set_up(config, accelerator)
-    times = measure_steps(trainer, images, rounds=1, seconds=1.0)
-    start = time.monotonic()
-    trainer.evaluate(iter(images.load_held_out(config, accelerator)))
-    evaluation = time.monotonic() - start
+    speed = speed_of(trainer, images, seconds=1.0)
     schedule = build_schedule(config, trainer.unwrapped, 1000)
-    step = sum(times[stage.size].seconds * stage.num_steps for stage in schedule.stages) / 1000
-    per_epoch = len(splits.train) / config.optim.batch_size * step + evaluation
+    step = speed.seconds(schedule) / schedule.num_steps
+    per_epoch = len(splits.train) / config.optim.batch_size * step + speed.evaluation
     probed = len(splits.train) + len(splits.held_out)
     probe = probed / config.optim.batch_size * step * PROBE_COST
-    beside = time.monotonic() - began + 2 * evaluation
+    beside = time.monotonic() - began + 2 * speed.evaluation
     beside += probe if recipe.optim.new_head != "random" else 0.0
     found = [MARGIN * (3600 * hours - beside) / per_epoch]
-    broadcast_object_list(found)  # processes differ in what they have measured
+    broadcast_object_list(found)  # of which one process decides, by its clock
     if found[0] < 1:
         least = 1.1 * (per_epoch / MARGIN + beside) / 3600
         raise ValueError(f"--hours must be at least {least:.2g} at this speed, for one epoch")

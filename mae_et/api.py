@@ -232,16 +232,14 @@ class Run(RunOfAnyKind):
         Raises:
             ValueError: The run is not finished, or its encoder is damaged.
         """
-        import timm
-
-        from .weights import read_weights
+        from .weights import TimmFolder, find_weights
 
         folder = self._files.encoder
         if not folder.is_dir():
             raise ValueError(f"{self.folder} has no encoder yet; resume=True finishes the run")
-        read_weights(folder / "model.safetensors")
-        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-        return model.eval()
+        origin = find_weights(folder)
+        assert isinstance(origin, TimmFolder)
+        return origin.build()
 
     def reconstruct(
         self,

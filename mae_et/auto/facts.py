@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -108,10 +109,12 @@ def look_at_images(source: DataConfig, seed: int, in_chans: int | None = None) -
         ValueError: The images can't be opened, or none of those looked at can be read.
     """
     data.allow_pixels(source.max_pixels)
-    is_given = in_chans is not None
-    in_chans = in_chans or _channels(source, seed)
-    number, images, rows = _open(source, seed, in_chans)
-    sample = _Sample(images, rows)
+    opened = _open(source, seed, in_chans or 3)
+    if in_chans is None and not opened.is_readable():  # pictures are read as 3, arrays as they are
+        others = (_open(source, seed, number) for number in (1, 4, 2, *range(5, MOST_CHANNELS + 1)))
+        opened = next((other for other in others if other.is_readable()), opened)
+    is_given, in_chans = in_chans is not None, opened.in_chans
+    sample = _Sample(opened.images, opened.rows)
     grey = sum(map(_is_grey, sample.pixels))
     if in_chans == 3 and grey == len(sample.pixels) and not is_given:
         in_chans = 1
@@ -121,7 +124,7 @@ def look_at_images(source: DataConfig, seed: int, in_chans: int | None = None) -
     mean = means.mean(0)
     std = (squares - mean**2).clamp(min=0).sqrt()
     return ImageFacts(
-        number=source.num_images or number,
+        number=source.num_images or opened.number,
         sampled=len(sample.pixels),
         unreadable=sample.unreadable,
         reason=sample.reason,
@@ -134,24 +137,33 @@ def look_at_images(source: DataConfig, seed: int, in_chans: int | None = None) -
     )
 
 
-def _open(source: DataConfig, seed: int, in_chans: int) -> tuple[int, data.Images, list[int]]:
-    """Return the number of training images, images to look at, and rows of these at random."""
+class _Opened(NamedTuple):
+    """Images to look at."""
+
+    in_chans: int
+    """The channels that they are read with."""
+    number: int
+    """Training images, of which these may be a part."""
+    images: data.Images
+    rows: list[int]
+    """Some of their rows, at random."""
+
+    def is_readable(self) -> bool:
+        """Return whether any of a few can be read with these channels."""
+        for row in self.rows[:5]:
+            try:
+                _ = self.images[row]
+            except data.UnreadableImageError:
+                continue
+            return True
+        return False
+
+
+def _open(source: DataConfig, seed: int, in_chans: int) -> _Opened:
     train, held_out = data.open_images(source, in_chans, seed)
     images: data.Images = held_out if isinstance(train, data.StreamedImages) else train
-    rows: list[int] = (
-        np.random.default_rng([seed, 5]).permutation(len(images))[:MOST_IMAGES].tolist()
-    )
-    return len(train), images, rows
-
-
-def _channels(source: DataConfig, seed: int) -> int:
-    """Return 3 for pictures, which can be read so, and for arrays as many as they have."""
-    tried: tuple[int, ...] = (3, 1, 4, 2, *range(5, MOST_CHANNELS + 1))
-    for in_chans in tried:
-        _, images, rows = _open(source, seed, in_chans)
-        if any(_is_readable(images, row) for row in rows[:5]):
-            return in_chans
-    return 3
+    rows = np.random.default_rng([seed, 5]).permutation(len(images))[:MOST_IMAGES]
+    return _Opened(in_chans, len(train), images, rows.tolist())
 
 
 class _Sample:
@@ -182,14 +194,6 @@ class _Sample:
                 f"data.path must hold images, got {self.unreadable} of which none is readable; "
                 f"last: {self.reason}"
             )
-
-
-def _is_readable(images: data.Images, row: int) -> bool:
-    try:
-        _ = images[row]
-    except data.UnreadableImageError:
-        return False
-    return True
 
 
 def _is_grey(pixels: Tensor) -> bool:

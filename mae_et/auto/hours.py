@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,7 +19,7 @@ from ..curriculum import Curriculum, Size, as_pair
 from ..model import MaskedAutoencoder, training_flops
 from ..planning.measure import StepTime, measure_steps
 from ..pretraining import Pretrainer
-from ..training import make_accelerator
+from ..training import RunImages, Trainer, make_accelerator
 
 CHECKPOINT_SECONDS = 900.0
 """Seconds between checkpoints: what a crash may cost."""
@@ -82,6 +83,27 @@ def measure(config: PretrainConfig, seconds: float, *, rounds: int = 1) -> Speed
     images, curriculum = build_images(config, model, accelerator)
     trainer = Pretrainer(config, accelerator, model, curriculum)
     start = time.monotonic() - began
+    return speed_of(trainer, images, seconds=seconds, rounds=rounds, start=start)
+
+
+def speed_of(
+    trainer: Trainer[Any, Any],
+    images: RunImages,
+    *,
+    seconds: float,
+    rounds: int = 1,
+    start: float = 0.0,
+) -> Speed:
+    """Measure the steps and an evaluation of a trainer, in all processes.
+
+    Args:
+        trainer: The trainer, whose weights change.
+        images: The images of its run.
+        seconds: As in `measure`.
+        rounds: As in `measure`.
+        start: Seconds that it took to build them.
+    """
+    config, accelerator = trainer.config, trainer.accelerator
     times = measure_steps(trainer, images, rounds=rounds, seconds=seconds)
     began = time.monotonic()
     trainer.evaluate(iter(images.load_held_out(config, accelerator)))

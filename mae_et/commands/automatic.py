@@ -43,19 +43,19 @@ def complete(
     Raises:
         ValueError: The configuration or the data is bad.
     """
-    is_automatic = request.names_images and request.recipe is None
     if request.names_images:
         request.give("run.output_dir", default_folder(request.given["data.path"]))
-    given = request.given
-    hours = given["run.hours"] if request.is_on_line("run.hours") else None
-    if not is_automatic and hours is None:
+    given, hours = request.given, request.hours
+    if not request.is_automatic and hours is None:
         return request.make({})
     run = Run(Path(given.get("run.output_dir", RunConfig.output_dir)))
     if resume and run.exists:
-        return _of_run(request, run, is_automatic=is_automatic)
+        return _of_run(request, run)
+    if resume is True:
+        raise ValueError(f"--resume needs a run in run.output_dir, got none in {run.folder}")
     if starts:
-        check_new(run, resume)
-    if is_automatic:
+        run.check_new()  # before anything is measured for it
+    if request.is_automatic:
         print_once(f"mae-et {__version__}: {given['data.path']} is looked at to choose settings")
     else:
         has_epochs = request.is_on_line("optim.epochs")
@@ -68,9 +68,9 @@ def complete(
     return resolve(request.make, given, hours=hours, began=began)
 
 
-def _of_run(request: Request[PretrainConfig], run: Run, *, is_automatic: bool) -> PretrainConfig:
+def _of_run(request: Request[PretrainConfig], run: Run) -> PretrainConfig:
     """Return the configuration of a run that goes on: what was chosen for it stays."""
-    if is_automatic:
+    if request.is_automatic:
         request.begin_with(run.config_file)
         return request.make({})
     optim = run.section("optim")
@@ -83,22 +83,3 @@ def show(resolved: Resolved) -> None:
 
     if PartialState().is_main_process:
         print(resolved.table(), file=sys.stderr)
-
-
-def check_new(run: Run, resume: Resume) -> None:
-    """Check that a folder holds no run, before anything is measured for it.
-
-    Args:
-        run: The folder.
-        resume: Whether a run in it was to be resumed, of which there is none.
-
-    Raises:
-        ValueError: It holds one, or has to.
-    """
-    if resume is True:
-        raise ValueError(f"--resume needs a run in run.output_dir, got none in {run.folder}")
-    if run.holds_anything:
-        raise ValueError(
-            f"run.output_dir must be new, got {run.folder}, which holds a run; add --resume to "
-            "continue it, or --out for another folder"
-        )

@@ -84,6 +84,16 @@ class Request(Generic[Config]):
         arguments = self.arguments[:start] + options_of(chosen) + self.arguments[start:]
         return parse(self._parser, self._type, arguments, self._package)[0]
 
+    @property
+    def is_automatic(self) -> bool:
+        """Whether all settings are to be chosen: there are images, and no recipe."""
+        return self.names_images and self.recipe is None
+
+    @property
+    def hours(self) -> float | None:
+        """The hours that the command line gives; those of a run's file were planned for it."""
+        return self.given["run.hours"] if self.is_on_line("run.hours") else None
+
     def is_on_line(self, field: str) -> bool:
         """Return whether a setting is given on the command line itself, not by a recipe."""
         return any(text.partition("=")[0] == f"--{field}" for text in self.arguments)

@@ -167,7 +167,7 @@ class Run:
         if self.holds_anything:
             raise ValueError(
                 f"run.output_dir must be new, got {self.folder}, which holds a run; "
-                "add --resume to continue it"
+                "add --resume to continue it, or --out for another folder"
             )
 
     def write_config(self, config: Mapping[str, Any]) -> None:

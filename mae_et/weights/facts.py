@@ -12,11 +12,12 @@ from torch import Tensor
 from ..curriculum import as_pair
 from ..runs import Run
 from .files import num_blocks
+from .from_reference import REFERENCE_HEADS
 from .from_transformers import vit_mae_arguments
 from .origin import Origin, RunCheckpoint, TimmFolder, TransformersFolder
 from .pretrained import Pretrained
 
-HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
+HEADS = {192: 3, 384: 6, **REFERENCE_HEADS}
 """Width -> attention heads of the ViT-Ti, S, B, L and H, which shapes do not reveal."""
 
 OF_IMAGES = ("img_size", "in_chans", "num_classes")
@@ -45,15 +46,16 @@ class Facts:
     images: dict[str, Any] = field(default_factory=dict)
 
 
-def facts_of(origin: Origin, pretrained: Pretrained) -> Facts:
+def facts_of(origin: Origin, pretrained: Pretrained | None = None) -> Facts:
     """Return what a checkpoint tells of its encoder and images.
 
     Args:
         origin: The checkpoint, as `find_weights` returns it.
-        pretrained: Its weights, as `Origin.read` returns them.
+        pretrained: Its weights, as `Origin.read` returns them; None to read them if only their
+            shapes tell.
 
     Raises:
-        ValueError: Its configuration is damaged.
+        ValueError: Its configuration is damaged, or its weights are, if they are read.
     """
     try:
         match origin:
@@ -64,7 +66,7 @@ def facts_of(origin: Origin, pretrained: Pretrained) -> Facts:
                 return _of_mae(config["model"], origin.normalisation)
             case TimmFolder() if "architecture" in origin.config:
                 return _of_timm(origin)
-        return _of_shapes(pretrained.weights)
+        return _of_shapes((pretrained or origin.read()).weights)
     except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
         raise ValueError(
             f"checkpoint {origin.path} has a damaged configuration ({type(error).__name__}: "
