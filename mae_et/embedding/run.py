@@ -18,12 +18,12 @@ from torch import Tensor
 from ..config import EmbedConfig, RunConfig
 from ..data import make_loader
 from ..errors import ProcessStoppedError, check
+from ..terminal import ImageBar
 from ..training import main_process_first, make_accelerator
 from .encoder import Encoder, open_encoder, warn_of_conflicts
 from .images import ImagesToEmbed
 from .output import job_file, join, written_files
 from .parts import JOB, Part, PartBatches, Parts, changes, open_parts, parts_folder, read_job
-from .progress import Advance
 
 log = logging.getLogger(__name__)
 
@@ -201,12 +201,13 @@ def _compute(
     loader = make_loader(images.samples, batches, config.num_workers, is_cuda)
     chunks = iter(loader)
     total = sum(len(parts.images(part)) for part in missing)
-    with Advance(accelerator, total) as advance:
+    world, is_silent = accelerator.num_processes, not accelerator.is_main_process
+    with ImageBar(total, is_silent=is_silent) as bar:
         for part in mine:
             numbers = parts.images(part)
             share = islice(chunks, batches.number_in(part))
             parts.write(part, _compute_part(forward, share, images, numbers))
-            advance.by(len(numbers))
+            bar.add(min(len(numbers) * world, total - bar.done))  # others embed about as many
 
 
 def _compute_part(

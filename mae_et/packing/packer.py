@@ -14,9 +14,9 @@ from ..config import DataConfig
 from ..data import Loader, allow_pixels, load_splits, local_path, worker_options
 from ..errors import RunStoppedError, check
 from ..runs import lock
+from ..terminal import ImageBar
 from .columns import TarFields
 from .options import BAD_IMAGES, HIDDEN, STATE, PackOptions, check_out
-from .progress import Progress
 from .shards import Kept, ParquetShard, TarShard
 from .source import Item, ShrunkRows, Source
 from .speed import measure as measure_speed
@@ -138,9 +138,9 @@ class _Packer:
         """
         state, tables = self.state, self.source.tables
         done, total = sum(map(state.start_of, tables)), sum(map(len, tables.values()))
-        with Progress(done, total) as progress:
+        with ImageBar(total, done=done, what="packed") as bar:
             for split in tables:
-                self._pack_split(split, progress)
+                self._pack_split(split, bar)
         if not any(part.images for part in state.parts):
             for name in (STATE, BAD_IMAGES):
                 (state.out / name).unlink(missing_ok=True)
@@ -151,7 +151,7 @@ class _Packer:
             )
         state.finish()
 
-    def _pack_split(self, split: str, progress: Progress) -> None:
+    def _pack_split(self, split: str, bar: ImageBar) -> None:
         start, options = self.state.start_of(split), self.state.options
         rows = ShrunkRows(self.source.tables[split], self.source.root, options)
         loader = Loader(
@@ -169,7 +169,7 @@ class _Packer:
         try:
             for items in loader:
                 shard.add(items)
-                progress.add(len(items))
+                bar.add(len(items))
                 if shard.size >= options.shard_mb * 2**20:
                     shard.seal()
                     shard = _OpenShard(self, split, shard.part.stop)

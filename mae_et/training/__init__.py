@@ -12,7 +12,6 @@ from .launch import leaving, main_process_first, make_accelerator
 from .loop import Loop
 from .metrics import Meter
 from .optim import chunks_per_micro_batch
-from .progress import terminal_width
 from .run_folder import RunFolder, check_apart, writing_to
 from .trainer import Trainer, is_due
 
@@ -32,7 +31,6 @@ __all__ = [
     "main_process_first",
     "make_accelerator",
     "save_beside",
-    "terminal_width",
     "uncompiled",
     "whole",
     "writing_to",

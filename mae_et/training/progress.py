@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from itertools import groupby
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from ..curriculum import Curriculum
 from ..errors import is_installed
+from ..terminal import terminal_width
 from .outlook import clock
 
 BAR = "{n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}"
@@ -115,14 +115,6 @@ class Progress:
         """Print a line, above the bar if there is one."""
         if not self.is_silent:
             tqdm.write(line, file=sys.stderr)
-
-
-def terminal_width() -> int:
-    """Return the width of the terminal behind stderr in columns; 0 if there is none or unknown."""
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
-    except (OSError, ValueError):
-        return 0
 
 
 def _bar_type() -> type[tqdm[Any]]:

@@ -265,7 +265,7 @@ def test_lines_now_and_then_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("mae_et.packing.progress.EVERY", 0)
+    monkeypatch.setattr("mae_et.terminal.EVERY", 0)
     packed(photos, tmp_path / "out")
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("packed")]
     assert len(lines) == 7  # one a batch: six of train
