@@ -6,7 +6,6 @@ others could run code, or tell a host on the network that somebody looks at the 
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 from .. import data
 from ..config import DataConfig
 from ..curriculum import as_pair
-from ..data.tables import ENDINGS as TABLE_ENDINGS
+from ..data.tables import ALL_ENDINGS
 from ..errors import check, first_line
 from ..model import MaskedAutoencoder
 from ..runs import Run
@@ -64,7 +63,7 @@ def is_local(path: str) -> bool:
     if kind in ("hub", "python") or "://" in path or "::" in path:  # "::" chains addresses
         return False
     bare = Path(path).expanduser()
-    is_table = bare.is_file() and path.lower().endswith(tuple(chain(*TABLE_ENDINGS.values())))
+    is_table = bare.is_file() and path.lower().endswith(ALL_ENDINGS)
     return bool(kind in LOCAL_KINDS and location) or bare.is_dir() or is_table
 
 

@@ -8,12 +8,13 @@
 Of the rest of `mae_et`, this package imports `errors`, `data.images` and `data.folders`.
 """
 
-from .files import ENDINGS, NoFilesError, expand_braces
+from .files import ALL_ENDINGS, ENDINGS, NoFilesError, expand_braces
 from .opening import is_table, open_table, stream_table
 from .parquet import count_rows, small_batches
 from .tars import count_samples
 
 __all__ = [
+    "ALL_ENDINGS",
     "ENDINGS",
     "NoFilesError",
     "count_rows",

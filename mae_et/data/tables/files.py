@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path, PurePath
 
 from ..folders.layout import SPLITS, splits_in
@@ -21,6 +22,9 @@ ENDINGS = {
     "webdataset": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"),
 }
 """Kind of table -> the endings of its files, in lower case."""
+
+ALL_ENDINGS = tuple(chain(*ENDINGS.values()))
+"""The endings of all kinds of tables."""
 
 NUM_BLOCKS, BLOCK_SIZE = 16, 4096
 """Blocks of a file that its signature depends on, and the bytes of each."""
@@ -105,7 +109,7 @@ def _find_in_folder(kind: str, folder: Path) -> dict[str, list[str]]:
 
 def _walk(folder: Path) -> list[str]:
     """The files below a folder, relative to it and in order, without hidden ones; links count."""
-    found, seen = [], set()
+    found, seen, left_out = list[str](), set[Path](), list[str]()
     for root, folders, names in os.walk(folder, followlinks=True):
         real = Path(root).resolve()
         if real in seen:  # a link to a folder above
@@ -116,13 +120,26 @@ def _walk(folder: Path) -> list[str]:
             log.warning("not used: %s, the folder of a run", root)
             folders.clear()
             continue
+        tables = [name for name in names if name.lower().endswith(ALL_ENDINGS)]
+        left_out += [str(Path(root, name)) for name in (*folders, *tables) if _is_set_aside(name)]
         folders[:] = [n for n in folders if not (n.startswith("_") or is_hidden(n))]
         found += [
             str(Path(root, name).relative_to(folder))
             for name in names
             if not name.startswith((".", "_"))
         ]
+    if left_out:
+        log.warning(
+            "not used: %d files or folders whose names begin with _, such as %s",
+            len(left_out),
+            min(left_out),
+        )
     return sorted(found)
+
+
+def _is_set_aside(name: str) -> bool:
+    """Return whether a name is one that Spark and others give to what is no part of a table."""
+    return name.startswith("_") and not is_hidden(name)
 
 
 def _sort_into_splits(folder: Path, files: Sequence[PurePath]) -> dict[str, list[PurePath]]:

@@ -127,6 +127,16 @@ def test_files_of_no_split_are_named(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "more.parquet" in caplog.text
 
 
+def test_what_others_set_aside_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Leftovers of Spark; its marks, which are no tables, are not worth a line."""
+    touch(tmp_path, "a.parquet", "_SUCCESS", "_b.parquet", "_temporary/0/a.parquet")
+    assert found(tmp_path) == {"train": ["a.parquet"]}
+    (line,) = caplog.messages
+    assert "not used: 2 files or folders whose names begin with _, such as" in line
+    assert "_SUCCESS" not in line
+    assert "__MACOSX" not in line
+
+
 def test_tables_of_a_run_are_no_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = touch(tmp_path, "a.parquet", "run/predictions.parquet", "run/config.yaml")
     assert len(found(folder)["train"]) == 2  # it may be any folder
