@@ -134,7 +134,6 @@ def test_what_others_set_aside_is_named(tmp_path: Path, caplog: pytest.LogCaptur
     (line,) = caplog.messages
     assert "not used: 2 files or folders whose names begin with _, such as" in line
     assert "_SUCCESS" not in line
-    assert "__MACOSX" not in line
 
 
 def test_tables_of_a_run_are_no_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
