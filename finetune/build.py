@@ -10,6 +10,7 @@ from mae_et.curriculum import Curriculum, num_training_steps
 from mae_et.data import split_batch
 from mae_et.evaluation import ProbeImages
 from mae_et.model import SizedModel
+from mae_et.shortening import shorten_all
 from mae_et.training import RunImages, main_process_first
 
 from .config import FinetuneConfig
@@ -53,11 +54,12 @@ def build_schedule(config: FinetuneConfig, model: SizedModel, num_steps: int) ->
         ValueError: A stage does not fit the model or the run.
     """
     full_size = config.model.image_size
-    schedule = config.curriculum.build(
+    planned = config.curriculum.build(
         full_size=full_size,
         multiple=size_multiple(model.model, full_size),
         num_steps=num_steps,
     )
+    schedule = shorten_all(planned, config.run.shortened)
     for stage in schedule.stages:
         model.check_input_size(stage.size)
     return schedule

@@ -20,6 +20,7 @@ from mae_et.training import (
     RunImages,
     main_process_first,
     make_accelerator,
+    train_to_end,
 )
 from mae_et.weights import Named, find_weights, warn_of_other_normalisation
 
@@ -47,6 +48,11 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False, began: float | N
         RunInterruptedError: A signal asked the run to stop; the message says whether a checkpoint
             was saved.
     """
+    train_to_end(_train, config, resume, began)
+
+
+def _train(config: FinetuneConfig, resume: Resume, began: float | None) -> None:
+    """Train a run until it ends, is stopped, or is shortened; see `finetune`."""
     accelerator = make_accelerator(config.run)
     trainer, images = set_up(config, accelerator, resume=resume)
     with RunFolder(config, images, resume, accelerator) as run:

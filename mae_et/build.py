@@ -17,6 +17,7 @@ from .config import ModelConfig, PretrainConfig, to_dict
 from .curriculum import Curriculum, as_pair, num_training_steps
 from .evaluation import ProbeImages, load_probe_images
 from .model import MaskedAutoencoder, training_flops
+from .shortening import shorten_all
 from .training import RunImages, main_process_first
 
 
@@ -85,12 +86,13 @@ def build_curriculum(
     Raises:
         ValueError: There are fewer steps than stages, or a stage does not fit.
     """
-    curriculum = config.curriculum.build(
+    planned = config.curriculum.build(
         full_size=model.full_size,
         multiple=model.patch_size,
         num_steps=full_size_steps(config, num_images),
         flops=cache(partial(training_flops, model)),
     )
+    curriculum = shorten_all(planned, config.run.shortened)
     for stage in curriculum.stages:
         model.check_input_size(stage.size)
     return curriculum

@@ -42,6 +42,18 @@ class RunInterruptedError(RuntimeError):
     """A run was asked to stop, and `--resume auto` continues it. The message is one line."""
 
 
+class RunShortenedError(RuntimeError):
+    """What is left of a run has been shortened; it goes on from the checkpoint just saved.
+
+    Args:
+        began: When the hours of the run began, less the time of its steps so far.
+    """
+
+    def __init__(self, began: float) -> None:
+        super().__init__("the run has been shortened; --resume auto continues")
+        self.began = began
+
+
 def check(ok: bool, name: str, value: object, allowed: str) -> None:
     """Raise the one-line error about a bad field.
 

@@ -34,6 +34,7 @@ from .training import (
     is_due,
     is_fsdp,
     make_accelerator,
+    train_to_end,
     uncompiled,
     whole,
 )
@@ -70,6 +71,23 @@ def pretrain(
             was saved.
     """
     config.data.check_given()
+
+    def train(config: PretrainConfig, resume: Resume, began: float | None) -> None:
+        _train(config, resume, began, stop=stop, interrupt=interrupt, planned=planned)
+
+    train_to_end(train, config, resume, began)
+
+
+def _train(
+    config: PretrainConfig,
+    resume: Resume,
+    began: float | None,
+    *,
+    stop: int | None,
+    interrupt: Interrupt | None,
+    planned: Mapping[Size, float] | None,
+) -> None:
+    """Train a run until it ends, is stopped, or is shortened; see `pretrain`."""
     accelerator = make_accelerator(config.run, allow_fsdp=True)
     model = build_model(config)
     has_checkpoint = Run(Path(config.run.output_dir)).latest_checkpoint() is not None

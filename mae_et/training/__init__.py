@@ -13,6 +13,7 @@ from .loop import Loop
 from .metrics import Meter
 from .optim import chunks_per_micro_batch
 from .run_folder import RunFolder, check_apart, writing_to
+from .shortened import train_to_end
 from .trainer import Trainer, is_due
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "main_process_first",
     "make_accelerator",
     "save_beside",
+    "train_to_end",
     "uncompiled",
     "whole",
     "writing_to",

@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
+
 from ..config import TrainingConfig
 from ..curriculum import Size
 from ..data import StreamedSamples, warn_of_range, warn_of_size
-from ..errors import RunInterruptedError, RunStoppedError
+from ..errors import RunInterruptedError, RunShortenedError, RunStoppedError
 from .bad_images import BadImages
 from .checkpoint import load_checkpoint, save_checkpoint, save_state_beside, try_saving
 from .compile import num_graphs
@@ -83,6 +85,7 @@ class Loop:
         before = run.seconds_before() if run.checkpoint else 0.0
         began = time.monotonic() if began is None else began
         self.outlook = Outlook(self.schedule, planned)
+        self.share: float | None = None  # of the steps left for which there is time, if it is late
         self.deadline = Deadline(config.run, began - before)
         has_bar = config.run.progress
         self.progress = Progress(accelerator, self.start, self.schedule, self.num_steps, has_bar)
@@ -95,6 +98,7 @@ class Loop:
             RunStoppedError: Too many steps are not finite, or too many images are unreadable.
             RunInterruptedError: A signal asked the run to stop; the message says whether a
                 checkpoint was saved.
+            RunShortenedError: The run is late, and has to go on with a shorter schedule.
         """
         self.progress.on_start(
             self.run.files.folder,
@@ -115,6 +119,7 @@ class Loop:
                 self.log(step)
                 self.evaluate(step + 1)
                 self.save_or_leave(step + 1)
+                self.shorten_if_late(step + 1)
                 if self.is_over:
                     break
         if self.stop is None:
@@ -147,6 +152,7 @@ class Loop:
         self.progress.on_window(metrics, done, left)
         if warning := self.deadline.warning(left):
             self.progress.say(warning)
+        self.share = self.deadline.share(left)
 
     def evaluate(self, done: int) -> None:
         """Measure and write the scores that are due after `done` steps."""
@@ -179,15 +185,37 @@ class Loop:
         is_periodic = is_due(done, self.config.run.checkpoint_every)
         if not (is_last or is_interrupted or is_periodic):
             return
-        with self.meter.excluded():
-            self.bad_images.check()
-            keep = self.config.run.keep_checkpoints
-            is_saved = save_checkpoint(self.accelerator, self.run.files, done, keep)
+        is_saved = self.save(done)
         if is_interrupted:
             saved = "checkpoint saved" if is_saved else "its checkpoint could not be saved"
             raise RunInterruptedError(
                 f"interrupted after step {done}, {saved}; --resume auto continues"
             )
+
+    def save(self, done: int) -> bool:
+        """Save a checkpoint after `done` steps, and return whether that worked."""
+        with self.meter.excluded():
+            self.bad_images.check()
+            keep = self.config.run.keep_checkpoints
+            return save_checkpoint(self.accelerator, self.run.files, done, keep)
+
+    def shorten_if_late(self, done: int) -> None:
+        """Shorten what is left of a run that would be late, if `run.on_late` says so.
+
+        Raises:
+            RunShortenedError: The run has to go on from its checkpoint, with the shorter schedule.
+        """
+        if self.config.run.on_late != "shorten" or self.is_over or done == self.num_steps:
+            return
+        shares, self.share = [self.share], None
+        broadcast_object_list(shares)  # the main process decides, by its clock
+        if shares[0] is None:
+            return
+        num_steps = done + max(1, int(shares[0] * (self.num_steps - done)))
+        self.progress.say(f"shortened from {self.num_steps:,} steps to {num_steps:,}")
+        self.run.shorten(done, num_steps)
+        self.save(done)
+        raise RunShortenedError(self.deadline.began + self.run.seconds_before())
 
     def eval_chunks(self) -> Chunks:
         """Load the held-out images once more, and note the unreadable ones."""

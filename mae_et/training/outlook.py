@@ -15,6 +15,17 @@ LATE = 1.05
 SETTLED = 0.05
 """The share of the hours after which the speed is judged; at first, workers start."""
 
+IN_TIME = 0.985
+"""The share of its hours in which a run that is shortened is to end."""
+
+AGAIN = "Started again, --hours plans with the present speed"
+FOLLOWS = {
+    "go": f"--resume auto --run.on_late shorten passes the rest in fewer steps. {AGAIN}",
+    "shorten": "the rest of its schedule is passed in fewer steps",
+    "stop": f"it is stopped then, with a checkpoint. {AGAIN}",
+}
+"""What follows if a run is late, by `run.on_late`."""
+
 
 @dataclass
 class _Pace:
@@ -101,6 +112,7 @@ class Deadline:
 
     def __init__(self, run: RunConfig, began: float) -> None:
         self.run, self.began, self.is_said = run, began, False
+        self._trains_since = time.monotonic()
 
     def warning(self, left: float | None) -> str | None:
         """Return what to say of a run that will be late; None if it will not, or it has been said.
@@ -108,22 +120,38 @@ class Deadline:
         Args:
             left: The seconds that it still takes, if they are known.
         """
-        hours, passed = self.run.hours, time.monotonic() - self.began
-        if hours is None or left is None or self.is_said or passed < SETTLED * 3600 * hours:
-            return None
-        expected = (passed + left) / 3600
-        if expected <= LATE * hours:
+        expected = self._late_hours(left)
+        if expected is None or self.is_said:
             return None
         self.is_said = True
-        follows = (
-            "it is stopped then, with a checkpoint"
-            if self.run.on_late == "stop"
-            else "--run.on_late stop ends it in time, with a checkpoint to resume from"
-        )
         return (
-            f"the run is slower than planned: {expected:.3g} hours in place of {hours:g}; "
-            f"{follows}. Started again, --hours plans with the present speed"
+            f"the run is slower than planned: {expected:.3g} hours in place of "
+            f"{self.run.hours:g}; {FOLLOWS[self.run.on_late]}"
         )
+
+    def share(self, left: float | None) -> float | None:
+        """Return the share of what is left of the run for which there is time.
+
+        Args:
+            left: The seconds that it still takes, if they are known.
+
+        Returns:
+            A number in [0, 1); None if the run is not late, or is not to be shortened.
+        """
+        if self.run.on_late != "shorten" or self._late_hours(left) is None:
+            return None
+        assert left is not None
+        assert self.run.hours is not None
+        there_is = IN_TIME * 3600 * self.run.hours - (time.monotonic() - self.began)
+        return max(0.0, there_is / left)
+
+    def _late_hours(self, left: float | None) -> float | None:
+        """Return the hours that the run takes in all; None if it is not known to be late."""
+        hours, now = self.run.hours, time.monotonic()
+        if hours is None or left is None or now - self._trains_since < SETTLED * 3600 * hours:
+            return None
+        expected = (now - self.began + left) / 3600
+        return expected if expected > LATE * hours else None
 
     def is_over(self) -> bool:
         """Return whether the run has to stop now."""

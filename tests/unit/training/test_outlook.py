@@ -74,17 +74,29 @@ def test_a_late_run_says_so_once(now: SimpleNamespace) -> None:
     now.seconds += 200
     text = deadline.warning(3 * 3600)
     assert text is not None
-    assert "slower than planned: 3.08 hours in place of 1; --run.on_late stop ends it" in text
+    assert "slower than planned: 3.08 hours in place of 1; --resume auto --run.on_late" in text
     assert deadline.warning(3 * 3600) is None
 
 
 def test_a_run_that_is_to_stop_does(now: SimpleNamespace) -> None:
     deadline = Deadline(RunConfig(hours=1.0, on_late="stop"), now.seconds - 1800)  # ran before
     now.seconds += 1790
+    assert deadline.share(3600) is None
     assert not deadline.is_over()
     assert "it is stopped then, with a checkpoint" in (deadline.warning(3600) or "")
     now.seconds += 20
     assert deadline.is_over()
+
+
+def test_a_run_that_is_to_be_shortened_gets_the_time_that_is_left(now: SimpleNamespace) -> None:
+    deadline = Deadline(RunConfig(hours=1.0, on_late="shorten"), now.seconds)
+    assert deadline.share(7200) is None  # too early to judge
+    now.seconds += 0.185 * 3600
+    assert deadline.share(0.85 * 3600) is None  # in time
+    assert deadline.share(1.6 * 3600) == pytest.approx(0.5)
+    assert "in fewer steps" in (deadline.warning(7200) or "")
+    now.seconds += 3600
+    assert deadline.share(7200) == 0.0
 
 
 def test_a_run_without_hours_has_no_deadline(now: SimpleNamespace) -> None:
