@@ -8,6 +8,7 @@ the epochs from the hours. A table on stderr shows all that is chosen, with its 
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -45,8 +46,11 @@ LEAST_BATCH = 8
 MARGIN = 0.95
 """The share of the time left that is planned: the probe of the encoder takes some of it."""
 
-PROBE_COST = 1 / 3
-"""The cost of an image's features in training steps: a forward pass alone."""
+FORWARD_COST = 1 / 3
+"""The cost of an image's features or logits, in training steps: a forward pass alone."""
+
+EVALUATION_SHARE = 0.5
+"""The most that evaluations may take, as a share of the time of training."""
 
 
 def complete(request: Request[FinetuneConfig], *, began: float, resume: Resume) -> FinetuneConfig:
@@ -147,6 +151,12 @@ def _choose_recipe(
     choices.choose(
         "optim.micro_batch_size", min(batch, 64), "at most 64, which fits nearly anywhere"
     )
+    held_out = len(splits.held_out)
+    epochs = math.ceil(FORWARD_COST * held_out / (EVALUATION_SHARE * number))
+    if epochs > 1:
+        every = max(1, epochs * number // batch)
+        reason = f"every {epochs} epochs, since {held_out:,} images to evaluate on take their time"
+        choices.choose("run.eval_every", every, reason)
 
 
 def _choose_epochs(
@@ -164,9 +174,11 @@ def _choose_epochs(
     speed = speed_of(trainer, images, seconds=1.0)
     schedule = build_schedule(config, trainer.unwrapped, 1000)
     step = speed.seconds(schedule) / schedule.num_steps
-    per_epoch = len(splits.train) / config.optim.batch_size * step + speed.evaluation
+    steps = len(splits.train) / config.optim.batch_size
+    evaluations = steps / (config.run.eval_every or steps)
+    per_epoch = steps * step + evaluations * speed.evaluation
     probed = len(splits.train) + len(splits.held_out)
-    probe = probed / config.optim.batch_size * step * PROBE_COST
+    probe = probed / config.optim.batch_size * step * FORWARD_COST
     beside = time.monotonic() - began + 2 * speed.evaluation
     beside += probe if recipe.optim.new_head != "random" else 0.0
     found = [MARGIN * (3600 * hours - beside) / per_epoch]

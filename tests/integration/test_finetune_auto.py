@@ -151,3 +151,17 @@ def test_a_notebook(image_folder: Path, tmp_path: Path) -> None:
     said = "".join(output.get("text", "") for output in outputs[1])
     assert "model.in_chans" in said
     assert "left, loss" in said
+
+
+def test_many_images_to_evaluate_on_are_evaluated_more_rarely(
+    finished: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    options = [f"--checkpoint={finished}", f"--out={out}", "--data.eval_share=0.75", *QUICK]
+    assert main([str(image_folder), "--optim.epochs=3", *options]) == 0
+    assert "every 2 epochs, since 60 images to evaluate on" in capsys.readouterr().err
+    run = Run(out)
+    steps = [line["step"] for line in run.read_metrics() if "top1" in line]
+    every = run.section("run")["eval_every"]
+    assert every == 2 * 20 // run.section("optim")["batch_size"]
+    assert steps[:2] == [0, every]
