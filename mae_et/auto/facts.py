@@ -73,6 +73,8 @@ class MachineFacts:
     """CPU cores for each process."""
     memory: int
     """Bytes of free memory for each process, of the device if it has its own."""
+    host_memory: int
+    """Bytes of free main memory for each process."""
     has_bf16: bool
     """Whether the device computes in bfloat16 at full speed."""
 
@@ -85,14 +87,14 @@ def look_at_machine(accelerator: Accelerator) -> MachineFacts:
     """
     world, kind = accelerator.num_processes, accelerator.device.type
     here = data.processes_here(world)
-    memory = psutil.virtual_memory().available // here
-    if kind == "cuda":
-        memory = torch.cuda.mem_get_info(accelerator.device)[0]
+    host_memory = psutil.virtual_memory().available // here
+    on_device = torch.cuda.mem_get_info(accelerator.device)[0] if kind == "cuda" else host_memory
     return MachineFacts(
         device=kind,
         processes=world,
         cores=max(1, len(os.sched_getaffinity(0)) // here),
-        memory=memory,
+        memory=on_device,
+        host_memory=host_memory,
         has_bf16=kind == "cuda" and torch.cuda.get_device_capability(accelerator.device) >= (8, 0),
     )
 

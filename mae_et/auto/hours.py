@@ -55,9 +55,10 @@ class Speed:
         """Return the time of a curriculum's steps."""
         return sum(self.steps[stage.size].seconds * stage.num_steps for stage in curriculum.stages)
 
-    def waiting(self) -> float:
-        """Return the largest share of a step that is spent waiting for images, over the sizes."""
-        return max(step.waited / step.seconds for step in self.steps.values())
+    @property
+    def waiting(self) -> dict[Size, float]:
+        """The share of a step at each size that is spent waiting for images."""
+        return {size: step.waited / step.seconds for size, step in self.steps.items()}
 
     def words(self) -> str:
         """Return the images per second at each size."""

@@ -16,6 +16,7 @@ from ..errors import check
 from ..training import main_process_first, make_accelerator
 from . import rules
 from .choices import Choices
+from .encoders import Encoder
 from .facts import ImageFacts, MachineFacts, look_at_images, look_at_machine
 from .hours import MARGIN, Speed, epochs_for, intervals, largest_micro_batch, measure
 
@@ -24,6 +25,9 @@ Make = Callable[[Mapping[str, Any]], PretrainConfig]
 
 MOST_WAITING = 0.1
 """The share of a step spent waiting for images from which on the loader is relieved."""
+
+LEAST_GAIN = 0.9
+"""The share of its time without them that a run may take with images used again."""
 
 ENOUGH = 0.1
 """An encoder is too large for the hours if they allow less than this share of the epochs that a run
@@ -152,12 +156,7 @@ class _Resolver:
         rules.choose_machine(self.choices, self.machine)
         rules.choose_curriculum(self.choices)
         self._choose_encoder()
-        is_long = self.hours is None or self.hours >= LONG_RUN
-        speed = (
-            measure(self.config, LAST_SECONDS, rounds=LAST_ROUNDS)
-            if is_long
-            else measure(self.config, FIRST_SECONDS)
-        )
+        speed = self._replayed(self._measure())
         if self.hours is not None:
             epochs = self._affordable(speed)
             reason = f"{self.hours:g} hours at the measured {speed.words()}"
@@ -179,7 +178,9 @@ class _Resolver:
                 reason += f"; within {self.hours:g} hours a larger one sees them too seldom"
             rules.choose_encoder(self.choices, encoder, reason)
             self._choose_epochs(self.default_epochs, "a rule; --hours fits them to your time")
-            self._choose_batch(0, encoder)  # a small one is measured sooner
+            # A CPU is measured sooner with a small batch; a GPU would not be filled by it.
+            is_cpu = self.machine.device == "cpu"
+            self._choose_batch(0 if is_cpu else self.default_epochs, encoder)
             speed = self._relieved()
             if self.hours is None:
                 self._choose_batch(self.default_epochs, encoder)
@@ -194,12 +195,12 @@ class _Resolver:
         epochs = self.choices.choose("optim.epochs", float(f"{epochs:.6g}"), reason)
         rules.choose_warmup(self.choices, epochs)
 
-    def _choose_batch(self, epochs: float, encoder: rules.Encoder) -> None:
+    def _choose_batch(self, epochs: float, encoder: Encoder) -> None:
         processes = self.machine.processes
         rules.choose_batch(self.choices, self.facts, processes, epochs, encoder.width)
         share = self.choices["optim.batch_size"] // processes
         if self.machine.device == "cpu":
-            fits = rules.cpu_micro_batch(self.choices, self.machine)
+            fits = rules.cpu_micro_batch(self.choices, self.machine, encoder)
             self.choices.choose("optim.micro_batch_size", min(share, fits), "enough for a CPU")
         elif "optim.micro_batch_size" not in self.choices.given:
             self.choices.choose("optim.micro_batch_size", share, "")
@@ -211,13 +212,35 @@ class _Resolver:
         at_device = "the loader keeps up with the exact crop"
         self.choices.choose("data.downsample", "device", at_device)
         speed = measure(self.config, FIRST_SECONDS)
-        if speed.waiting() > MOST_WAITING and "data.downsample" not in self.choices.given:
-            waiting = f"{speed.waiting():.0%} of the time of small stages went into waiting"
+        most = max(speed.waiting.values())
+        if most > MOST_WAITING and "data.downsample" not in self.choices.given:
+            waiting = f"{most:.0%} of the time of small stages went into waiting"
             self.choices.choose("data.downsample", "loader", waiting)
             relieved = measure(self.config, FIRST_SECONDS)
-            if relieved.waiting() < speed.waiting():
+            if max(relieved.waiting.values()) < most:
                 return relieved
             self.choices.choose("data.downsample", "device", "making images smaller did not help")
+        return speed
+
+    def _measure(self) -> Speed:
+        """Measure what is chosen, the longer the longer the run is."""
+        if self.hours is None or self.hours >= LONG_RUN:
+            return measure(self.config, LAST_SECONDS, rounds=LAST_ROUNDS)
+        return measure(self.config, FIRST_SECONDS)
+
+    def _replayed(self, speed: Speed) -> Speed:
+        """Measure again with images used more than once, if small stages still wait for theirs."""
+        is_waiting = max(speed.waiting.values()) > MOST_WAITING
+        if not is_waiting or "data.replay" in self.choices.given:
+            return speed
+        if not rules.choose_replay(self.choices, self.machine, speed.waiting, MOST_WAITING):
+            return speed
+        config = self.config
+        curriculum = build_curriculum(config, build_model_on_meta(config), self.facts.number)
+        replayed = self._measure()
+        if replayed.seconds(curriculum) < LEAST_GAIN * speed.seconds(curriculum):
+            return replayed
+        self.choices.drop("data.replay")
         return speed
 
     def _affordable(self, speed: Speed) -> float:

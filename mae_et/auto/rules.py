@@ -7,12 +7,12 @@ checked as the documentation says; all of them give way to what the user gives.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
-import torch
-
-from ..model import create_vit
+from ..curriculum import Size, as_pair
+from ..data import split_batch
 from .choices import Choices
+from .encoders import ENCODERS, Encoder, given_encoder
 from .facts import ImageFacts, MachineFacts
 
 LARGEST_SIZE, LARGEST_PATCH = 224, 16
@@ -25,32 +25,6 @@ LEAST_PATCHES = 7
 """Patches along a side below which the first stage (96 of 224) would mask nearly all there is."""
 
 
-class Encoder(NamedTuple):
-    """A VisionTransformer, its decoder, and the images from which on it is worth its cost."""
-
-    name: str
-    images: int
-    """The number of training images that it needs."""
-    timm_name: str
-    arguments: dict[str, Any]
-    """What differs from timm's model."""
-    width: int
-    decoder: tuple[int, int, int]
-    """Width, blocks and heads of the decoder."""
-
-
-TINY, MICRO = "vit_tiny_patch16_224", {"embed_dim": 96, "depth": 4, "num_heads": 4}
-
-ENCODERS = (
-    Encoder("micro (96 wide, 4 blocks)", 0, TINY, MICRO, 96, (64, 2, 4)),
-    Encoder("ViT-Ti", 2_000, TINY, {}, 192, (128, 2, 4)),
-    Encoder("ViT-S", 30_000, "vit_small_patch16_224", {}, 384, (256, 4, 8)),
-    Encoder("ViT-B", 300_000, "vit_base_patch16_224", {}, 768, (512, 8, 16)),
-    Encoder("ViT-L", 5_000_000, "vit_large_patch16_224", {}, 1024, (512, 8, 16)),
-)
-"""Smallest first. Decoders keep MAE's ratio to a ViT-B, and are shallower below (MAE, Table 1a: one
-block does for fine-tuning)."""
-
 MAE_IMAGES, MAE_EPOCHS, MOST_EPOCHS = 1_281_167, 400, 1600
 """ImageNet-1K and the budget of EfficientTrain++ on it; MAE's own 1600 epochs are the most."""
 
@@ -59,6 +33,14 @@ MAE_RATE, MAE_BATCH, MAE_WIDTH = 2.4e-3, 4096, 768
 
 HIGHEST_RATE = 3e-3
 """The highest peak learning rate; small networks diverge little above it."""
+
+REPLAY = ((0.55, 4, 1920), (0.8, 2, 256))
+"""EfficientTrain++'s replay of images at 96 and 160 of 224 pixels, by the share of the full side up
+to which it is used: 1/ratio of a step's images are new, the others come from so many batches
+(https://arxiv.org/abs/2405.08768, Section 5.2)."""
+
+REPLAY_MEMORY = 0.1
+"""The share of the machine's free memory that the images for replay may take."""
 
 LEAST_BATCH, STEPS = 64, 8_000
 """The least batch (an eighth of fewer images), and the steps of a run before its batch grows."""
@@ -79,7 +61,7 @@ def choose_images(choices: Choices, facts: ImageFacts) -> None:
     elif facts.channels == 3 and facts.grey:
         reason = f"{grey}, the others coloured"
     else:
-        reason = f"the {seen} have {facts.channels}"
+        reason = f"the {seen} are read as {facts.channels} channels"
     choices.choose("model.in_chans", facts.channels, reason)
     choices.choose("data.mean", facts.mean, f"of the {seen}")
     choices.choose("data.std", facts.std, f"of the {seen}")
@@ -131,30 +113,9 @@ def encoders_for(choices: Choices, facts: ImageFacts, machine: MachineFacts) -> 
     above ViT-Ti takes days.
     """
     if not {"model.encoder", "model.encoder_args"}.isdisjoint(choices.given):
-        return [_given_encoder(choices)]
+        return [given_encoder(choices)]
     most = ENCODERS[:2] if machine.device == "cpu" else ENCODERS
     return [encoder for encoder in most[::-1] if encoder.images <= facts.number]
-
-
-def _given_encoder(choices: Choices) -> Encoder:
-    """Return the encoder that the user gives, by its name or its arguments, or by both.
-
-    Raises:
-        ValueError: It is no VisionTransformer of timm.
-    """
-    name = choices.given.get("model.encoder", ENCODERS[0].timm_name)
-    arguments = choices.given.get("model.encoder_args", {})
-    with torch.device("meta"):
-        vit = create_vit(
-            name,
-            image_size=choices["model.image_size"],
-            patch_size=choices["model.patch_size"],
-            in_chans=choices["model.in_chans"],
-            encoder_args=arguments,
-        )
-    width = int(vit.embed_dim)
-    near = min(ENCODERS, key=lambda encoder: abs(encoder.width - width))
-    return near._replace(name=f"{width} wide", timm_name=str(name), arguments={}, width=width)
 
 
 def choose_encoder(choices: Choices, encoder: Encoder, reason: str) -> None:
@@ -201,6 +162,37 @@ def choose_curriculum(choices: Choices) -> None:
     name = choices.choose("curriculum.name", "efficienttrain_plus", "most accuracy for the time")
     if name == "efficienttrain_plus":
         choices.choose("curriculum.cost", "flops", "stages of equal cost")
+
+
+def choose_replay(
+    choices: Choices, machine: MachineFacts, waiting: Mapping[Size, float], most: float
+) -> bool:
+    """Choose to use images again at the small sizes that wait for theirs.
+
+    Args:
+        choices: The settings.
+        machine: What is known of the machine.
+        waiting: The share of a step spent waiting, at each size.
+        most: The share up to which that is accepted.
+
+    Returns:
+        Whether there is such a size.
+    """
+    batch, micro_batch = choices["optim.batch_size"], choices["optim.micro_batch_size"]
+    chunk = split_batch(batch, micro_batch, machine.processes)
+    height, width = as_pair(choices["model.image_size"])
+    batch_bytes = batch * choices["model.in_chans"] * height * width
+    room = int(REPLAY_MEMORY * machine.host_memory / batch_bytes)
+    parts = []
+    for size in (size for size, share in waiting.items() if share > most):
+        side = as_pair(size)[0] / height
+        ratio, batches = next(((r, b) for below, r, b in REPLAY if side <= below), (1, 0))
+        ratio = math.gcd(ratio, chunk)
+        if ratio > 1 and room > ratio:
+            parts.append({"size": size, "ratio": ratio, "batches": min(batches, room)})
+    if parts:
+        choices.choose("data.replay", parts, "the loader does not keep up at these sizes")
+    return bool(parts)
 
 
 def default_epochs(number: int) -> float:
@@ -253,7 +245,7 @@ def choose_warmup(choices: Choices, epochs: float) -> None:
     choices.choose("optim.warmup_epochs", float(f"{min(40, 0.1 * epochs):.3g}"), "as in MAE")
 
 
-def cpu_micro_batch(choices: Choices, machine: MachineFacts) -> int:
+def cpu_micro_batch(choices: Choices, machine: MachineFacts, encoder: Encoder) -> int:
     """Return the most images at a time on a CPU, from its memory and its caches.
 
     Ours: activations of a block take about 20 numbers of 4 bytes for each token and channel. Above
@@ -262,10 +254,12 @@ def cpu_micro_batch(choices: Choices, machine: MachineFacts) -> int:
     Args:
         choices: The settings.
         machine: What is known of the machine.
+        encoder: The encoder, which sees a quarter of the tokens.
     """
     size, patch = (choices[f"model.{name}"] for name in ("image_size", "patch_size"))
     side = max(size) if isinstance(size, list | tuple) else size
     tokens = (side / (min(patch) if isinstance(patch, list | tuple) else patch)) ** 2
-    channels = 12 * 768 * 0.25 + choices["model.decoder_dim"] * choices["model.decoder_depth"]
+    channels = encoder.depth * encoder.width * 0.25
+    channels += choices["model.decoder_dim"] * choices["model.decoder_depth"]
     image_bytes = 80 * tokens * channels
     return max(1, min(64, int(machine.memory / 4 / image_bytes)))

@@ -13,6 +13,7 @@ import pytest
 import mae_et
 from mae_et.__main__ import main
 from mae_et.auto import facts, resolver
+from mae_et.planning.measure import StepTime
 from mae_et.runs import Run
 from mae_et.training import outlook
 from tests.support.arguments import tiny
@@ -151,6 +152,27 @@ def test_the_time_may_run_out(
     assert "the run is slower than planned:" in said
     assert "checkpoint saved; --resume auto continues" in said
     assert Run(out).latest_checkpoint() is not None
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_slow_loader_is_relieved(
+    helps: bool, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By smaller images, then by using images again; here, the measurement is made up."""
+    measure: Any = vars(resolver)["measure"]
+
+    def slow(config: Any, *arguments: Any, **options: Any) -> Any:
+        speed = measure(config, *arguments, **options)
+        seconds = 0.5 if config.data.replay and helps else 1.0
+        times = {size: StepTime(seconds=seconds, waited=seconds / 2) for size in speed.steps}
+        return replace(speed, steps=times)
+
+    monkeypatch.setattr(resolver, "measure", slow)
+    out = tmp_path / "run"
+    options = [f"--out={out}", "--optim.epochs=3", "--optim.batch_size=8", *QUICK]
+    assert main(["pretrain", str(image_folder), *options]) == 0
+    replay = Run(out).section("data")["replay"]
+    assert [(part["size"], part["ratio"]) for part in replay] == [(20, 2), (12, 4)] * helps
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from mae_et.auto import rules
+from mae_et.auto import encoders, rules
 from mae_et.auto.choices import Choices
 from mae_et.auto.facts import ImageFacts, MachineFacts
 
-CPU = MachineFacts(device="cpu", processes=1, cores=2, memory=8 << 30, has_bf16=False)
-GPU = MachineFacts(device="cuda", processes=8, cores=12, memory=80 << 30, has_bf16=True)
+CPU = MachineFacts(
+    device="cpu", processes=1, cores=2, memory=8 << 30, host_memory=8 << 30, has_bf16=False
+)
+GPU = MachineFacts(
+    device="cuda", processes=8, cores=12, memory=80 << 30, host_memory=8 << 30, has_bf16=True
+)
 
 
 def facts(**changes: Any) -> ImageFacts:
@@ -76,8 +80,8 @@ def test_images_without_room_for_patches() -> None:
     [
         ({"grey": 500, "channels": 1}, 1, "all of the 500 images looked at are grey"),
         ({"grey": 400}, 3, "400 of the 500 images looked at are grey, the others coloured"),
-        ({}, 3, "the 500 images looked at have 3"),
-        ({"channels": 5}, 5, "the 500 images looked at have 5"),
+        ({}, 3, "the 500 images looked at are read as 3 channels"),
+        ({"channels": 5}, 5, "the 500 images looked at are read as 5 channels"),
     ],
 )
 def test_channels(changes: dict[str, Any], in_chans: int, reason: str) -> None:
@@ -188,9 +192,35 @@ def test_a_cpu_takes_as_many_images_as_its_memory_allows() -> None:
         }
     )
     few, some, many = (
-        rules.cpu_micro_batch(choices, replace(CPU, memory=gib << 30)) for gib in (1, 8, 80)
+        rules.cpu_micro_batch(choices, replace(CPU, memory=gib << 30), encoders.ENCODERS[3])
+        for gib in (1, 8, 80)
     )
     assert 1 <= few < some < many == 64
+
+
+def replayed(waiting: dict[Any, float], **given: Any) -> Any:
+    choices = chosen(facts(short_sides=(224,) * 500), **given)
+    choices.choose("optim.batch_size", given.pop("optim__batch_size", 64), "")
+    choices.choose("optim.micro_batch_size", 64, "")
+    is_chosen = rules.choose_replay(choices, CPU, waiting, 0.1)
+    parts = choices["data.replay"] if is_chosen else []
+    return [(part["size"], part["ratio"], part["batches"]) for part in parts]
+
+
+def test_images_are_used_again_where_the_loader_is_slow() -> None:
+    """As in the paper at 96 and 160 of 224 pixels, as far as there is memory for the images."""
+    tenth = int(0.1 * CPU.host_memory / (64 * 3 * 224 * 224))
+    assert replayed({96: 0.5, 160: 0.3, 224: 0.2}) == [(96, 4, tenth), (160, 2, min(256, tenth))]
+    assert replayed({96: 0.5, 160: 0.05, 224: 0.0}) == [(96, 4, tenth)]
+    assert replayed({96: 0.05, 160: 0.05, 224: 0.9}) == []
+    small = {"model__image_size": 64, "model__patch_size": 8}
+    tenth = int(0.1 * CPU.host_memory / (64 * 3 * 64 * 64))
+    assert replayed({24: 0.5, 48: 0.3}, **small) == [(24, 4, tenth), (48, 2, 256)]
+
+
+def test_a_batch_that_does_not_divide_is_not_replayed() -> None:
+    assert replayed({96: 0.5}, optim__batch_size=30)[0][:2] == (96, 2)
+    assert replayed({96: 0.5}, optim__batch_size=15) == []
 
 
 def test_what_is_given_is_kept_and_shown() -> None:
