@@ -156,7 +156,10 @@ def test_the_time_may_run_out(
 
 @pytest.mark.parametrize("helps", [True, False])
 def test_a_slow_loader_is_relieved(
-    helps: bool, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    helps: bool,
+    image_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """By smaller images, then by using images again; here, the measurement is made up."""
     measure: Any = vars(resolver)["measure"]
@@ -168,11 +171,10 @@ def test_a_slow_loader_is_relieved(
         return replace(speed, steps=times)
 
     monkeypatch.setattr(resolver, "measure", slow)
-    out = tmp_path / "run"
-    options = [f"--out={out}", "--optim.epochs=3", "--optim.batch_size=8", *QUICK]
-    assert main(["pretrain", str(image_folder), *options]) == 0
-    replay = Run(out).section("data")["replay"]
-    assert [(part["size"], part["ratio"]) for part in replay] == [(20, 2), (12, 4)] * helps
+    options = ["--optim.epochs=3", "--optim.batch_size=8", *QUICK]
+    assert main(["plan", str(image_folder), *options]) == 0
+    table = capsys.readouterr().err
+    assert ("[size 20, ratio 2, batches 256, size 12, ratio 4" in table) == helps
 
 
 @pytest.mark.parametrize(
