@@ -49,24 +49,37 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
         RunStoppedError: The run cannot continue.
         RunInterruptedError: A signal asked the run to stop.
     """
-    from .config import FinetuneConfig
+    from .config import SWEPT, FinetuneConfig
 
     began = time.monotonic()
     forget_said()
     parser = config_parser(FinetuneConfig, "finetune", DESCRIPTION)
     add_resume(parser)
     add_automatic(parser)
+    for name in SWEPT:
+        parser.add_argument(
+            f"--sweep.{name}",
+            type=str,
+            metavar="NUMBER,NUMBER,…",
+            help=f"fine-tune once with each of these values of optim.{name}",
+        )
     parser.add_argument(
-        "--sweep.layer_decay",
-        type=str,
-        metavar="0.55,0.65,…",
-        help="fine-tune once with each of these values of optim.layer_decay",
+        "--sweep.folds",
+        type=int,
+        metavar="N",
+        help="choose by N held-out parts of the training labels, and train once more on all",
     )
     request = Request(parser, FinetuneConfig, arguments, "finetune")
-    decays = _numbers(request.options["sweep.layer_decay"], "--sweep.layer_decay")
+    swept = {name: _numbers(request.options[f"sweep.{name}"], f"--sweep.{name}") for name in SWEPT}
+    swept = {name: numbers for name, numbers in swept.items() if numbers}
+    folds = request.options["sweep.folds"]
     resume, mode = resume_of(request.options), request.options.mode
-    allowed = "finetune for --resume and --sweep.layer_decay"
-    check(mode == "finetune" or not (resume or decays), "--mode", mode, allowed)
+    allowed = "finetune for --resume and --sweep"
+    check(mode == "finetune" or not (resume or swept), "--mode", mode, allowed)
+    check(
+        folds is None or bool(swept), "--sweep.folds", folds, "given with settings to choose from"
+    )
+    check(folds is None or folds > 1, "--sweep.folds", folds, "at least 2")
     if request.names_images:
         request.give("run.output_dir", default_folder(request.given["data.path"], "_classifier"))
     config = None
@@ -82,15 +95,15 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
 
     from .automatic import complete
     from .probe import probe
-    from .sweep import sweep_layer_decay
+    from .sweep import sweep
     from .train import finetune
 
     with leaving() if leaves else nullcontext():
         config = config or complete(request, began=began, resume=resume)
         if config.mode != "finetune":
             probe(config)
-        elif decays:
-            sweep_layer_decay(config, decays, resume=resume)
+        elif swept:
+            return sweep(config, swept, folds=folds, resume=resume)
         else:
             finetune(config, resume=resume, began=began)
     return Path(config.run.output_dir)

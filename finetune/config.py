@@ -18,6 +18,9 @@ from mae_et.config import (
 from mae_et.curriculum import EFFICIENTTRAIN_MAGNITUDES, EFFICIENTTRAIN_PLUS_MAGNITUDES
 from mae_et.errors import check
 
+SWEPT = ("layer_decay", "base_lr", "epochs")
+"""The settings of the section `optim` that `--sweep.NAME` takes several values of."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig(EncoderConfig):
@@ -91,6 +94,8 @@ class DataConfig(ImagesConfig):
         label_seed: Chooses those images: the same ones for every recipe and every run.seed.
         eval_share: Share of each class that is held out to evaluate on where there is no split for
             that, in (0, 1); null for none, which is then an error. Chosen by label_seed.
+        fold: [k, n] evaluates on part k of n equal parts of each class's training images and trains
+            on the others; those to evaluate on are left alone. Chosen by label_seed.
         eval_crop: Share of the resized image's side that is evaluated, in (0, 1].
     """
 
@@ -99,6 +104,7 @@ class DataConfig(ImagesConfig):
     label_fraction: float | None = None
     label_seed: int = 0
     eval_share: float | None = None
+    fold: tuple[int, int] | None = None
     eval_crop: float = 0.875
 
     def __post_init__(self) -> None:
@@ -113,6 +119,8 @@ class DataConfig(ImagesConfig):
         held = self.eval_share
         ok = held is None or 0 < held < 1
         check(ok, "data.eval_share", held, "in (0, 1) or null")
+        ok = self.fold is None or 1 <= self.fold[0] <= self.fold[1] >= 2
+        check(ok, "data.fold", self.fold, "[k, n] with 1 <= k <= n, and n of at least 2, or null")
         check(0 < self.eval_crop <= 1, "data.eval_crop", self.eval_crop, "in (0, 1]")
 
 

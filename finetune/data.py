@@ -39,6 +39,7 @@ from mae_et.data import (
     load_splits,
     take_split,
 )
+from mae_et.errors import check
 
 from .config import ClassifierConfig, DataConfig, FinetuneConfig
 
@@ -81,7 +82,29 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
             seed=source.label_seed,
         )
     )
+    if source.fold is not None:
+        held_out = _take_fold(train, source.fold, source.label_seed)
     return LabelledSplits(train=train, held_out=held_out, class_names=train.class_names)
+
+
+def _take_fold(train: LabelledImages, fold: tuple[int, int], seed: int) -> LabelledImages:
+    """Take a part of each class out of the training images, and return it.
+
+    Raises:
+        ValueError: There are too few images of a class.
+    """
+    part, number = fold
+    shuffled = np.random.default_rng([seed, 7]).permutation(len(train))
+    by_class = shuffled[np.argsort(train.labels[shuffled], kind="stable")]
+    ranks = np.concatenate([np.arange(count) for count in np.bincount(train.labels) if count])
+    fewest = int(np.bincount(train.labels)[np.unique(train.labels)].min())
+    allowed = f"of at most {fewest} parts, the training images of the smallest class"
+    check(number <= fewest, "data.fold", list(fold), allowed)
+    chosen = by_class[ranks % number == part - 1]
+    held_out = copy.copy(train)
+    held_out.take(np.sort(chosen))
+    train.take(np.setdiff1d(np.arange(len(train)), chosen))
+    return held_out
 
 
 def _hold_out(train: LabelledImages, source: DataConfig, splits: Collection[str]) -> LabelledImages:

@@ -12,9 +12,16 @@ from PIL import Image
 from timm.data import create_transform
 
 from finetune import config as sections
-from finetune.data import Augmentation, TrainTransform, erase, randaug_policies
+from finetune.data import (
+    Augmentation,
+    LabelledSplits,
+    TrainTransform,
+    erase,
+    load_labelled,
+    randaug_policies,
+)
 from mae_et.config import ProbeConfig
-from mae_et.data import eval_transform
+from mae_et.data import LabelledImages, eval_transform
 from mae_et.data.images.encoded import EncodedImage
 from mae_et.data.samples import seed_generators
 from mae_et.data.transforms import channel_statistics, normalize
@@ -170,3 +177,26 @@ def test_a_line_of_pixels_is_evaluated_in_little_memory(extent: tuple[int, int])
     cropped = transform(image)
     assert cropped.shape == (3, 224, 224)
     assert cropped.flatten(1).unique(dim=1).flatten().tolist() == [1, 2, 3]
+
+
+def load(path: str, fold: tuple[int, int] | None = None) -> LabelledSplits:
+    return load_labelled(sections.DataConfig(path=path, mean=(0.3,), std=(0.35,), fold=fold))
+
+
+def pictures(images: LabelledImages) -> list[bytes]:
+    return [row["image"].tobytes() for row in images.dataset]
+
+
+def test_folds_share_out_each_class(clothes: str) -> None:
+    seen: list[bytes] = []
+    for part in (1, 2, 3):
+        splits = load(clothes, (part, 3))
+        assert set(np.bincount(splits.held_out.labels).tolist()) <= {2, 3}  # of eight in a class
+        assert not set(pictures(splits.held_out)) & set(pictures(splits.train))
+        seen += pictures(splits.held_out)
+    assert sorted(seen) == sorted(pictures(load(clothes).train))
+
+
+def test_more_folds_than_images_of_a_class(clothes: str) -> None:
+    with pytest.raises(ValueError, match=r"data\.fold must be of at most 8 parts, .*\[1, 9\]"):
+        load(clothes, (1, 9))
