@@ -3,6 +3,7 @@
 Evaluations are at full size. A run that is resumed ends with the weights of one that was not, to
 the bit on a CPU; with random augmentations, only if it was saved between epochs
 (`save_strategy="epoch"`), since the Trainer does not restore their state within an epoch.
+Tested with transformers 5.24, in one process and in two of DDP.
 """
 
 from pathlib import Path
@@ -62,6 +63,9 @@ def pretrain(
     **settings: Any,
 ) -> None:
     """Train on normalised images (C, H, W), from the last checkpoint in `out` if there is one."""
+    encoder = Path(out) / "encoder"
+    if encoder.exists():
+        return  # of a run that is over, the Trainer would take one more step
     trainer = CurriculumTrainer(
         curriculum,
         model=model,
@@ -72,4 +76,4 @@ def pretrain(
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(out) if Path(out).is_dir() else None)
     if trainer.is_world_process_zero():
-        export_encoder(model, Path(out) / "encoder")
+        export_encoder(model, encoder)  # and mean, std of your normalisation

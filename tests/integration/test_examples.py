@@ -171,6 +171,10 @@ def test_a_resumed_trainer_ends_with_the_same_weights(
         assert torch.equal(weights[name], value)
     assert_opens_in_timm(tmp_path / "encoder", model)
 
+    calls.clear()
+    run_trainer(resumed, train, images["test"], tmp_path)  # which is over
+    assert calls == []
+
 
 def test_a_trainer_of_another_length_is_refused(model: MaskedAutoencoder, tmp_path: Path) -> None:
     examples = pytest.importorskip("with_transformers")
