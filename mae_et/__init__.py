@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import Run, embed, pack, plan, pretrain
-    from .curriculum import Curriculum, Stage
+    from .curriculum import Curriculum, Stage, learning_rate
     from .lowfreq import low_frequency_crop
     from .model import MaskedAutoencoder
     from .weights import export_encoder, load_mae_checkpoint
@@ -23,6 +23,7 @@ __all__ = [
     "Stage",
     "embed",
     "export_encoder",
+    "learning_rate",
     "load_mae_checkpoint",
     "low_frequency_crop",
     "pack",
@@ -37,6 +38,7 @@ _MODULES = {
     "Stage": "curriculum",
     "embed": "api",
     "export_encoder": "weights",
+    "learning_rate": "curriculum",
     "load_mae_checkpoint": "weights",
     "low_frequency_crop": "lowfreq",
     "pack": "api",

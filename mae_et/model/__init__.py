@@ -1,6 +1,6 @@
 """The networks: the masked autoencoder and its parts, and any backbone at any size.
 
-Of the rest of `mae_et`, this package imports only `curriculum` (for sizes) and `errors`.
+Of the rest of `mae_et`, this package imports only `curriculum` (for sizes), `lowfreq` and `errors`.
 """
 
 from .any_size import SizedModel

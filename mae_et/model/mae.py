@@ -165,20 +165,36 @@ class MaskedAutoencoder(ResizableMAE):
         return max(1, round(num_masked * self.decode_ratio)) if self.training else num_masked
 
     def forward(
-        self, images: Tensor, noise: Tensor | None = None, *, masked_only: bool = False
+        self,
+        images: Tensor,
+        noise: Tensor | None = None,
+        *,
+        masked_only: bool = False,
+        size: Size | None = None,
     ) -> MAEOutput:
         """Mask, encode, decode and score a batch.
 
+        A training step of a stage is ``model(images, size=stage.size, masked_only=True).loss``. It
+        is one call of the module, so it stays the same in a wrapper that sees only such calls: DDP,
+        FSDP, or torch.compile, which makes one graph for each size with ``dynamic=False``.
+
         Args:
-            images: (N, C, H, W), normalised, of the current input size.
+            images: (N, C, H, W), normalised, of the current input size; with `size`, of that size
+                or of the full size.
             noise: (N, L). The patches with the smallest noise stay visible, and of the masked ones
                 those with the smallest noise are decoded. None to draw it.
             masked_only: Whether to leave out the predictions of visible patches, which are never
                 scored. The loss is the same and costs less.
+            size: An input size to set before, and to which images of the full size are cropped by
+                `low_frequency_crop`, in pixels or (height, width). None for the current one.
 
         Raises:
-            ValueError: The images are not of the current input size.
+            ValueError: The images or the size do not fit.
+            TypeError: The images to crop are not floating point.
         """
+        if size is not None:
+            # FSDP may have cast the weights, and the crop gives float32 for any images but float64.
+            images = self.at_size(images, size).to(self.mask_token.dtype)
         if images.shape[1:] != (self.in_chans, *self.input_size):
             raise ValueError(
                 f"images must be (N, {self.in_chans}, {self.input_size[0]}, {self.input_size[1]}), "

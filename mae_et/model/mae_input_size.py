@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ..curriculum import Size, as_pair, as_size
+from ..lowfreq import low_frequency_crop
 from .masking import num_visible_patches
 from .pos_embed import Grid, resample_table
 
@@ -83,6 +84,29 @@ class ResizableMAE(nn.Module):
             self.grid = self.check_input_size(size)
             self.input_size = as_pair(size)
             self._update_positions()
+
+    # In a graph, the change of size would be a step of its own, and the next one another graph.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def at_size(self, images: Tensor, size: Size) -> Tensor:
+        """Set the input size, and return images of the full size cropped to it.
+
+        Args:
+            images: (N, C, H, W), normalised, of the full size or of the input size.
+            size: The input size, as for `set_input_size`.
+
+        Returns:
+            (N, C, h, w) in float32 (float64 for float64 images).
+
+        Raises:
+            ValueError: The size does not fit, or the images are of neither size.
+        """
+        self.set_input_size(size)
+        if images.shape[-2:] not in (as_pair(self.full_size), self.input_size):
+            raise ValueError(
+                f"images must be of the full size {self.full_size} or of the input size {size}, "
+                f"got {tuple(images.shape)}"
+            )
+        return low_frequency_crop(images, self.input_size)
 
     def check_input_size(self, size: Size) -> Grid:
         """Return the grid (rows, columns) of an input size.

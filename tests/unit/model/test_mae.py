@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mae_et import MaskedAutoencoder
+from mae_et import Curriculum, MaskedAutoencoder, low_frequency_crop
+from mae_et.curriculum import as_pair
 from tests.support.models import SMALL, BuildMAE
 from tests.support.tensors import images_for, noise_for
 
@@ -174,6 +175,78 @@ def test_images_have_to_follow_the_input_size(small: BuildMAE) -> None:
     model.set_input_size(16)
     with pytest.raises(ValueError, match=r"\(N, 3, 16, 16\), got \(3, 3, 32, 32\)"):
         model(torch.zeros(3, 3, 32, 32))
+
+
+# --- a training step in one call
+
+
+@pytest.mark.parametrize("positions", ["sincos", "learned"])
+@pytest.mark.parametrize("image_size", [32, (32, 48), (48, 32)])
+def test_a_step_in_one_call(
+    small: BuildMAE, image_size: int | tuple[int, int], positions: str
+) -> None:
+    """At each stage the loss and the gradients are, to the bit, those of its parts."""
+    one, other = (small(image_size=image_size, positions=positions) for _ in range(2))
+    stages = Curriculum.efficienttrain_plus(full_size=one.full_size, patch_size=8, budget=20).stages
+    images = images_for(one)
+    sizes = {stage.size for stage in stages}
+    assert len(sizes) == 3
+    for stage in stages:
+        torch.manual_seed(stage.start)
+        loss = one(images, size=stage.size, masked_only=True).loss
+        loss.backward()
+
+        torch.manual_seed(stage.start)
+        other.set_input_size(stage.size)
+        cropped = low_frequency_crop(images, as_pair(stage.size))
+        expected = other(cropped, masked_only=True).loss
+        expected.backward()
+
+        assert torch.equal(loss, expected)
+        assert one.input_size == as_pair(stage.size)
+    for name, parameter in other.named_parameters():
+        assert_same_gradient(one.get_parameter(name), parameter)
+
+
+def assert_same_gradient(one: Tensor, other: Tensor) -> None:
+    assert (one.grad is None) == (other.grad is None)
+    if one.grad is not None and other.grad is not None:
+        assert torch.equal(one.grad, other.grad)
+
+
+def test_a_step_takes_images_of_its_own_size(small: BuildMAE) -> None:
+    """As a loader makes them that knows the stage: nothing is left to crop."""
+    model = small(image_size=(32, 48))
+    model.set_input_size((16, 24))
+    images, noise = images_for(model), noise_for(model)
+    expected = model(images, noise)
+    model.set_input_size((32, 48))
+    assert torch.equal(model(images, noise, size=(16, 24)).loss, expected.loss)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "message"),
+    [
+        ((3, 3, 24, 24), 16, r"full size 32 or of the input size 16, got \(3, 3, 24, 24\)"),
+        ((3, 3, 16, 32), 16, r"full size 32 or of the input size 16, got \(3, 3, 16, 32\)"),
+        ((3, 3, 48, 48), 32, r"full size 32 or of the input size 32, got \(3, 3, 48, 48\)"),
+        ((3, 1, 32, 32), 16, r"images must be \(N, 3, 16, 16\), got \(3, 1, 16, 16\)"),
+        ((3, 32, 32), 16, r"images must be \(N, 3, 16, 16\), got \(3, 16, 16\)"),
+        ((3, 3, 32, 32), 20, "input size must be a multiple of the patch size 8 and at most"),
+        ((3, 3, 48, 48), 48, "input size must be a multiple of the patch size 8 and at most"),
+    ],
+)
+def test_a_step_of_another_size_is_refused(
+    small: BuildMAE, shape: tuple[int, ...], size: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        small()(torch.zeros(shape), size=size)
+    assert "\n" not in str(error.value)
+
+
+def test_a_step_needs_floating_point(small: BuildMAE) -> None:
+    with pytest.raises(TypeError, match=r"images must be floating point, got torch\.uint8"):
+        small()(torch.zeros(3, 3, 32, 32, dtype=torch.uint8), size=32)
 
 
 # --- input sizes
