@@ -14,15 +14,15 @@ from .first_line import first_line
 USAGE = """usage: mae-et COMMAND [options]
 
 commands:
-  pretrain     pretrain a masked autoencoder     DATA, or --config RECIPE
-  plan         what a run will cost              DATA, or --config RECIPE
-  search       the input sizes of its stages     --config RECIPE
-  reconstruct  draw what a run reconstructs      --checkpoint RUN
-  report       runs on one page of HTML          RUN …
-  embed        the features of all images        --checkpoint RUN --out FILE
-  export       to timm, transformers or onnx     --checkpoint RUN --format FORMAT
-  pack         big images, made small once       DATA --out DIR
-  stats        channel means and deviations      --data.path DATA
+  pretrain     pretrain a masked autoencoder   DATA, or --config RECIPE
+  plan         what a run will cost            DATA, or --config RECIPE
+  search       the input sizes of its stages   --config RECIPE
+  reconstruct  draw what a run reconstructs    --checkpoint RUN
+  report       runs on one page of HTML        RUN …
+  embed        the features of all images      --checkpoint RUN --out FILE
+  export       to timm, transformers or onnx   --checkpoint RUN --format FORMAT
+  pack         big images, made small once     DATA --out DIR
+  stats        channel means and deviations    --data.path DATA
   recipes      list the recipes
 
 examples:

@@ -36,9 +36,6 @@ def test_help_is_one_screen_with_examples(capsys: pytest.CaptureFixture[str]) ->
 def test_help_shows_the_first_options(name: str) -> None:
     parser: LineParser = PARSERS[name]()
     shown = set(re.findall(r"^  (--[\w.]+)", parser.format_help(), re.MULTILINE))
-    all_options = {
-        text for action in parser._actions for text in action.option_strings if text[-1] != "+"
-    }
     if parser.first:
         named = {f"--{field}" for field in parser.first if field != "images_path"}
         assert shown == named | {"--help_all"}
