@@ -46,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code."""
     command, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
-        print(USAGE)
-        return 0
+        return run_command(lambda: print(USAGE))
     if command == "--print_completion":
         return run_command(lambda: print(_completion(arguments)))
     if command not in COMMANDS:
