@@ -15,7 +15,8 @@
 # Where this was written there is no builder: it was linted (hadolint), and not built. The workflow
 # container.yml builds the image for a CPU; nothing builds the one for CUDA.
 #
-# Versions are not pinned: pyproject.toml says which are too old. hadolint global ignore=DL3013
+# Versions are not pinned: pyproject.toml says which are too old.
+# hadolint global ignore=DL3013
 
 ARG BASE=python:3.12-slim-bookworm
 
