@@ -29,5 +29,5 @@ demo: ## Pretrain and fine-tune on real images: 6 to 7 minutes on two CPU cores
 docs: ## Say where the documentation is (there is no site to build)
 	@echo "README.md        how to use it, what it costs, what was measured"
 	@echo "CONTRIBUTING.md  how to change it"
-	@echo "--help           every option of a command: python -m mae_et COMMAND --help"
+	@echo "--help_all       every option of a command: python -m mae_et COMMAND --help_all"
 	@echo "docstrings       every module, class and function: python -m pydoc mae_et.curriculum"

@@ -9,25 +9,44 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from mae_et import __version__
+from mae_et.config.line_parser import LineParser
 from mae_et.config.parser import add_resume, config_parser, recipe_names, resume_of
 from mae_et.config.request import Request, add_automatic, default_folder
 from mae_et.errors import check, end_process, forget_said, print_once, run_command
+from mae_et.first_line import first_line
 from mae_et.workers import worker_context
 
-DESCRIPTION = """Fine-tune an encoder on labelled images. DATA --checkpoint RUN [--hours H] chooses
-what is not given; --config takes a recipe, also to train from scratch (--checkpoint none).
-Other commands: finetune predict --help (classify images), finetune recipes (list the recipes)."""
+from .predict_options import predict_options, predict_parser
+
+DESCRIPTION = """Fine-tune an encoder on labelled images: by a recipe (--config), or on DATA and
+--checkpoint alone, for which all settings that are not given are chosen."""
+
+FIRST = (
+    *("images_path", "checkpoint", "hours", "config", "out", "resume", "mode"),
+    *("data.path", "model.encoder", "optim.epochs", "optim.batch_size"),
+)
+"""The options that --help shows."""
+
+EPILOG = """examples:
+  mae-et-finetune photos --checkpoint runs/photos --hours 1
+  mae-et-finetune --config vit_b_16 --checkpoint none --data.path photos
+  mae-et-finetune predict --checkpoint runs/photos_classifier --data new_photos
+  mae-et-finetune recipes
+  mae-et-finetune --print_completion bash"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["predict"]:
-        return run_command(lambda: _predict(arguments[1:]))
     if arguments == ["recipes"]:
         print("\n".join(recipe_names("finetune")))
         return 0
-    return run_command(lambda: _finetune(arguments))
+    if arguments[:1] == ["--print_completion"]:
+        return run_command(lambda: print(_completion(arguments[1:])))
+    with first_line(f"mae-et-finetune {__version__} begins by importing PyTorch"):
+        if arguments[:1] == ["predict"]:
+            return run_command(lambda: predict(arguments[1:]))
+        return run_command(lambda: _finetune(arguments))
 
 
 def _finetune(arguments: Sequence[str]) -> None:
@@ -53,23 +72,7 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
 
     began = time.monotonic()
     forget_said()
-    parser = config_parser(FinetuneConfig, "finetune", DESCRIPTION)
-    add_resume(parser)
-    add_automatic(parser)
-    for name in SWEPT:
-        parser.add_argument(
-            f"--sweep.{name}",
-            type=str,
-            metavar="NUMBER,NUMBER,…",
-            help=f"fine-tune once with each of these values of optim.{name}",
-        )
-    parser.add_argument(
-        "--sweep.folds",
-        type=int,
-        metavar="N",
-        help="choose by N held-out parts of the training labels, and train once more on all",
-    )
-    request = Request(parser, FinetuneConfig, arguments, "finetune")
+    request = Request(make_parser(), FinetuneConfig, arguments, "finetune")
     swept = {name: _numbers(request.options[f"sweep.{name}"], f"--sweep.{name}") for name in SWEPT}
     swept = {name: numbers for name, numbers in swept.items() if numbers}
     folds = request.options["sweep.folds"]
@@ -109,6 +112,29 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
     return Path(config.run.output_dir)
 
 
+def make_parser() -> LineParser:
+    """Make the parser of the options of a run."""
+    from .config import SWEPT, FinetuneConfig
+
+    parser = config_parser(FinetuneConfig, "mae-et-finetune", DESCRIPTION, FIRST, EPILOG)
+    add_resume(parser)
+    add_automatic(parser)
+    for name in SWEPT:
+        parser.add_argument(
+            f"--sweep.{name}",
+            type=str,
+            metavar="NUMBER,NUMBER,…",
+            help=f"fine-tune once with each of these values of optim.{name}",
+        )
+    parser.add_argument(
+        "--sweep.folds",
+        type=int,
+        metavar="N",
+        help="choose by N held-out parts of the training labels, and train once more on all",
+    )
+    return parser
+
+
 def _numbers(text: str | None, option: str) -> list[float]:
     """Return the numbers in text such as "0.55,0.65"; an empty list for None."""
     try:
@@ -117,10 +143,28 @@ def _numbers(text: str | None, option: str) -> list[float]:
         raise ValueError(f"{option} must be numbers with commas, got {text!r}") from None
 
 
-def _predict(arguments: Sequence[str]) -> None:
-    from .predict import main as predict
+def predict(arguments: Sequence[str]) -> None:
+    """Classify images.
 
-    predict(arguments)
+    Args:
+        arguments: The command line after `predict`.
+
+    Raises:
+        ValueError: An option, the classifier or the images are unusable.
+    """
+    options = predict_options(arguments)
+
+    from .predict import classify
+
+    classify(options)
+
+
+def _completion(arguments: Sequence[str]) -> str:
+    """Return the script that completes command lines in a shell."""
+    from mae_et.config.completion import completion_script
+
+    commands = {"predict": predict_parser(), "recipes": LineParser(prog="", description=None)}
+    return completion_script(make_parser(), commands, arguments, recipe_names("finetune"))
 
 
 if __name__ == "__main__":

@@ -47,9 +47,10 @@ class SupervisedCurriculumConfig(CurriculumConfig):
     """The input sizes of the run, and how strong its augmentation is at each.
 
     Args:
-        name: constant (full size throughout), efficienttrain (the paper's five stages, scaled to
-            the full size, with RandAug from weak to strong), efficienttrain_plus (sub-stages of
-            equal cost, likewise), or stages (the list below).
+        name: How the input size grows: constant (full size throughout), efficienttrain (the paper's
+            five stages, scaled to the full size, with RandAug from weak to strong),
+            efficienttrain_plus (sub-stages of equal cost, likewise), or stages (those of
+            curriculum.stages).
         cost: area, for what a step costs at a size. The run then costs what optim.epochs cost at
             full size, so it has more passes; stages share that cost, and the learning rate follows
             it. null for area with efficienttrain_plus, and otherwise for stages that share steps.
@@ -130,12 +131,12 @@ class AugmentConfig:
 
     Args:
         crop_scale: Share of the area that a random crop covers, [least, most].
-        flip: Probability of mirroring.
+        flip: Probability of mirroring, in [0, 1].
         randaug: timm's policy string (rand-m9-mstd0.5-inc1); null for none.
-        erase: Probability of random erasing.
-        mixup: Alpha of mixup; 0 for none.
-        cutmix: Alpha of cutmix; 0 for none.
-        mixup_prob: Probability of mixing up a batch, by mixup or cutmix.
+        erase: Probability of random erasing, in [0, 1].
+        mixup: Alpha of mixup, at least 0; 0 for none.
+        cutmix: Alpha of cutmix, at least 0; 0 for none.
+        mixup_prob: Probability, in [0, 1], of mixing up a batch, by mixup or cutmix.
         label_smoothing: Label smoothing, in [0, 1).
     """
 
@@ -230,16 +231,16 @@ class FinetuneConfig(TrainingConfig):
     checkpoint: str | None = field(
         default=None,
         metadata={
-            "help": "the pretrained encoder (RUN/encoder, a .pth file of the reference "
-            "implementation, a transformers folder, a classifier of an earlier run, or a name: "
-            "timm:MODEL.TAG, hub:OWNER/NAME[@REVISION]), or none to train from scratch"
+            "help": "the pretrained encoder, or none to train from scratch: RUN/encoder, a .pth "
+            "file of the reference implementation, a transformers folder, a classifier of an "
+            "earlier run, or a name: timm:MODEL.TAG, hub:OWNER/NAME[@REVISION]"
         },
     )
     mode: Literal["finetune", "linear", "knn"] = field(
         default="finetune",
         metadata={
-            "help": "train all of the network (finetune), or probe the frozen encoder with a "
-            "linear classifier (linear) or its nearest neighbours (knn)"
+            "help": "what is trained: all of the network (finetune), or a linear classifier on the "
+            "frozen encoder (linear); knn classifies by its nearest neighbours"
         },
     )
     keep_head: bool = field(

@@ -8,7 +8,6 @@ prediction.
 from __future__ import annotations
 
 import csv
-import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,8 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mae_et.config import ImagesConfig
-from mae_et.config.parser import LineParser
 from mae_et.data import (
     EveryImage,
     ImageTable,
@@ -35,45 +32,18 @@ from mae_et.data import (
 from mae_et.errors import ProcessStoppedError, check
 
 from .model import load_classifier
-
-COLUMNS = ("file", "prediction", "probability")
-"""The columns before those of the classes."""
+from .predict_options import COLUMNS
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the command.
+def classify(options: Any) -> None:
+    """Classify images and write the CSV.
+
+    Args:
+        options: Those of `predict_options`.
 
     Raises:
-        ValueError: An option, the classifier or the images are unusable.
+        ValueError: The classifier or the images are unusable.
     """
-    parser = LineParser(prog="finetune predict", description="Classify images with a classifier.")
-    parser.add_argument(
-        "--checkpoint", required=True, help="a fine-tuning run, its best/, or timm:MODEL.TAG"
-    )
-    parser.add_argument("--data", required=True, help="a folder, or a path as for data.path")
-    parser.add_argument("--layout", type=str, default="auto", help="of a folder, as data.layout")
-    parser.add_argument("--split", type=str | None, default=None, help="default: all splits")
-    parser.add_argument("--image_column", type=str | None, default=None)
-    parser.add_argument(
-        "--max_pixels", type=int, default=ImagesConfig.max_pixels, help="of an image, as in data"
-    )
-    parser.add_argument("--out", type=str, default="predictions.csv", help="a file .csv")
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--num_workers", type=int, default=2)
-    parser.add_argument(
-        "--max_wait", type=float | None, default=ImagesConfig.max_wait, help="as in data"
-    )
-    parser.add_argument(
-        "--encoder", type=str | None, default=None, help="module:callable of a model of your own"
-    )
-    options = parser.parse_args(list(arguments))
-    check_out(Path(options.out))
-    check(options.batch_size > 0, "--batch_size", options.batch_size, "above 0")
-    check(options.max_pixels > 0, "--max_pixels", options.max_pixels, "above 0")
-    check(options.num_workers >= 0, "--num_workers", options.num_workers, "at least 0")
-    wait = options.max_wait
-    check(wait is None or 0 < wait < math.inf, "--max_wait", wait, "above 0 and finite, or null")
-
     allow_pixels(options.max_pixels)
     model, class_names, preprocessing = load_classifier(options.checkpoint, options.encoder)
     in_chans = preprocessing["input_size"][0]
@@ -84,7 +54,9 @@ def main(arguments: Sequence[str]) -> None:
     images = EveryImage(tables, transform)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches = process_batches(len(images), options.batch_size, 0, 1)
-    loader = make_loader(images, batches, options.num_workers, pin_memory=False, max_wait=wait)
+    loader = make_loader(
+        images, batches, options.num_workers, pin_memory=False, max_wait=options.max_wait
+    )
     mean, std = (channel_statistics(preprocessing[name], device) for name in ("mean", "std"))
     rows = predictions(model.to(device), loader, mean, std)
     try:
@@ -96,20 +68,6 @@ def main(arguments: Sequence[str]) -> None:
         print(f"unreadable: {line}", file=sys.stderr)
     check(len(unreadable) < number, "--data", options.data, f"images; none of {number} is readable")
     print(f"{number} images: {options.out}")
-
-
-def check_out(path: Path) -> None:
-    """Check that predictions may be written to a path: to a new file, or over older predictions.
-
-    Raises:
-        ValueError: It is no CSV file, or another table, such as the metadata of images.
-    """
-    is_csv = path.suffix.lower() == ".csv" and not path.is_dir()
-    check(is_csv, "--out", str(path), "a file with the ending .csv")
-    if path.is_file() and path.stat().st_size:
-        with path.open(errors="replace") as file:
-            is_ours = file.readline().startswith(",".join(COLUMNS))
-        check(is_ours, "--out", str(path), "a new file, or one of predictions, which is replaced")
 
 
 def load_tables(

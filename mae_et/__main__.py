@@ -7,24 +7,33 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from . import __version__
 from .errors import end_process, run_command
+from .first_line import first_line
 
-USAGE = """usage: python -m mae_et COMMAND [options]
+USAGE = """usage: mae-et COMMAND [options]
 
 commands:
-  pretrain     pretrain a masked autoencoder:  --config RECIPE --section.field value …
-  plan         what a run will cost:           --config RECIPE [--measure]
-  search       the input sizes of its stages:  --config RECIPE --method greedy|sequential
-  reconstruct  draw what a run reconstructs:   --checkpoint RUN --data.path PATH --out PNG
-  report       runs on one page of HTML:       RUN … [--out report.html]
-  embed        the features of all images:     --checkpoint RUN --data.path PATH --out FILE
-  export       to timm, transformers or onnx:  --checkpoint RUN --format FORMAT --out DIR
-  pack         big images, made small once:    DATA --out DIR [--short_side 256]
-  stats        channel means and deviations:   --data.path PATH [--in_chans 1]
+  pretrain     pretrain a masked autoencoder   DATA, or --config RECIPE
+  plan         what a run will cost            DATA, or --config RECIPE
+  search       the input sizes of its stages   --config RECIPE
+  reconstruct  draw what a run reconstructs    --checkpoint RUN
+  report       runs on one page of HTML        RUN …
+  embed        the features of all images      --checkpoint RUN --out FILE
+  export       to timm, transformers or onnx   --checkpoint RUN --format FORMAT
+  pack         big images, made small once     DATA --out DIR
+  stats        channel means and deviations    --data.path DATA
   recipes      list the recipes
 
-python -m mae_et COMMAND --help lists the options of a command.
-python -m finetune --help: fine-tuning, probes and predictions."""
+examples:
+  mae-et pretrain photos --hours 8
+  mae-et plan --config et_vit_b_16
+  accelerate launch -m mae_et pretrain --config et_vit_b_16 --data.path photos
+
+mae-et COMMAND --help            the options of a command that matter first
+mae-et COMMAND --help_all        all of them, by section
+mae-et --print_completion bash   completes commands and options (or zsh, tcsh)
+mae-et-finetune --help           fine-tuning, probes and predictions"""
 
 COMMANDS = (
     *("pretrain", "plan", "search", "reconstruct", "report"),
@@ -37,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code."""
     command, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
-        print(USAGE)
-        return 0
+        return run_command(lambda: print(USAGE))
+    if command == "--print_completion":
+        return run_command(lambda: print(_completion(arguments)))
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"; nearest: {near[0]}" if near else f"; one of {', '.join(COMMANDS)}"
@@ -46,7 +56,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = "; fine-tuning and predictions: python -m finetune --help"
         print(f"error: unknown command {command!r}{hint}", file=sys.stderr)
         return 2
-    return run_command(lambda: import_module(f"mae_et.commands.{command}").main(arguments))
+    with first_line(f"mae-et {__version__}: {command} begins by importing PyTorch"):
+        return run_command(lambda: import_module(f"mae_et.commands.{command}").main(arguments))
+
+
+def _completion(arguments: Sequence[str]) -> str:
+    """Return the script that completes command lines in a shell."""
+    from .config.completion import completion_script
+    from .config.line_parser import LineParser
+    from .config.parser import recipe_names
+
+    parser = LineParser(prog="mae-et", description=None)
+    modules = {name: import_module(f"mae_et.commands.{name}") for name in COMMANDS}
+    commands = {name: module.make_parser() for name, module in modules.items()}
+    return completion_script(parser, commands, arguments, recipe_names("mae_et"))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 
 from mae_et import MaskedAutoencoder
 from mae_et.__main__ import main
+from mae_et.data import scratch
 from mae_et.errors import forget_said
 from tests.support.accelerate_state import reset_accelerate, reset_launch_variables
 from tests.support.arguments import tiny
@@ -34,6 +36,14 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Mark each test by its tier, the folder of `tests` that it is in."""
     for item in items:
         item.add_marker(item.path.relative_to(TESTS).parts[0])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_scratch_files_stay() -> Iterator[None]:
+    """pytest-xdist kills its processes a second after their last test, before they clean up."""
+    yield
+    if scratch._folder.cache_info().currsize:
+        shutil.rmtree(scratch._folder())
 
 
 @pytest.fixture(autouse=True)

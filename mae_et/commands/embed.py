@@ -13,13 +13,20 @@ from typing import Any, Literal
 
 from ..config import EmbedConfig
 from ..config.data import Layout
-from ..config.parser import LineParser, add_resume, resume_of
+from ..config.line_parser import LineParser
+from ..config.parser import add_resume, resume_of
 from ..curriculum import Size
 from ..errors import check
 from ..workers import worker_context
 
 TOLD = "told by the checkpoint if it knows"
 """What stands in for an option that is not given."""
+
+FIRST = (
+    *("checkpoint", "data.path", "out", "pool", "data.split", "data.num_workers"),
+    *("run.mixed_precision", "batch_size", "overwrite", "resume"),
+)
+"""The options that --help shows."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -29,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
         ValueError: See `mae_et.embedding.embed`.
         RunStoppedError: The file cannot be written.
     """
-    options = _parser().parse_args(list(arguments))
+    options = make_parser().parse_args(list(arguments))
     streaming = options["data.streaming"]
     allowed = "false: a stream has no order that can be gone on with"
     check(not streaming, "data.streaming", streaming, allowed)
@@ -53,8 +60,9 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{done.num_images:,} images: {done.out}{bad if done.num_bad_images else ''}")
 
 
-def _parser() -> LineParser:
-    parser = LineParser(prog="mae_et embed", description=__doc__)
+def make_parser() -> LineParser:
+    """Make the parser of the command's options."""
+    parser = LineParser(prog="mae-et embed", description=__doc__, first=FIRST)
     add = parser.add_argument
     add("--checkpoint", type=str, required=True, help="RUN, RUN/encoder, .pth, a timm folder, …")
     add("--data.path", type=str, required=True, help="images, as for pretrain")

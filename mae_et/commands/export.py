@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config.parser import LineParser
+from ..config.line_parser import LineParser
 from ..errors import check
 
 
@@ -22,21 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: See `mae_et.weights.export`.
     """
-    parser = LineParser(prog="mae_et export", description=__doc__)
-    parser.add_argument(
-        "--checkpoint", type=str, required=True, help="RUN, RUN/encoder, RUN/best, hub:OWNER/NAME"
-    )
-    parser.add_argument(
-        "--format",
-        choices=["timm", "transformers", "onnx"],
-        required=True,
-        help="who is to open it",
-    )
-    parser.add_argument("--out", type=str, required=True, help="the folder; new or empty")
-    parser.add_argument("--push_to_hub", type=str, help="OWNER/NAME on the Hub, to upload to")
-    parser.add_argument("--private", action="store_true", help="make that repository private")
-    parser.add_argument("--license", type=str, help="yours, as the Hub writes it: apache-2.0, mit")
-    options = parser.parse_args(list(arguments))
+    options = make_parser().parse_args(list(arguments))
     repository, out = options.push_to_hub, Path(options.out)
     named = repository is None or re.fullmatch(r"[\w.-]+/[\w.-]+", repository) is not None
     check(named, "--push_to_hub", repository, "OWNER/NAME")
@@ -51,3 +37,22 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{options.format}: {out}")
     if repository is not None:
         print(f"uploaded: {push(out, repository, private=options.private)}")
+
+
+def make_parser() -> LineParser:
+    """Make the parser of the command's options."""
+    parser = LineParser(prog="mae-et export", description=__doc__)
+    parser.add_argument(
+        "--checkpoint", type=str, required=True, help="RUN, RUN/encoder, RUN/best, hub:OWNER/NAME"
+    )
+    parser.add_argument(
+        "--format",
+        choices=["timm", "transformers", "onnx"],
+        required=True,
+        help="who is to open it",
+    )
+    parser.add_argument("--out", type=str, required=True, help="the folder; new or empty")
+    parser.add_argument("--push_to_hub", type=str, help="OWNER/NAME on the Hub, to upload to")
+    parser.add_argument("--private", action="store_true", help="make that repository private")
+    parser.add_argument("--license", type=str, help="yours, as the Hub writes it: apache-2.0, mit")
+    return parser

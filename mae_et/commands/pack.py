@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ..config import DataConfig
-from ..config.parser import LineParser
+from ..config.line_parser import LineParser
 from ..errors import RunInterruptedError
 
 
@@ -23,21 +23,7 @@ def main(arguments: Sequence[str]) -> None:
         RunStoppedError: The disk is full, or a worker was killed.
         RunInterruptedError: Ctrl-C stopped it.
     """
-    parser = LineParser(prog="mae_et pack", description=__doc__)
-    add = parser.add_argument
-    add("DATA", type=str, nargs="?", help="images, as --data.path of pretrain; not a stream")
-    add("--data.path", type=str, help="the same")
-    add("--data.layout", type=str, default="auto", help="as for pretrain")
-    add("--data.image_column", type=str, help="found if it is the only one")
-    add("--data.max_pixels", type=int, default=DataConfig.max_pixels)
-    add("--out", type=str, required=True, help="the folder of the shards; new or empty")
-    add("--short_side", type=int, default=256, help="most pixels of an image's shorter side")
-    add("--quality", type=int, default=92, help="of JPEG, 1 to 100; lossless images become PNG")
-    add("--format", type=Literal["parquet", "webdataset"], default="parquet", help="of the shards")
-    add("--shard_mb", type=float, default=256, help="MiB of images of a shard")
-    add("--num_workers", type=int | None, help="processes that shrink images; one a core")
-    add("--measure", type=bool, default=True, help="measure the loader before and after")
-    options = parser.parse_args(list(arguments))
+    options = make_parser().parse_args(list(arguments))
     path = options.DATA or options["data.path"]
     if path is None or (options.DATA and options["data.path"]):
         number = "none" if path is None else f"{options.DATA!r} and {options['data.path']!r}"
@@ -58,3 +44,22 @@ def main(arguments: Sequence[str]) -> None:
     except KeyboardInterrupt:
         raise RunInterruptedError("interrupted; the same command goes on") from None
     print("\n".join(summary.lines()))
+
+
+def make_parser() -> LineParser:
+    """Make the parser of the command's options."""
+    parser = LineParser(prog="mae-et pack", description=__doc__)
+    add = parser.add_argument
+    add("DATA", type=str, nargs="?", help="images, as --data.path of pretrain; not a stream")
+    add("--data.path", type=str, help="the same")
+    add("--data.layout", type=str, default="auto", help="as for pretrain")
+    add("--data.image_column", type=str, help="found if it is the only one")
+    add("--data.max_pixels", type=int, default=DataConfig.max_pixels, help="as for pretrain")
+    add("--out", type=str, required=True, help="the folder of the shards; new or empty")
+    add("--short_side", type=int, default=256, help="most pixels of an image's shorter side")
+    add("--quality", type=int, default=92, help="of JPEG, 1 to 100; lossless images become PNG")
+    add("--format", type=Literal["parquet", "webdataset"], default="parquet", help="of the shards")
+    add("--shard_mb", type=float, default=256, help="MiB of images of a shard")
+    add("--num_workers", type=int | None, help="processes that shrink images; one a core")
+    add("--measure", type=bool, default=True, help="measure the loader before and after")
+    return parser

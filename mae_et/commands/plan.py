@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import PretrainConfig
+from ..config.line_parser import LineParser
 from ..config.parser import config_parser
 from ..config.request import Request, add_automatic
 from ..errors import can_be_written, check, forget_said
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Say what a run will cost: by a recipe (--config), or on images alone (DATA),
 for which all settings are chosen and shown, as `pretrain` would."""
+
+FIRST = (
+    *("images_path", "hours", "config", "measure", "processes", "price_per_hour", "json"),
+    *("data.num_images", "model.encoder", "model.image_size", "curriculum.name"),
+    *("optim.epochs", "optim.batch_size"),
+)
+"""The options that --help shows."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -70,22 +78,7 @@ def plan_of(arguments: Sequence[str], began: float) -> Plan | None:
 def _request(arguments: Sequence[str]) -> Request[PretrainConfig]:
     """Parse a command line, and check its options."""
     forget_said()
-    parser = config_parser(PretrainConfig, "mae_et plan", DESCRIPTION)
-    add_automatic(parser)
-    parser.add_argument(
-        "--processes", type=int | None, help="that train, else 1; those launched with --measure"
-    )
-    parser.add_argument(
-        "--measure", action="store_true", help="time real steps on this device and this loader"
-    )
-    parser.add_argument(
-        "--price_per_hour", type=float | None, help="of all processes together; needs --measure"
-    )
-    parser.add_argument(
-        "--mae_size", type=int | None, help="full size of the MAE to compare with; else the run's"
-    )
-    parser.add_argument("--json", type=str | None, help="a file for the plan, or - to print it so")
-    request = Request(parser, PretrainConfig, arguments, "mae_et")
+    request = Request(make_parser(), PretrainConfig, arguments, "mae_et")
     options = request.options
     for name in ("processes", "price_per_hour", "mae_size"):
         value = options[name]
@@ -97,6 +90,8 @@ def _request(arguments: Sequence[str]) -> Request[PretrainConfig]:
     allowed = "left out where steps are measured, which counts those launched"
     ok = options.processes is None or not is_measured
     check(ok, "--processes", options.processes, allowed)
+    if not request.is_automatic:
+        request.make({})  # raises what is wrong with the settings before torch is imported
     return request
 
 
@@ -113,3 +108,23 @@ def _plan(request: Request[PretrainConfig], began: float) -> Plan | None:
     if options.measure:
         return measured_plan(completed, mae_size=size, price_per_hour=price)
     return plan_from_flops(completed, processes=processes, mae_size=size)
+
+
+def make_parser() -> LineParser:
+    """Make the parser of the command's options."""
+    parser = config_parser(PretrainConfig, "mae-et plan", DESCRIPTION, FIRST)
+    add_automatic(parser)
+    parser.add_argument(
+        "--processes", type=int | None, help="that train, else 1; those launched with --measure"
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="time real steps on this device and this loader"
+    )
+    parser.add_argument(
+        "--price_per_hour", type=float | None, help="of all processes together; needs --measure"
+    )
+    parser.add_argument(
+        "--mae_size", type=int | None, help="full size of the MAE to compare with; else the run's"
+    )
+    parser.add_argument("--json", type=str | None, help="a file for the plan, or - to print it so")
+    return parser

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ..config import PretrainConfig
+from ..config.line_parser import LineParser
 from ..config.parser import add_resume, config_parser, resume_of
 from ..config.request import Request, add_automatic
 from ..errors import forget_said
@@ -17,6 +18,18 @@ from .automatic import complete, show
 
 DESCRIPTION = """Pretrain a masked autoencoder: by a recipe (--config), or on images alone (DATA),
 for which all settings that are not given are chosen, so that the run takes --hours."""
+
+FIRST = (
+    *("images_path", "hours", "config", "out", "resume", "checkpoint", "model.encoder"),
+    *("model.image_size", "curriculum.name", "data.num_workers", "optim.epochs"),
+    *("optim.batch_size", "run.mixed_precision"),
+)
+"""The options that --help shows."""
+
+EPILOG = """examples:
+  mae-et pretrain photos --hours 8
+  mae-et pretrain --config et_vit_b_16 --data.path photos --resume auto
+  mae-et pretrain --config et_vit_b_16 --print_config   (all settings of a recipe)"""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -46,10 +59,7 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Run:
     """
     began = time.monotonic()
     forget_said()
-    parser = config_parser(PretrainConfig, "mae_et pretrain", DESCRIPTION)
-    add_resume(parser)
-    add_automatic(parser)
-    request = Request(parser, PretrainConfig, arguments, "mae_et")
+    request = Request(make_parser(), PretrainConfig, arguments, "mae_et")
     resume = resume_of(request.options)
     completed = complete(request, began=began, resume=resume, starts=True)
     planned = None
@@ -67,3 +77,11 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Run:
     with leaving() if leaves else nullcontext():
         pretrain(config, resume=resume, began=began, planned=planned)
     return Run(Path(config.run.output_dir))
+
+
+def make_parser() -> LineParser:
+    """Make the parser of the command's options."""
+    parser = config_parser(PretrainConfig, "mae-et pretrain", DESCRIPTION, FIRST, EPILOG)
+    add_resume(parser)
+    add_automatic(parser)
+    return parser

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config.parser import LineParser, recipe_names
+from ..config.line_parser import LineParser
+from ..config.parser import recipe_names
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -13,5 +14,10 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: An option is given; the command has none.
     """
-    LineParser(prog="mae_et recipes", description=__doc__).parse_args(list(arguments))
+    make_parser().parse_args(list(arguments))
     print("\n".join(recipe_names("mae_et")))
+
+
+def make_parser() -> LineParser:
+    """Make the parser of the command, which has no options."""
+    return LineParser(prog="mae-et recipes", description=__doc__)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config.parser import LineParser
+from ..config.line_parser import LineParser
 from ..errors import check, is_installed
 
 
@@ -23,20 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: The checkpoint, the data or matplotlib is missing.
     """
-    parser = LineParser(prog="mae_et reconstruct", description=__doc__)
-    parser.add_argument(
-        "--checkpoint", type=str, required=True, help="RUN, a checkpoint, .pth, or hub:OWNER/NAME"
-    )
-    parser.add_argument("--data.path", type=str, help="images; those of the run by default")
-    parser.add_argument("--data.split", type=str, help="their split; the run's held-out images")
-    parser.add_argument("--out", type=str, default="reconstructions.png", help="the picture")
-    parser.add_argument("--sizes", type=list[int], help="input sizes; those of the run by default")
-    parser.add_argument("--num_images", type=int, default=6)
-    parser.add_argument(
-        "--channels", type=list[int], help="one, or three as RGB, from 0; the first by default"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="chooses images and masks")
-    options = parser.parse_args(list(arguments))
+    options = make_parser().parse_args(list(arguments))
     out, kinds = Path(options.out), (".png", ".jpg", ".pdf", ".svg")
     above = next(folder for folder in out.absolute().parents if folder.exists())
     is_file = out.suffix.lower() in kinds and not out.is_dir() and above.is_dir()
@@ -54,3 +41,21 @@ def main(arguments: Sequence[str]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
     print(f"picture: {options.out}")
+
+
+def make_parser() -> LineParser:
+    """Make the parser of the command's options."""
+    parser = LineParser(prog="mae-et reconstruct", description=__doc__)
+    parser.add_argument(
+        "--checkpoint", type=str, required=True, help="RUN, a checkpoint, .pth, or hub:OWNER/NAME"
+    )
+    parser.add_argument("--data.path", type=str, help="images; those of the run by default")
+    parser.add_argument("--data.split", type=str, help="their split; the run's held-out images")
+    parser.add_argument("--out", type=str, default="reconstructions.png", help="the picture")
+    parser.add_argument("--sizes", type=list[int], help="input sizes; those of the run by default")
+    parser.add_argument("--num_images", type=int, default=6, help="rows of the picture")
+    parser.add_argument(
+        "--channels", type=list[int], help="one, or three as RGB, from 0; the first by default"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="chooses images and masks")
+    return parser

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config.parser import LineParser
+from ..config.line_parser import LineParser
 from ..errors import can_be_written, check, is_installed
 
 
@@ -22,19 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: A folder holds no runs or does not exist, or a package is missing.
     """
-    parser = LineParser(prog="mae_et report", description=__doc__)
-    parser.add_argument("runs", type=str, nargs="+", help="run folders, or folders that hold them")
-    parser.add_argument("--out", type=str, default="report.html", help="the page")
-    parser.add_argument("--title", type=str, default="Runs", help="its heading")
-    parser.add_argument(
-        "--reconstructions",
-        action="store_true",
-        help="draw what the runs reconstruct of their own held-out images, on this machine",
-    )
-    parser.add_argument("--data.path", type=str, help="images to draw instead, as for pretrain")
-    parser.add_argument("--data.split", type=str, help="their split; the held-out images")
-    parser.add_argument("--no_reconstructions", action="store_true", help="leave them out")
-    options = parser.parse_args(list(arguments))
+    options = make_parser().parse_args(list(arguments))
     out = Path(options.out)
     ok = out.suffix == ".html" and can_be_written(out)
     check(ok, "--out", options.out, "an .html file in a folder that exists")
@@ -56,3 +44,22 @@ def main(arguments: Sequence[str]) -> None:
     text = build(runs, skipped, options.title, command, drawing)
     out.write_text(text, encoding="utf-8", errors="replace")  # names of files may be of any bytes
     print(f"report: {options.out}")
+
+
+def make_parser() -> LineParser:
+    """Make the parser of the command's options."""
+    parser = LineParser(prog="mae-et report", description=__doc__)
+    parser.add_argument(
+        "runs", type=str, nargs="+", metavar="RUN", help="a run, or a folder of runs"
+    )
+    parser.add_argument("--out", type=str, default="report.html", help="the page")
+    parser.add_argument("--title", type=str, default="Runs", help="its heading")
+    parser.add_argument(
+        "--reconstructions",
+        action="store_true",
+        help="draw what the runs reconstruct of their own held-out images, on this machine",
+    )
+    parser.add_argument("--data.path", type=str, help="images to draw instead, as for pretrain")
+    parser.add_argument("--data.split", type=str, help="their split; the held-out images")
+    parser.add_argument("--no_reconstructions", action="store_true", help="leave them out")
+    return parser

@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import Literal
 
 from ..config import PretrainConfig
+from ..config.line_parser import LineParser
 from ..config.parser import config_parser, parse
 from ..curriculum import Size
 from ..errors import can_be_written, check
+
+DESCRIPTION = "Search the sizes of a run's stages."
+
+FIRST = (
+    *("config", "data.path", "method", "budget", "stages", "sizes", "epochs", "seeds", "score"),
+    *("tolerance", "phase", "out"),
+)
+"""The options that --help shows."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -23,7 +32,21 @@ def main(arguments: Sequence[str]) -> None:
         RunInterruptedError: A signal asked the search to stop; the same command resumes it.
         RunStoppedError: A run cannot continue.
     """
-    parser = config_parser(PretrainConfig, "mae_et search", "Search the sizes of a run's stages.")
+    config, options = parse(make_parser(), PretrainConfig, arguments, "mae_et")
+    folder = Path(config.run.output_dir)
+    out = folder / "recipe.yaml" if options.out is None else Path(options.out)
+    check(options.out is None or can_be_written(out), "--out", options.out, "a file to write to")
+
+    from ..planning.search import search
+    from ..training import leaving
+
+    with leaving():
+        search(config, options, out, arguments)
+
+
+def make_parser() -> LineParser:
+    """Make the parser of the command's options."""
+    parser = config_parser(PretrainConfig, "mae-et search", DESCRIPTION, FIRST)
     add = parser.add_argument
     add("--method", type=Literal["greedy", "sequential"], default="greedy", help="see the README")
     add("--budget", type=Literal["small", "full"], default="small", help="defaults of the next")
@@ -35,13 +58,4 @@ def main(arguments: Sequence[str]) -> None:
     add("--tolerance", type=float, default=0.5, help="greedy: points that a size may lose")
     add("--phase", type=float, default=0.2, help="sequential: at full size, share of a stage")
     add("--out", type=str | None, help="the recipe; null for recipe.yaml in run.output_dir")
-    config, options = parse(parser, PretrainConfig, arguments, "mae_et")
-    folder = Path(config.run.output_dir)
-    out = folder / "recipe.yaml" if options.out is None else Path(options.out)
-    check(options.out is None or can_be_written(out), "--out", options.out, "a file to write to")
-
-    from ..planning.search import search
-    from ..training import leaving
-
-    with leaving():
-        search(config, options, out, arguments)
+    return parser

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from ..config import DataConfig
-from ..config.parser import LineParser
+from ..config.line_parser import LineParser
 from ..errors import check
 
 log = logging.getLogger(__name__)
@@ -18,16 +18,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: The data or an option is bad.
     """
-    parser = LineParser(prog="mae_et stats", description=__doc__)
-    parser.add_argument("--data.path", type=str, required=True, help="images, as for pretrain")
-    parser.add_argument("--data.layout", type=str, default="auto", help="as for pretrain")
-    parser.add_argument("--data.split", type=str, default="train")
-    parser.add_argument("--data.image_column", type=str, help="found if it is the only one")
-    parser.add_argument("--data.max_pixels", type=int, default=DataConfig.max_pixels)
-    parser.add_argument("--in_chans", type=int, default=3, help="channels")
-    parser.add_argument("--num_images", type=int, default=2000, help="chosen at random")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the images")
-    options = parser.parse_args(list(arguments))
+    options = make_parser().parse_args(list(arguments))
     check(options.in_chans > 0, "--in_chans", options.in_chans, "above 0")
     max_pixels = options["data.max_pixels"]
     check(max_pixels > 0, "--data.max_pixels", max_pixels, "above 0")
@@ -64,3 +55,19 @@ def main(arguments: Sequence[str]) -> None:
     for name, values in (("mean", found.mean), ("std", found.std)):
         shown = (f"{value:#.5g}".rstrip(".") for value in values.tolist())
         print(f"--data.{name} '[{', '.join(shown)}]'")
+
+
+def make_parser() -> LineParser:
+    """Make the parser of the command's options."""
+    parser = LineParser(prog="mae-et stats", description=__doc__)
+    parser.add_argument("--data.path", type=str, required=True, help="images, as for pretrain")
+    parser.add_argument("--data.layout", type=str, default="auto", help="as for pretrain")
+    parser.add_argument("--data.split", type=str, default="train", help="the split")
+    parser.add_argument("--data.image_column", type=str, help="found if it is the only one")
+    parser.add_argument(
+        "--data.max_pixels", type=int, default=DataConfig.max_pixels, help="as for pretrain"
+    )
+    parser.add_argument("--in_chans", type=int, default=3, help="channels")
+    parser.add_argument("--num_images", type=int, default=2000, help="chosen at random")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the images")
+    return parser

@@ -23,8 +23,9 @@ class CurriculumConfig:
     """The input sizes of the run.
 
     Args:
-        name: efficienttrain (the paper's five stages, scaled to the full size), efficienttrain_plus
-            (sub-stages of equal cost), constant (full size throughout), or stages (the list below).
+        name: How the input size grows: efficienttrain (the paper's five stages, scaled to the full
+            size), efficienttrain_plus (sub-stages of equal cost), constant (full size throughout),
+            or stages (those of curriculum.stages).
         stages: List of {size: pixels, share: part of all steps}, used with name: stages.
         sizes: Sizes of the sub-stages of efficienttrain_plus: a published list (swin, deit or
             convnext; null for swin, the general one), scaled to the full size, or your own list of

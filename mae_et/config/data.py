@@ -31,12 +31,12 @@ class ImagesConfig:
     """Where images come from, in pretraining and in fine-tuning.
 
     Args:
-        path: A folder of images, or hub:NAME[:CONFIG][@REVISION], imagefolder:DIR, parquet:FILES,
-            webdataset:FILES (tar shards), disk:DIR (saved by `datasets`) or python:MODULE:FUNCTION
-            (your own function, which returns a Dataset of `datasets` or a dict of them by split;
-            for pretraining it may return an IterableDataset); FILES are a file, a folder or a
-            pattern, such as a-*.tar or a-{000..009}.tar. What ends in .parquet or .tar needs no
-            kind.
+        path: The images: a folder of them, or hub:NAME[:CONFIG][@REVISION], imagefolder:DIR,
+            parquet:FILES, webdataset:FILES (tar shards), disk:DIR (saved by `datasets`) or
+            python:MODULE:FUNCTION (your own function, which returns a Dataset of `datasets` or a
+            dict of them by split; for pretraining it may return an IterableDataset); FILES are a
+            file, a folder or a pattern, such as a-*.tar or a-{000..009}.tar. What ends in .parquet
+            or .tar needs no kind.
         layout: What the folders of a folder of images are: split/class, class, class/split, or flat
             for neither; auto for splits if all of them are called train, val, test or the like, and
             otherwise for classes. A class may hold further folders, which have no meaning.

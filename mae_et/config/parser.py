@@ -6,77 +6,26 @@ refuses recipes that are more than plain data. Only command lines import it.
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from jsonargparse import SUPPRESS, ArgumentParser, Namespace, get_loader, set_loader
+from jsonargparse import SUPPRESS, ArgumentParser
 from yaml import YAMLError
 
 from ..errors import check
+from .line_parser import LineParser, nearest
 from .training import Resume
-from .type_words import type_in_words
+from .type_words import type_in_words, type_symbol
 from .untrusted import TooLargeError, parse_yaml, read_yaml
 
 Config = TypeVar("Config")
 
 MAX_ENTRIES = 300
 """The most stages, or data sets, of a recipe; jsonargparse takes a hundredth of a second each."""
-
-
-def _load_plain(text: str) -> Any:
-    """Parse a value as jsonargparse does, if it is plain data; see `parse_yaml`."""
-    parse_yaml(text)
-    return get_loader("yaml")(text)
-
-
-set_loader("plain_yaml", _load_plain, (YAMLError,))
-
-
-class LineParser(ArgumentParser):
-    """A parser whose errors are one-line ValueErrors, with the nearest name."""
-
-    recipe_fields: frozenset[str] | None = None
-    """The fields that --print_config prints, so that every command can read them; None for all."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(
-            *arguments, **{"parser_mode": "plain_yaml", "allow_abbrev": False, **options}
-        )
-
-    def dump(self, namespace: Namespace, **options: Any) -> str:
-        """Return the YAML of a configuration, without the options of a command."""
-        if self.recipe_fields is not None:
-            namespace = namespace.clone()
-            for name in vars(namespace).keys() - self.recipe_fields:
-                del namespace[name]
-        text: str = super().dump(namespace, **options)
-        return text
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise a ValueError with the message in terms of the command line."""
-        message = message.replace("typing.", "").replace("<class ", "").replace("'>", "'")
-        unknown = re.search(r"(?:unrecognized arguments:|[Oo]ption) '?(?:--)?([\w.]+)", message)
-        if unknown:
-            known = [option[2:] for action in self._actions for option in action.option_strings]
-            message = f"unknown option {unknown[1]}{_nearest(unknown[1], known)} ({message})"
-        raise ValueError(self._in_words(message))
-
-    def _in_words(self, message: str) -> str:
-        """Return a message about a field's type in the words of users; any other as it is."""
-        found = re.match(
-            r'Parser key "([\w.]+)":.*(?:Got value|Given value): (.*)', message, re.DOTALL
-        )
-        hints = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
-        hint = hints.get(found[1]) if found else None
-        if found is None or hint is None:
-            return message
-        return f"{found[1]} must be {type_in_words(hint)}, got {found[2].strip()}"
 
 
 def recipe_names(package: str) -> list[str]:
@@ -98,19 +47,27 @@ def find_recipe(name: str, package: str) -> str:
         return name
     raise ValueError(
         f"--config must be a YAML file or one of {', '.join(names)}; got {name!r}"
-        + _nearest(name, names)
+        + nearest(name, names)
     )
 
 
-def config_parser(config_type: type[Config], prog: str, description: str) -> ArgumentParser:
+def config_parser(
+    config_type: type[Config],
+    prog: str,
+    description: str,
+    first: Sequence[str] = (),
+    epilog: str = "",
+) -> LineParser:
     """Make a parser for `--config` and for every field of a configuration by its dotted name.
 
     Args:
         config_type: The dataclass of the configuration.
         prog: The command, for messages.
         description: What the command does.
+        first: The options that --help shows, by dotted name; --help_all shows the others.
+        epilog: What follows the options in the help.
     """
-    parser = LineParser(prog=prog, description=description)
+    parser = LineParser(prog=prog, description=description, first=first, epilog=epilog)
     types = _fields(config_type)
     parser.recipe_fields = frozenset(types)
     parser.add_argument("--config", action="config", help="name of a recipe, or a YAML file")
@@ -118,12 +75,25 @@ def config_parser(config_type: type[Config], prog: str, description: str) -> Arg
         name, field_type = field.name, types[field.name]
         if is_dataclass(field_type):
             parser.add_class_arguments(field_type, name)
+            _name_section(parser, name)
         else:
             text = field.metadata.get("help")
             parser.add_argument(f"--{name}", type=field_type, default=field.default, help=text)
     # In a run's config.yaml: the numbers of its images, and their digest.
     parser.add_argument("--images", type=dict[str, int | str], help=SUPPRESS)
     return parser
+
+
+def _name_section(parser: ArgumentParser, name: str) -> None:
+    """Put a section's name above its options, and leave out the file that may hold it."""
+    groups: Mapping[str, Any] = parser.groups or {}
+    for key, group in groups.items():
+        if key.split(".")[0] == name:
+            group.title = f"{key} ({group.title})"
+    for action in parser._actions:
+        is_extra = action.metavar == "CONFIG" or action.dest.endswith(".help")
+        if is_extra and action.dest.split(".")[0] == name:
+            action.help = SUPPRESS
 
 
 def parse(
@@ -220,6 +190,9 @@ def _check_section(section: Mapping[Any, Any], kind: type, prefix: str) -> None:
             check(len(parts) <= MAX_ENTRIES, f"the length of {name}", len(parts), "at most 300")
             for part in parts:
                 _check_section(part, get_args(hint)[0], f"{name}.")
+        elif value is None and hint is not None and "null" not in type_symbol(hint).split("|"):
+            # jsonargparse takes it for a field that is not given
+            raise ValueError(f"{name} must be {type_in_words(hint)}, got null")
 
 
 def _check_texts(value: Any, name: str) -> None:
@@ -271,10 +244,3 @@ def resume_of(options: Any) -> Resume:
 def _fields(config_type: Any) -> dict[str, Any]:
     hints = get_type_hints(config_type)
     return {field.name: hints[field.name] for field in fields(config_type)}
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    # "epoch" finds optim.epochs; of several fields with one name, the first counts.
-    by_field = {known.rpartition(".")[2]: known for known in reversed(names)}
-    found = difflib.get_close_matches(name, [*names, *by_field], n=1)
-    return f"; nearest: {by_field.get(found[0], found[0])}" if found else ""

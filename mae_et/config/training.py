@@ -51,10 +51,10 @@ class OptimConfig:
             its share at once. It is rounded down to a divisor of the share; small stages join
             several.
         base_lr: Peak learning rate per 256 images: lr = base_lr · batch_size / 256.
-        min_lr: Learning rate at the end.
-        warmup_epochs: Length of the linear warm-up from zero.
-        weight_decay: Weight decay of all parameters but biases and norms.
-        betas: Betas of AdamW.
+        min_lr: Learning rate at the end, from 0 to the peak.
+        warmup_epochs: Length of the linear warm-up from zero, at least 0 and below epochs.
+        weight_decay: Weight decay, at least 0, of all parameters but biases and norms.
+        betas: Betas of AdamW, in [0, 1).
         clip_grad: Largest norm of the gradients; null for no clipping.
         max_skipped_steps: Consecutive steps with a non-finite gradient after which the run stops,
             at the next log step.
@@ -160,7 +160,7 @@ class RunConfig:
 
     Args:
         output_dir: Folder of this run.
-        seed: Seed of the weights and of the samples.
+        seed: Seed of the weights and of the samples, in [0, 2**32).
         mixed_precision: Precision of the forward and backward passes; null for accelerate's
             setting.
         compile: Whether the model is compiled, once per input size.

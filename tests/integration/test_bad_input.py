@@ -50,6 +50,7 @@ def error_of(
     [
         ({"optim.epochs": 0}, "optim.epochs must be above 0 and finite, got 0"),
         ({"optim.epochs": -3}, "optim.epochs must be above 0"),
+        ({"model.encoder": 5}, "model.encoder must be the name of a timm VisionTransformer, got"),
         ({"optim.epochs": ".inf"}, "optim.epochs must be above 0 and finite, got inf"),
         ({"optim.base_lr": ".inf"}, "optim.base_lr must be above 0 and finite"),
         ({"optim.min_lr": 5}, "optim.min_lr must be in [0, peak]"),

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
-from mae_et.config.type_words import type_in_words
+from mae_et.config import SourceConfig
+from mae_et.config.type_words import type_in_words, type_symbol
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,20 @@ from mae_et.config.type_words import type_in_words
 )
 def test_words(hint: Any, words: str) -> None:
     assert type_in_words(hint) == words
+
+
+@pytest.mark.parametrize(
+    ("hint", "symbol"),
+    [
+        (int, "INT"),
+        (str | None, "TEXT|null"),
+        (bool | str, "true|false|TEXT"),
+        (Literal["no", "bf16"] | None, "no|bf16|null"),
+        (tuple[float, ...], "[FLOAT,…]"),
+        (tuple[int, int] | None, "[INT,INT]|null"),
+        (dict[str, Any], "{NAME: VALUE, …}"),
+        (list[SourceConfig], "[{path, weight, …},…]"),
+    ],
+)
+def test_symbols(hint: Any, symbol: str) -> None:
+    assert type_symbol(hint) == symbol

@@ -187,3 +187,24 @@ def test_json_nested_without_end() -> None:
     assert parse_json('{"a": [1]}') == {"a": [1]}
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 10**6)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model: {encoder: 5}", "model.encoder must be a text (Name of a timm "),
+        ("model: {encoder: null}", "model.encoder must be a text, got null"),
+        ("optim: {epochs: null}", "optim.epochs must be a number, got null"),
+        ("curriculum: {name: null}", "curriculum.name must be efficienttrain, "),
+        ("data: {sources: [{path: null}]}", "data.sources.path must be a text, got null"),
+    ],
+)
+def test_values_of_the_wrong_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, expected: str
+) -> None:
+    """Jsonargparse takes null for a field that is not given, and passes it on."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text)
+    assert main(["plan", "--config", str(recipe)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {expected}")

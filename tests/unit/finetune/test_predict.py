@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from finetune.__main__ import predict as main
 from finetune.config import ClassifierConfig, DataConfig
 from finetune.model import build_classifier, load_classifier, save_classifier
-from finetune.predict import main
 from mae_et.data import EveryImage
 from mae_et.errors import ProcessStoppedError
 from tests.support.models import SMALL, randomized
