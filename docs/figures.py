@@ -74,7 +74,7 @@ def crops(look: Look) -> Figure:
         label = f"{size} pixels\n{(size // 16) ** 2} tokens"
         images.text(left + size / 2, -10, label, ha="center", va="top")
         left += size + 16
-    images.set(xlim=(-2, left - 14), ylim=(-2, SIZES[-1] + 2), title="…and the images that result")
+    images.set(xlim=(-2, left - 14), ylim=(-2, SIZES[-1] + 2), title="The images that result")
     images.axis("off")
     return figure
 
@@ -87,8 +87,9 @@ def _draw_spectrum(axes: Axes, photo: np.ndarray, look: Look) -> None:
     for size, colour in zip(SIZES, look.colours, strict=True):
         corner = (-size / 2, -size / 2)
         axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=colour, linewidth=2))
-    axes.set(title="What each size keeps of the spectrum…", xticks=(), yticks=())
-    axes.text(0, -half - 10, "low frequencies are in the middle", ha="center", va="top")
+    axes.set(title="What each size keeps")
+    axes.axis("off")
+    axes.text(0, -half - 10, "spectrum: low frequencies\nare in the middle", ha="center", va="top")
 
 
 def schedule(look: Look) -> Figure:
@@ -110,7 +111,7 @@ def schedule(look: Look) -> Figure:
         line = {"color": look.colours[number], "linestyle": ("-", "--", ":")[number]}
         for axes, shares in zip(panels, (lengths / steps, costs / steps), strict=True):
             edges = np.concatenate([[0], np.cumsum(shares)])
-            lift = (number - 1) * 1.2  # so that no line hides another one
+            lift = (number - 1) * 1.8  # so that no line hides another one
             axes.stairs(np.array(sizes) + lift, edges, baseline=None, linewidth=2.5, **line)
             axes.plot(edges[-1], full + lift, "o", color=line["color"], markersize=6)
         panels[0].plot([], [], label=name, linewidth=2.5, **line)

@@ -25,7 +25,12 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = config_parser(PretrainConfig, "mae_et search", "Search the sizes of a run's stages.")
     add = parser.add_argument
-    add("--method", type=Literal["greedy", "sequential"], default="greedy", help="see the README")
+    add(
+        "--method",
+        type=Literal["greedy", "sequential"],
+        default="greedy",
+        help="see docs/guides/plan.md",
+    )
     add("--budget", type=Literal["small", "full"], default="small", help="defaults of the next")
     add("--stages", type=int | None, help="of a schedule; the last has the full size")
     add("--sizes", type=list[Size] | None, help="candidates, in pixels; the full size is one")
