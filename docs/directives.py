@@ -1,9 +1,7 @@
 """Parts of the reference that are made from the code: tables of options, and the help of commands.
 
-```{configuration-table} mae_et.config:PretrainConfig pretrain
-```
-```{command-help} mae_et plan
-```
+A page has them by the directives `{configuration-table} mae_et.config:PretrainConfig pretrain` and
+`{command-help} mae_et plan`.
 """
 
 from __future__ import annotations

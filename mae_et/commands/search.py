@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
         "--method",
         type=Literal["greedy", "sequential"],
         default="greedy",
-        help="see docs/guides/plan.md",
+        help="see the docs",
     )
     add("--budget", type=Literal["small", "full"], default="small", help="defaults of the next")
     add("--stages", type=int | None, help="of a schedule; the last has the full size")
