@@ -30,13 +30,14 @@ from tests.support.paths import FASHION_MNIST, ROOT
 
 ENCODER = {
     "encoder": "vit_tiny_patch16_224",
-    "encoder_args": {"embed_dim": 24, "depth": 12, "num_heads": 2},
+    "encoder_args": {"embed_dim": 24, "depth": 4, "num_heads": 2},
     "image_size": 64,
 }
-"""An encoder of twelve blocks, as ViT-B has, but narrow ones."""
+"""In place of ViT-B: four narrow blocks."""
 
 SMALL = {
     "model": ENCODER | {"decoder_dim": 16, "decoder_depth": 1, "decoder_num_heads": 2},
+    "curriculum": {"name": "efficienttrain"},
     "optim": {"epochs": 4, "batch_size": 16, "warmup_epochs": 1},
     "data": {"num_workers": 0},
     "run": {"tracker": "none", "log_every": 1},
@@ -56,7 +57,7 @@ FOLDERS = {
 """Places that a reader would have -> those of the test."""
 
 OPTIONS = {
-    "plan": ["--model.encoder=vit_tiny_patch16_224", "--model.decoder_depth=1"],
+    "plan": ["--model.encoder_args={depth: 1}", "--model.decoder_depth=1"],
     "embed": ["--data.num_workers=0"],
     "pack": ["--num_workers=0", "--measure=false"],
     "predict": ["--num_workers=0"],
@@ -69,7 +70,10 @@ IN_PYTHON = FOLDERS | {
     r"\bhours=1\b": "**small_tuning",
     r"\b100_000\b": "5",
     r'"vit_small_patch16_224"': '"vit_tiny_patch16_224", encoder_args={"depth": 1}',
+    r"\(2, 5, 8, 11\)": "(0, 1, 2, 3)",
     r"\b768\b": "24",  # the width of the encoder
+    r"width: int = 256": "width: int = 16",
+    r"UperNetConfig\(": "UperNetConfig(hidden_size=16, auxiliary_channels=16, ",
     r"\b512, 384\b": "128, 96",
     r"\b224, 224\)": "64, 64)",
     r"torch\.randn\(8, 3, 64, 64\)": "torch.randn(8, 3, 224, 224)",
