@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -39,7 +40,10 @@ class ConfigurationTable(SphinxDirective):
         config = getattr(import_module(module), name)
         self.env.note_dependency(import_module(config.__module__).__file__ or "")
         text = "\n".join(_sections(config, self.arguments[1]))
-        return self.parse_text_to_nodes(text, allow_section_headings=True)
+        parsed = self.parse_text_to_nodes(text, allow_section_headings=True)
+        for table in (table for node in parsed for table in node.findall(nodes.table)):
+            table["classes"].append("options")
+        return parsed
 
 
 class CommandHelp(SphinxDirective):
@@ -93,7 +97,7 @@ def _rows(config: Any, items: Any, prefix: str, anchor: str) -> Iterator[str]:
             yield from _rows(hint, fields(hint), f"{name}.", anchor)
             continue
         meaning = item.metadata.get("help") or meanings.get(item.name, "")
-        words = type_in_words(hint).partition(", such as")[0]
+        words = re.sub(r",? such as '.*?'", "", type_in_words(hint))
         target = f"{anchor}-{name}".replace(".", "-").replace("_", "-")
         cells = (f"[`{name}`]{{#{target}}}", words, _default(item), " ".join(meaning.split()))
         yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

@@ -158,6 +158,10 @@ def test_every_block(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_reasons_are_given() -> None:
     """Blocks are found, and those that are not run say why."""
+    kinds = {
+        kind for page in PAGES for kind in re.findall(r"^ *```(\w.*)$", page.read_text(), re.M)
+    }
+    assert kinds == {"bash", "python", "text"}  # in another one, code would not be run
     blocks = [block for page in PAGES for block in blocks_of(page)]
     assert len(blocks) > 50
     reasons = [block.note for block in blocks if block.word == "not run"]
