@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, as in the report's page: colour-blind readers can t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,20 @@ from mae_et.curriculum import area
 
 SIZES = (96, 160, 192, 224)
 """Input sizes of the papers' stages in pixels."""
+
+
+STUDY = Path(__file__).parents[1] / "scripts" / "results" / "study.json"
+
+ARMS = {
+    "constant": "constant size",
+    "control": "constant, fewer epochs",
+    "low": "20 pixels throughout",
+    "et": "EfficientTrain",
+    "etpp": "EfficientTrain++",
+    "etpp_hog": "EfficientTrain++, HOG",
+    "fast": "our fast recipe's",
+}
+"""Arms of the study, in the order of the figure, with their names."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,11 @@ def draw_all(folder: Path) -> None:
         folder: Where they are written.
     """
     folder.mkdir(exist_ok=True)
-    figures: dict[str, Callable[[Look], Figure]] = {"crops.png": crops, "schedule.svg": schedule}
+    figures: dict[str, Callable[[Look], Figure]] = {
+        "crops.png": crops,
+        "schedule.svg": schedule,
+        "study.svg": study,
+    }
     changed = Path(__file__).stat().st_mtime
     for name, draw in figures.items():
         for look_name, look in LOOKS.items():
@@ -122,6 +141,33 @@ def schedule(look: Look) -> Figure:
     panels[0].set(ylabel="input size in pixels", yticks=SIZES, ylim=(85, 234))
     panels[0].legend(loc="lower right", frameon=False)
     figure.subplots_adjust(wspace=0.08)
+    return figure
+
+
+def study(look: Look) -> Figure:
+    """Draw the scores of every run of the study of accuracy, by curriculum and cost."""
+    results = json.loads(STUDY.read_text())
+    full = results["arms"]["constant"]["plan"]["exaflops"]
+    figure = Figure(figsize=(9, 3.2))
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, score, title in zip(
+        panels,
+        ("fine-tuned", "linear", "knn"),
+        ("fine-tuned", "linear probe", "neighbours"),
+        strict=True,
+    ):
+        for row, arm in enumerate(ARMS):
+            top1 = [100 * run[score] for run in results["runs"] if run["arm"] == arm]
+            colour = look.colours[2 if arm in ("constant", "control") else 0]
+            axes.plot(top1, [row] * len(top1), "o", color=colour, alpha=0.45, markersize=5)
+            axes.plot(np.mean(top1), row, "|", color=colour, markersize=18, markeredgewidth=3)
+        axes.set(title=title, xlabel="top-1 in %")
+        axes.grid(axis="x", alpha=0.25)
+    costs = (results["arms"][arm]["plan"]["exaflops"] / full for arm in ARMS)
+    labels = [f"{name}, {cost:.2f}" for name, cost in zip(ARMS.values(), costs, strict=True)]
+    panels[0].set(yticks=range(len(ARMS)), yticklabels=labels)
+    panels[0].invert_yaxis()
+    figure.subplots_adjust(wspace=0.1)
     return figure
 
 

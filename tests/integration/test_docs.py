@@ -169,6 +169,16 @@ def test_reasons_are_given() -> None:
     assert len(reasons) < len(blocks) / 3
 
 
+def test_links_of_the_readme_lead_somewhere() -> None:
+    """Those of the site are checked when it is built."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#([^)]*))?\)", (ROOT / "README.md").read_text())
+    assert len(links) > 15
+    for file, anchor in links:
+        assert (ROOT / file).is_file(), file
+        titles = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(), re.M) if anchor else []
+        assert not anchor or anchor in {re.sub(r"\W+", "-", title.lower()) for title in titles}
+
+
 def _check_shell(block: Block) -> None:
     """Run the commands of a block; of one that is not run, check those that train."""
     for words in dataclasses.replace(block, code=_small(block.code, FOLDERS)).commands:
