@@ -6,5 +6,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ ! -f .venv/bin/activate ] || source .venv/bin/activate
 export HF_HUB_OFFLINE=1
 export OMP_NUM_THREADS=1
-python -m sphinx -b html -W --keep-going -q "$@" docs docs/_build
+python -m sphinx -b html -W --keep-going -n -q "$@" docs docs/_build
 echo "site: docs/_build/index.html"
