@@ -26,8 +26,5 @@ lint: setup ## Format, lint, import layers and types, without tests
 demo: ## Pretrain and fine-tune on real images: 6 to 7 minutes on two CPU cores
 	scripts/demo.sh
 
-docs: ## Say where the documentation is (there is no site to build)
-	@echo "README.md        how to use it, what it costs, what was measured"
-	@echo "CONTRIBUTING.md  how to change it"
-	@echo "--help_all       every option of a command: python -m mae_et COMMAND --help_all"
-	@echo "docstrings       every module, class and function: python -m pydoc mae_et.curriculum"
+docs: setup ## Build the documentation: docs/_build/index.html
+	scripts/docs.sh

@@ -192,7 +192,7 @@ class RunOfAnyKind:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """The lines of metrics.jsonl: one for each window of steps and for each evaluation."""
+        """The lines of metrics.jsonl, one for each window of steps and for each evaluation."""
         import pandas as pd
 
         return pd.DataFrame(self._files.read_metrics())

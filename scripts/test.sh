@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up, then run every check: format, lint, imports, types, tests. Arguments go to pytest.
+# Set up, then run every check: format, lint, imports, types, documentation, tests. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
@@ -11,4 +11,5 @@ ruff format --check .
 ruff check .
 lint-imports
 mypy
+scripts/docs.sh
 python -m pytest -n 2 "$@"

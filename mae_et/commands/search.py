@@ -48,7 +48,12 @@ def make_parser() -> LineParser:
     """Make the parser of the command's options."""
     parser = config_parser(PretrainConfig, "mae-et search", DESCRIPTION, FIRST)
     add = parser.add_argument
-    add("--method", type=Literal["greedy", "sequential"], default="greedy", help="see the README")
+    add(
+        "--method",
+        type=Literal["greedy", "sequential"],
+        default="greedy",
+        help="see the docs",
+    )
     add("--budget", type=Literal["small", "full"], default="small", help="defaults of the next")
     add("--stages", type=int | None, help="of a schedule; the last has the full size")
     add("--sizes", type=list[Size] | None, help="candidates, in pixels; the full size is one")

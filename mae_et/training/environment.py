@@ -1,7 +1,7 @@
 """What the launcher's environment decides about a run, and what it does not.
 
 Accelerate takes much of its configuration from variables, which its launcher sets and anybody may
-leave behind in a shell. The table in README.md, "What the launcher decides", lists all of them.
+leave behind in a shell. docs/reference/launcher.md lists all of them.
 """
 
 from __future__ import annotations

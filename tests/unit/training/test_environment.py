@@ -1,4 +1,4 @@
-"""What the launcher's environment may change about a run: the table in README.md, and no more."""
+"""What the launcher's environment may change about a run: the table of the site, and no more."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ FAMILIES = "ACCELERATE|FSDP|MEGATRON_LM|PARALLELISM_CONFIG"
 
 def listed() -> list[str]:
     """The names in the table; a * stands for any letters."""
-    section = (ROOT / "README.md").read_text().partition("**What the launcher decides.**")[2]
-    lines = section.partition("\n\n**")[0].splitlines()
+    lines = (ROOT / "docs" / "reference" / "launcher.md").read_text().splitlines()
     return [name for line in lines if line[:1] == "|" for name in re.findall("`([^`]+)`", line)]
 
 

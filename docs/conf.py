@@ -1,0 +1,61 @@
+"""Sphinx configuration of the site; scripts/docs.sh builds it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+import figures
+from directives import CommandHelp, ConfigurationTable
+from sphinx.application import Sphinx
+
+import mae_et
+
+project = "mae-et"
+author = "the authors of mae-et"
+release = version = mae_et.__version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_design",
+]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"
+autodoc_class_signature = "mixed"
+autodoc_preserve_defaults = True
+# Types of other libraries, for which there is no network, and names that only annotations use.
+OTHERS = r"(pathlib\.)?Path|collections\.abc\..*|torch\.Tensor|pd\.DataFrame|Figure|.*LoaderSpeed"
+OURS = "Data|Size|RunOfAnyKind|DecoderKind|(Stage)?Plan|Embedded|PackSummary|Run.*Error"
+nitpick_ignore_regex = [("py:(class|exc)", rf"{OTHERS}|{OURS}")]
+napoleon_numpy_docstring = False
+default_role = "code"  # docstrings name things in single backticks
+
+html_theme = "furo"
+html_title = "mae-et"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#005b8f", "color-brand-content": "#005b8f"},
+    "dark_css_variables": {"color-brand-primary": "#56b4e9", "color-brand-content": "#56b4e9"},
+}
+
+
+def setup(app: Sphinx) -> None:
+    """Draw the figures before any page is read, and add the tables made from the code."""
+    app.connect("builder-inited", lambda app: figures.draw_all(Path(app.srcdir) / "_figures"))
+    app.add_directive("configuration-table", ConfigurationTable)
+    app.add_directive("command-help", CommandHelp)
