@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from mae_et import __version__
 from mae_et.config.line_parser import LineParser
 from mae_et.config.parser import add_resume, config_parser, recipe_names, resume_of
@@ -68,21 +70,15 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
         RunStoppedError: The run cannot continue.
         RunInterruptedError: A signal asked the run to stop.
     """
-    from .config import SWEPT, FinetuneConfig
+    from .config import FinetuneConfig
 
     began = time.monotonic()
     forget_said()
     request = Request(make_parser(), FinetuneConfig, arguments, "finetune")
-    swept = {name: _numbers(request.options[f"sweep.{name}"], f"--sweep.{name}") for name in SWEPT}
-    swept = {name: numbers for name, numbers in swept.items() if numbers}
-    folds = request.options["sweep.folds"]
+    swept, folds = _sweep_of(request.options)
     resume, mode = resume_of(request.options), request.options.mode
     allowed = "finetune for --resume and --sweep"
     check(mode == "finetune" or not (resume or swept), "--mode", mode, allowed)
-    check(
-        folds is None or bool(swept), "--sweep.folds", folds, "given with settings to choose from"
-    )
-    check(folds is None or folds > 1, "--sweep.folds", folds, "at least 2")
     if request.names_images:
         request.give("run.output_dir", default_folder(request.given["data.path"], "_classifier"))
     config = None
@@ -96,19 +92,25 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
 
     from mae_et.training import leaving
 
-    from .automatic import complete
+    from .automatic import FOLDS, complete
     from .probe import probe
-    from .sweep import sweep
+    from .sweep import choose_by_folds, sweep
     from .train import finetune
 
     with leaving() if leaves else nullcontext():
-        config = config or complete(request, began=began, resume=resume)
+        if config is None:
+            config, rates = complete(request, began=began, resume=resume)
+            if rates and not swept:
+                swept, folds = {"base_lr": rates}, FOLDS
         if config.mode != "finetune":
             probe(config)
-        elif swept:
-            return sweep(config, swept, folds=folds, resume=resume)
-        else:
-            finetune(config, resume=resume, began=began)
+            return Path(config.run.output_dir)
+        if swept and folds is None:
+            sweep(config, swept, resume=resume)
+            return Path(config.run.output_dir)
+        if folds is not None:
+            config = choose_by_folds(config, swept, folds, resume=resume)
+        finetune(config, resume=resume, began=began)
     return Path(config.run.output_dir)
 
 
@@ -133,6 +135,20 @@ def make_parser() -> LineParser:
         help="choose by N held-out parts of the training labels, and train once more on all",
     )
     return parser
+
+
+def _sweep_of(options: Namespace) -> tuple[dict[str, Sequence[float]], int | None]:
+    """Return the values of the settings that are swept, and the folds that choose among them."""
+    from .config import SWEPT
+
+    swept: dict[str, Sequence[float]] = {}
+    for name in SWEPT:
+        if numbers := _numbers(options[f"sweep.{name}"], f"--sweep.{name}"):
+            swept[name] = numbers
+    folds = options["sweep.folds"]
+    allowed = "2 or more, and given with --sweep.base_lr, --sweep.layer_decay or --sweep.epochs"
+    check(folds is None or (folds > 1 and bool(swept)), "--sweep.folds", folds, allowed)
+    return swept, folds
 
 
 def _numbers(text: str | None, option: str) -> list[float]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from accelerate.utils import broadcast_object_list
 
 from mae_et.auto import Choices, choose_machine, look_at_machine, speed_of
@@ -40,6 +42,16 @@ HELD_OUT = 0.2
 FEW = 20_000
 """Labels up to which the recipe small_data is used, and from which on MAE's own, vit_b_16."""
 
+FEWEST = 2_000
+"""Labels up to which the learning rate is chosen by folds: so few cost little, and how far to move
+the encoder depends on the images more than on anything a rule could know."""
+
+FOLDS, RATES = 2, (0.002, 0.008, 0.032)
+"""Halves of the labels, each of which chooses among these values of optim.base_lr."""
+
+RATE_RUNS = len(RATES) * (FOLDS - 1)
+"""What that costs, in runs with all labels."""
+
 LEAST_BATCH = 8
 """The smallest batch; one of the recipe is a tenth of the labels at most."""
 
@@ -53,7 +65,14 @@ EVALUATION_SHARE = 0.5
 """The most that evaluations may take, as a share of the time of training."""
 
 
-def complete(request: Request[FinetuneConfig], *, began: float, resume: Resume) -> FinetuneConfig:
+class Completed(NamedTuple):
+    """A configuration, and the values of optim.base_lr to choose from by `FOLDS`; none if given."""
+
+    config: FinetuneConfig
+    rates: Sequence[float]
+
+
+def complete(request: Request[FinetuneConfig], *, began: float, resume: Resume) -> Completed:
     """Return the configuration of a command line, with the settings chosen that it does not give.
 
     A run that is resumed keeps the settings that it has.
@@ -69,13 +88,13 @@ def complete(request: Request[FinetuneConfig], *, began: float, resume: Resume) 
     run = Run(Path(request.given["run.output_dir"]))
     if resume and run.exists:
         request.begin_with(run.config_file)
-        return request.make({})
+        return Completed(request.make({}), ())
     if resume is not True:
         run.check_new()
     return _choose(request, request.hours, began)
 
 
-def _choose(request: Request[FinetuneConfig], hours: float | None, began: float) -> FinetuneConfig:
+def _choose(request: Request[FinetuneConfig], hours: float | None, began: float) -> Completed:
     given, checkpoint = request.given, request.given.get("checkpoint")
     allowed = "an encoder; a recipe such as --config et_resnet50 trains from scratch"
     check(checkpoint not in (None, "none"), "--checkpoint", checkpoint, allowed)
@@ -96,11 +115,21 @@ def _choose(request: Request[FinetuneConfig], hours: float | None, began: float)
     splits = main_process_first(accelerator, lambda: load_labelled(known.data))
     _choose_recipe(request, choices, splits)
     choose_machine(choices, look_at_machine(accelerator))
+    has_few = len(splits.train) <= FEWEST and np.bincount(splits.train.labels).min() >= 2 * FOLDS
+    is_open = mode == "finetune" and "optim.base_lr" not in given
+    rates: Sequence[float] = RATES if has_few and is_open else ()
     if hours is not None:
-        _choose_epochs(request, choices, splits, hours, began)
+        rates = _choose_epochs(request, choices, splits, hours, began, rates)
     if accelerator.is_main_process:
         print(choices.table(), file=sys.stderr)
-    return request.make(choices.chosen())
+        if rates:
+            values = ", ".join(f"{rate:g}" for rate in rates)
+            print(
+                f"  optim.base_lr: of {values}, by {FOLDS} halves of the labels in "
+                f"{RATE_RUNS} times the time of the run; --optim.base_lr gives one",
+                file=sys.stderr,
+            )
+    return Completed(request.make(choices.chosen()), rates)
 
 
 def _choose_network(choices: Choices, facts: Facts, checkpoint: str) -> None:
@@ -165,8 +194,13 @@ def _choose_epochs(
     splits: LabelledSplits,
     hours: float,
     began: float,
-) -> None:
-    """Choose the epochs that fit into the hours, after measuring steps and an evaluation."""
+    rates: Sequence[float],
+) -> Sequence[float]:
+    """Choose the epochs that fit into the hours, after measuring steps and an evaluation.
+
+    Returns:
+        The rates to choose from; none if the hours do not suffice for that.
+    """
     recipe = request.make(choices.chosen())
     config = request.make(choices.chosen() | {"optim.new_head": "random"})
     accelerator = make_accelerator(config.run)
@@ -186,8 +220,13 @@ def _choose_epochs(
     if found[0] < 1:
         least = 1.1 * (per_epoch / MARGIN + beside) / 3600
         raise ValueError(f"--hours must be at least {least:.2g} at this speed, for one epoch")
+    if found[0] < (1 + RATE_RUNS) * recipe.optim.epochs:
+        rates = ()
+    if rates:
+        found[0] /= 1 + RATE_RUNS
     rate = config.optim.batch_size / step
     reason = f"{hours:g} hours at most, at the measured {rate:,.0f} images/s"
     epochs = choices.choose("optim.epochs", float(f"{found[0]:.4g}"), reason)
     share = recipe.optim.warmup_epochs / recipe.optim.epochs
     choices.choose("optim.warmup_epochs", float(f"{share * epochs:.3g}"), "as long as the recipe's")
+    return rates

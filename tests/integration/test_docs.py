@@ -80,7 +80,7 @@ IN_PYTHON = FOLDERS | {
 }
 
 TUNING = {
-    "optim": {"epochs": 1, "batch_size": 16, "warmup_epochs": 0},
+    "optim": {"epochs": 1, "batch_size": 16, "warmup_epochs": 0, "base_lr": 0.01},
     "data": {"num_workers": 0},
     "run": {"tracker": "none"},
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from finetune.__main__ import main
 from mae_et.runs import Run
 
 SHORT = ("--probe.linear_epochs=2", "--probe.linear_warmup_epochs=1", "--probe.k=3")
-QUICK = ("--run.tracker=none", "--data.num_workers=0", "--run.patience=1")
+FEW = ("--run.tracker=none", "--data.num_workers=0", "--run.patience=1")
+QUICK = (*FEW, "--optim.base_lr=0.002")
 
 
 def test_what_the_checkpoint_knows_is_not_asked_for(
@@ -165,3 +168,38 @@ def test_many_images_to_evaluate_on_are_evaluated_more_rarely(
     every = run.section("run")["eval_every"]
     assert every == 2 * 20 // run.section("optim")["batch_size"]
     assert steps[:2] == [0, every]
+
+
+def test_few_labels_choose_their_learning_rate(
+    finished: Path, clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By two halves of them, which leaves the images to evaluate on alone."""
+    out = tmp_path / "run"
+    options = [clothes, f"--checkpoint={finished}", f"--out={out}", *FEW, "--optim.epochs=2"]
+    assert main(options) == 0
+    said = capsys.readouterr()
+    assert "optim.base_lr: of 0.002, 0.008, 0.032, by 2 halves of the labels in 3 times" in said.err
+    table = json.loads((tmp_path / "run_folds" / "sweep.json").read_text())
+    best = max(table, key=lambda row: float(row["last"]))
+    assert f"chosen by 2 folds: optim.base_lr {best['base_lr']:g}" in said.out
+    run = Run(out)
+    assert run.section("optim")["base_lr"] == best["base_lr"]
+    assert run.section("images")["train"] == 80
+    half = Run(tmp_path / "run_folds" / "base_lr_0.032" / "fold_2").section("images")
+    assert half["train"] == half["eval"] == 40
+
+    shutil.rmtree(out)
+    assert main(options) == 2  # its folds are still there
+    assert "run_folds/base_lr_0.002/fold_1" in capsys.readouterr().err
+    assert main([*options, "--resume=auto"]) == 0
+    assert Run(out).section("optim")["base_lr"] == best["base_lr"]
+
+
+def test_too_few_hours_leave_the_rate_to_the_recipe(
+    finished: Path, clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    options = [f"--checkpoint={finished}", "--hours=0.003", f"--out={out}", *FEW]
+    assert main([clothes, *options]) == 0
+    assert "halves of the labels" not in capsys.readouterr().err
+    assert Run(out).section("optim")["base_lr"] == 0.002

@@ -279,22 +279,21 @@ def test_folds_choose_without_the_images_to_evaluate_on(
     swept = ["--sweep.base_lr=1e-4,0.02", "--sweep.epochs=4", "--sweep.folds=2"]
     arguments = [*tiny_finetune(clothes, folder), *swept]
     assert main(arguments) == 0
-    table = json.loads((folder / "sweep.json").read_text())
+    table = json.loads((tmp_path / "sweep_folds" / "sweep.json").read_text())
     assert [(row["base_lr"], row["epochs"]) for row in table] == [(1e-4, 4.0), (0.02, 4.0)]
     assert all(row["deviation"] >= 0 for row in table)
     best = max(table, key=lambda row: float(row["last"]))
-    assert f"chosen by 2 folds, and trained on all labels: optim.base_lr {best['base_lr']:g}" in (
-        capsys.readouterr().out
-    )
+    assert f"chosen by 2 folds: optim.base_lr {best['base_lr']:g}" in (capsys.readouterr().out)
+    folds = tmp_path / "sweep_folds"
     for fold in (1, 2):
-        run = Run(folder / f"base_lr_{best['base_lr']:g}_epochs_4" / f"fold_{fold}")
+        run = Run(folds / f"base_lr_{best['base_lr']:g}_epochs_4" / f"fold_{fold}")
         assert run.section("images")["train"] == run.section("images")["eval"] == 40
         assert run.section("data")["fold"] == [fold, 2]
-    images = Run(folder / "chosen").section("images")
+    images = Run(folder).section("images")
     assert (images["train"], images["eval"]) == (80, 30)
-    assert Run(folder / "chosen").section("optim")["base_lr"] == best["base_lr"]
+    assert Run(folder).section("optim")["base_lr"] == best["base_lr"]
     assert main([*arguments, "--resume"]) == 0
-    assert json.loads((folder / "sweep.json").read_text()) == table
+    assert json.loads((tmp_path / "sweep_folds" / "sweep.json").read_text()) == table
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "tests.support.own_model:windowed"])
