@@ -113,6 +113,8 @@ def draw_confusion(counts: Any, class_names: Sequence[str]) -> Figure:
     picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
     figure.colorbar(picture, ax=axis, label="% of the images of the class", shrink=0.8)
     axis.set_title(f"{np.trace(counts) / max(counts.sum(), 1):.1%} of {counts.sum():,} are right")
+    axis.grid(False)  # whatever the style of the notebook
+    axis.spines[:].set_visible(True)
     axis.set_xlabel("predicted class")
     axis.set_ylabel("true class")
     if is_named:
