@@ -112,7 +112,9 @@ def draw_confusion(counts: Any, class_names: Sequence[str]) -> Figure:
     axis = figure.subplots()
     picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
     figure.colorbar(picture, ax=axis, label="% of the images of the class", shrink=0.8)
-    axis.set_title(f"{np.trace(counts) / max(counts.sum(), 1):.1%} of {counts.sum():,} are right")
+    axis.set_title(
+        f"{np.trace(counts) / max(counts.sum(), 1):.1%} of {counts.sum():,} images are right"
+    )
     axis.grid(False)  # whatever the style of the notebook
     axis.spines[:].set_visible(True)
     axis.set_xlabel("predicted class")
