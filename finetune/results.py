@@ -63,7 +63,8 @@ def write_results(
     if not is_installed("matplotlib"):
         log.warning("no confusion.png without matplotlib: pip install 'mae-et[report]'")
     else:
-        draw_confusion(counts, class_names).savefig(folder / "confusion.png")
+        figure = draw_confusion(counts, class_names)
+        figure.savefig(folder / "confusion.png", bbox_inches="tight")
     return report
 
 
@@ -98,27 +99,41 @@ def accuracies(
 
 
 def draw_confusion(counts: Any, class_names: Sequence[str]) -> Figure:
-    """Draw the confusion matrix, each row as shares of its class."""
+    """Draw the confusion matrix: each row is a class, and the share of its images by prediction."""
     from matplotlib.figure import Figure
 
     num_classes = len(class_names)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     is_named = num_classes <= MAX_NAMED_CLASSES
-    side = 2.5 + (0.45 * num_classes if is_named else 8)
-    figure = Figure(figsize=(side + 1, side), layout="constrained", dpi=120)
+    names = [shorten(name, MAX_NAME_LENGTH, placeholder="…") for name in class_names]
+    cells = max(2.5, 0.5 * num_classes) if is_named else 8  # inches, as are the margins
+    margin = 1 + 0.08 * max(map(len, names)) if is_named else 1
+    figure = Figure(figsize=(cells + margin + 1, cells + margin), layout="compressed", dpi=120)
     axis = figure.subplots()
-    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    figure.colorbar(picture, ax=axis, label="share of the class's images", shrink=0.8)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("true")
+    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+    figure.colorbar(picture, ax=axis, label="% of the images of the class", shrink=0.8)
+    axis.set_title(
+        f"{np.trace(counts) / max(counts.sum(), 1):.1%} of {counts.sum():,} images are right"
+    )
+    axis.grid(False)  # whatever the style of the notebook
+    axis.spines[:].set_visible(True)
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
     if is_named:
-        names = [shorten(name, MAX_NAME_LENGTH, placeholder="…") for name in class_names]
         axis.set_xticks(range(num_classes), names, rotation=90, parse_math=False)
         axis.set_yticks(range(num_classes), names, parse_math=False)
-        for row, column in np.argwhere(shares >= 0.01):
-            share = shares[row, column]
-            color = "white" if share > 0.5 else "black"
-            axis.text(
-                column, row, f"{100 * share:.0f}", ha="center", va="center", color=color, size=8
-            )
+        _write_shares(axis, shares)
     return figure
+
+
+def _write_shares(axis: Any, shares: Any) -> None:
+    """Write the shares of 1 % and more into their cells, and frame those that are right."""
+    from matplotlib.patches import Rectangle
+
+    for row, column in np.argwhere(shares >= 1):
+        share = shares[row, column]
+        color = "white" if share > 50 else "black"
+        axis.text(column, row, f"{share:.0f}", ha="center", va="center", color=color, size=8)
+    for label in range(len(shares)):
+        place = (label - 0.5, label - 0.5)
+        axis.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="#D55E00", linewidth=1))

@@ -1,67 +1,88 @@
 """Draw the figures of a report: accuracy against cost, losses and stages.
 
-An arm has the same colour in all of them.
+An arm has the same colour, marker and dashes in all of them, and one list of names below them. Each
+figure is a panel that can be read on a telephone.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..runs import RunHistory
 from .arms import Arm, Task, spread
+from .html import Bars, Mark, Name, Part
+from .palette import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, which colour-blind readers can distinguish, without the pale yellow."""
+DASH_LENGTHS = {"-": "", "--": "5 2.5", ":": "1.5 2", "-.": "5 2 1.5 2"}
+"""The dashes of an SVG's line."""
 
 
-MARKERS, DASHES = "osD^vPX", ("-", "--", ":", "-.")
+SIZE = (4.8, 2.9)
+"""Width and height of a panel in inches."""
 
 
-WIDTH = 9.0
-"""The width of a figure in inches."""
+NARROW = 330
+"""The width in pixels of the longest bar on a telephone, where its labels have to fit."""
 
 
-def style(index: int) -> tuple[str, str, str]:
-    """Return the colour, marker and dashes of an arm; no two of 28 arms share all three."""
-    lap = index // len(PALETTE)
-    return PALETTE[index % len(PALETTE)], MARKERS[(index + lap) % len(MARKERS)], DASHES[lap % 4]
+CHARACTER = 7.5
+"""The width in pixels of a character of a bar's label."""
 
 
-def accuracy_against_cost(arms: Sequence[Arm], tasks: Mapping[Task, str]) -> Figure | None:
-    """Draw a row per task: top-1 accuracy against FLOPs and against seconds of pretraining.
+def mark(index: int) -> Mark:
+    """Return what the page shows beside the name of an arm."""
+    from matplotlib.markers import MarkerStyle
+
+    color, marker, dashes = style(index)
+    look = MarkerStyle(marker)
+    commands = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}
+    outline = look.get_path().transformed(look.get_transform()).iter_segments()
+    parts = [
+        commands[int(code)] + " ".join(f"{value:.2f}" for value in vertices if code != 79)
+        for vertices, code in outline
+    ]
+    return Mark(color, "".join(parts), DASH_LENGTHS[dashes])
+
+
+def names(arms: Sequence[Arm], figures: Sequence[Figure]) -> list[Name]:
+    """Return the names and marks of the arms that figures show, in order."""
+    axes: list[Any] = [axis for figure in figures for axis in figure.axes]
+    shown = {artist.get_label() for axis in axes for artist in [*axis.lines, *axis.containers]}
+    return [Name(arm.name, mark(index)) for index, arm in enumerate(arms) if arm.name in shown]
+
+
+def accuracy_against_cost(arms: Sequence[Arm], task: Task) -> list[Figure]:
+    """Draw a task's top-1 accuracy against FLOPs and against seconds of pretraining.
 
     Points are means over the runs, with bars of one standard deviation each way. Networks from
     scratch are horizontal lines, or, in a task without any pretrained ones, points at the seconds
     of their own training.
 
     Returns:
-        The figure; None if no task has a cost to plot against.
+        Two panels, or the one of networks from scratch; none if there is no cost to plot against.
     """
-    pretrained = {task for arm in arms if arm.seconds for task in arm.scores}
-    scratch = {task for arm in arms if arm.is_scratch for task in arm.scores}
-    rows = [task for task in tasks if task in pretrained | scratch]
-    if not rows:
-        return None
+    scored = [(index, arm) for index, arm in enumerate(arms) if task in arm.scores]
+    with_pretrained = any(arm.seconds for _, arm in scored)
+    if not with_pretrained and not any(arm.is_scratch for _, arm in scored):
+        return []
     unit, unit_name = flops_unit(arms)
-    figure, axes = _grid(len(rows), "row")
-    for task, (left, right) in zip(rows, axes, strict=True):
-        for index, arm in enumerate(arms):
-            _plot_accuracies((left, right), index, arm, task, unit, task in pretrained)
-        left.set_title(tasks[task], fontsize=9, loc="left", parse_math=False)
-        left.set_ylabel("top-1 accuracy, %")
-        left.set_xlabel(f"pretraining, {unit_name}" if task in pretrained else "training, seconds")
-        right.set_xlabel("pretraining, seconds of training")
-        right.set_visible(task in pretrained)
-        for axis in (left, right):
-            axis.set_xlim(0, 1.1 * axis.get_xlim()[1])
-    _legend(figure, axes, arms)
-    return figure
+    costs = ["training, seconds"]
+    if with_pretrained:
+        costs = [f"pretraining, {unit_name}", "pretraining, seconds of training"]
+    figures = [_panel(cost, "top-1 accuracy, %") for cost in costs]
+    axes = [figure.axes[0] for figure in figures]
+    for index, arm in scored:
+        _plot_accuracies((axes[0], axes[-1]), index, arm, task, unit, with_pretrained)
+    limits = [limit for axis in axes for limit in axis.get_ylim()]
+    for axis in axes:
+        axis.set_xlim(0, 1.1 * axis.get_xlim()[1])
+        axis.set_ylim(min(limits), max(limits))
+    return figures
 
 
 def _plot_accuracies(
@@ -91,15 +112,16 @@ def flops_unit(arms: Sequence[Arm]) -> tuple[float, str]:
     return next((unit for unit in units if most >= unit[0]), (1e9, "GFLOPs"))
 
 
-def _grid(rows: int, sharey: Literal["all", "row", "none"]) -> tuple[Figure, Any]:
+def _panel(x: str, y: str) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, 2.5 * rows), layout="constrained")
-    axes = figure.subplots(rows, 2, squeeze=False, sharey=sharey)
-    for axis in axes.flat:
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axis = figure.subplots()
+    axis.grid(color="#808080", alpha=0.25)  # on a light and on a dark page
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    return figure
 
 
 def _point(
@@ -124,91 +146,52 @@ def _level(axis: Any, index: int, name: str, accuracy: float, deviation: float) 
     axis.axhspan(accuracy - deviation, accuracy + deviation, color=color, alpha=0.12, linewidth=0)
 
 
-def _legend(figure: Figure, axes: Any, arms: Sequence[Arm]) -> None:
-    """List the arms' names below the panels, each once."""
-    pairs = [axis.get_legend_handles_labels() for axis in axes.flat]
-    entries = {
-        label: handle
-        for handles, labels in pairs
-        for handle, label in zip(handles, labels, strict=True)
-    }
-    entries = {arm.name: entries[arm.name] for arm in arms if arm.name in entries}
-    longest = max(map(len, entries), default=1)
-    columns = max(1, min(4, 110 // (longest + 8)))
-    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(entries) / columns))
-    legend = figure.legend(
-        list(entries.values()),
-        list(entries),
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=8,
-        frameon=False,
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # names may have dollars in them
-
-
-def losses(arms: Sequence[Arm], groups: Mapping[str, Sequence[RunHistory]]) -> Figure:
-    """Draw a row per group: training and held-out losses, against seconds of training.
+def losses(arms: Sequence[Arm], runs: Sequence[RunHistory]) -> list[Figure]:
+    """Draw training losses, and held-out losses if there are any, against seconds of training.
 
     Args:
         arms: All arms, whose order determines their colours.
-        groups: Runs whose losses are comparable, by title.
+        runs: Runs whose losses are comparable.
     """
     index_of = {run.folder: index for index, arm in enumerate(arms) for run in arm.all_runs}
-    figure, axes = _grid(len(groups), "none")
-    for (title, runs), (left, right) in zip(groups.items(), axes, strict=True):
-        for run in runs:
-            color, marker, dashes = style(index_of[run.folder])
-            look = {"color": color, "linestyle": dashes, "linewidth": 1, "alpha": 0.8}
-            look["label"] = arms[index_of[run.folder]].name
-            left.plot(
-                [window.ended for window in run.windows],
-                [window.loss for window in run.windows],
-                marker="." if len(run.windows) == 1 else None,
-                **look,
-            )
-            seconds, values = zip(*run.eval_losses, strict=True) if run.eval_losses else ((), ())
-            right.plot(seconds, values, marker=marker, markersize=3, **look)
-        left.set_title(title, fontsize=9, loc="left", parse_math=False)
-        left.set_ylabel("training loss")
-        right.set_ylabel("loss of held-out images")
-        for axis in (left, right):
-            axis.set_xlim(left=0)
-    for axis in axes[-1]:
-        axis.set_xlabel("seconds of training")
-    _legend(figure, axes, arms)
-    return figure
+    figures = [_panel("seconds of training", "training loss")]
+    if any(run.eval_losses for run in runs):
+        figures.append(_panel("seconds of training", "loss of held-out images"))
+    axes = [figure.axes[0] for figure in figures]
+    for run in runs:
+        color, marker, dashes = style(index_of[run.folder])
+        look: dict[str, Any] = {"color": color, "linestyle": dashes, "linewidth": 1.2}
+        look |= {"alpha": 0.85, "label": arms[index_of[run.folder]].name}
+        axes[0].plot(
+            [window.ended for window in run.windows],
+            [window.loss for window in run.windows],
+            marker="." if len(run.windows) == 1 else None,
+            **look,
+        )
+        if run.eval_losses:
+            seconds, values = zip(*run.eval_losses, strict=True)
+            axes[1].plot(seconds, values, marker=marker, markersize=3.5, **look)
+    for axis in axes:
+        axis.set_xlim(left=0)
+    return figures
 
 
-def timeline(arms: Sequence[tuple[str, RunHistory]]) -> Figure:
-    """Draw a bar per arm: the input sizes over the seconds of training of one of its runs."""
-    from matplotlib.figure import Figure
-
-    shades = _shades({stage.size for _, run in arms for stage in run.stages})
-    longest = max(run.seconds for _, run in arms)
-    figure = Figure(figsize=(WIDTH, 0.5 * len(arms) + 1), layout="constrained")
-    axis = figure.subplots()
-    for row, (_, run) in enumerate(arms):
-        start = 0.0
+def timeline(runs: Mapping[Name, RunHistory], caption: str) -> Bars:
+    """Draw a bar per run: its input sizes over the seconds of training, on one scale."""
+    shades = _shades({stage.size for run in runs.values() for stage in run.stages})
+    longest = max(run.seconds for run in runs.values())
+    rows = []
+    for name, run in runs.items():
+        parts = []
         for stage in run.stages:
-            color = shades[stage.size]
-            axis.barh(row, stage.seconds, 0.7, start, color=color, edgecolor="white")
-            axis.text(
-                start + stage.seconds / 2,
-                row,
-                _bar_label(stage.size, stage.images_per_s, stage.seconds / longest),
-                ha="center",
-                va="center",
-                fontsize=7,
-                color="white" if sum(color[:3]) < 1.5 else "black",
-            )
-            start += stage.seconds
-    axis.set_yticks(range(len(arms)), [name for name, _ in arms], fontsize=8, parse_math=False)
-    axis.invert_yaxis()
-    axis.set_xlabel("seconds of training; the colour is the input size")
-    axis.spines[["top", "right", "left"]].set_visible(False)
-    return figure
+            shade, share = shades[stage.size], stage.seconds / longest
+            is_dark = sum(shade[:3]) < 1.5
+            color = "#" + "".join(f"{round(255 * value):02x}" for value in shade[:3])
+            fits = share * NARROW > CHARACTER * len(stage.size) + 4
+            what = f"{stage.size} px: {stage.seconds:.4g} s, {stage.images_per_s:.4g} images/s"
+            parts.append(Part(stage.size if fits else "", share, color, is_dark, what))
+        rows.append((name, parts, f"{run.seconds:,.4g} s"))
+    return Bars(rows, caption)
 
 
 def _shades(sizes: Iterable[str]) -> dict[str, tuple[float, ...]]:
@@ -218,10 +201,3 @@ def _shades(sizes: Iterable[str]) -> dict[str, tuple[float, ...]]:
     ordered = sorted(sizes, key=lambda size: tuple(map(int, size.split("×"))))
     last = max(1, len(ordered) - 1)
     return {size: colormaps["cividis"](0.9 - 0.8 * i / last) for i, size in enumerate(ordered)}
-
-
-def _bar_label(size: str, images_per_s: float, share: float) -> str:
-    """Return as much about a stage as fits into a bar that takes a share of the width."""
-    if share > 0.25:
-        return f"{size} px, {images_per_s:.3g} images/s"
-    return f"{size} px" if share > 0.06 else ""

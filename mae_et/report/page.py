@@ -41,13 +41,13 @@ def build(
     arms = group_into_arms(runs)
     tasks = sections.name_tasks(arms)
     blocks: dict[str, Sequence[Block]] = {
-        "Arms": sections.arm_table(arms, tasks),
-        "Accuracy against cost": sections.costs(arms, tasks),
-        "Loss against time": sections.losses(arms, tasks),
-        "Stages": sections.stages(arms),
-        "Reconstructions": sections.reconstructions(arms, drawing),
-        "Configurations": sections.configurations(arms, tasks),
-        "Facts": [facts(runs, skipped, command)],
+        "What did each arm cost, and what did it score?": sections.arm_table(arms, tasks),
+        "Is a higher cost worth it?": sections.costs(arms, tasks),
+        "How did the losses fall?": sections.losses(arms, tasks),
+        "Where did the time go?": sections.stages(arms),
+        "What do the models reconstruct?": sections.reconstructions(arms, drawing),
+        "In which settings do the arms differ?": sections.configurations(arms, tasks),
+        "Where do these numbers come from?": [facts(runs, skipped, command)],
     }
     return render(title, [Section(heading, part) for heading, part in blocks.items() if part])
 
@@ -67,7 +67,7 @@ def facts(runs: Sequence[RunHistory], skipped: Sequence[tuple[Path, str]], comma
         ["made", f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"],
         ["command", command],
         ["versions, of this page", ", ".join(f"{name} {version(name)}" for name in VERSIONS)],
-        ["machine, of this page", f"{platform.machine()}, {torch.get_num_threads()} CPU threads"],
+        ["machine, of this page", f"{platform.machine()}, CPU threads: {torch.get_num_threads()}"],
         ["runs", f"{len(runs)}, of {' to '.join(dict.fromkeys(days)) or 'unknown date'}"],
     ]
     rows += [

@@ -27,6 +27,7 @@ from ..lowfreq import Nyquist, low_frequency_crop
 from ..model import MaskedAutoencoder, unnormalize
 from ..runs import Run
 from ..weights import find_weights, load_mae_checkpoint
+from .palette import style
 from .run_images import load_images, source_of
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def draw(
     cells = [("input", images), *columns]
     num_rows, num_columns = len(images), len(cells)
     figure = Figure(
-        figsize=(1.15 * num_columns, 1.15 * num_rows + (3 if metrics else 0.3)),
+        figsize=(1.15 * num_columns, 1.15 * num_rows + (3.2 if metrics else 0.4)),
         layout="constrained",
         dpi=120,
     )
@@ -162,12 +163,15 @@ def _draw_losses(axis: Any, metrics: Sequence[dict[str, Any]]) -> None:
     training = [line for line in metrics if "loss" in line]
     evaluations = [line for line in metrics if "eval_loss" in line]
     sizes = list(dict.fromkeys(str(line["size"]) for line in training))
-    for size in sizes:
+    for index, size in enumerate(sizes):
         lines = [line for line in training if str(line["size"]) == size]
+        color, _, dashes = style(index)
         axis.plot(
             [line["step"] for line in lines],
             [line["loss"] for line in lines],
             marker="." if len(lines) == 1 else None,
+            color=color,
+            linestyle=dashes,
             label=f"training, size {size}",
         )
     axis.plot(
@@ -249,16 +253,17 @@ def _columns(
     shown: Callable[[Tensor], Tensor],
 ) -> list[Column]:
     """Return the columns of a size; `shown` turns normalised images into values in [0, 1]."""
+    pixels = "×".join(map(str, dict.fromkeys(as_pair(size)))) + " px"
     columns = [
-        (f"low freq. {size}", shown(pictures.low_frequency)),
-        (f"masked {size}", shown(pictures.masked)),
+        (f"low frequencies\n{pixels}", shown(pictures.low_frequency)),
+        (f"masked\n{pixels}", shown(pictures.masked)),
     ]
     if model.target_name != "hog":
-        return [*columns, (f"reconstr. {size}", shown(pictures.reconstructed))]
+        return [*columns, (f"reconstructed\n{pixels}", shown(pictures.reconstructed))]
     return [
         *columns,
-        (f"reconstr. {size}", glyphs(pictures.reconstructed, model.in_chans)),
-        (f"HOG {size}", glyphs(pictures.target, model.in_chans)),
+        (f"reconstructed\n{pixels}", glyphs(pictures.reconstructed, model.in_chans)),
+        (f"HOG\n{pixels}", glyphs(pictures.target, model.in_chans)),
     ]
 
 

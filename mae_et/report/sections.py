@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import mean
 from typing import NamedTuple
 
 from ..errors import first_line
 from ..runs import RunHistory
 from . import charts
 from .arms import Arm, Task, describe, differences, spread
-from .html import Block, Cell, Table, embed
+from .html import Block, Cell, Name, Pictures, Table, Value, embed
 from .reconstruct import picture
 
 NOT_ASKED = (
     "Not drawn: no images and no checkpoints are opened. --reconstructions draws the runs' own "
     "held-out images, if they are on this machine, and --data.path PATH draws others."
+)
+
+
+SEEN = (
+    ": a held-out image, and at each input size its low frequencies, the patches that the model "
+    "sees, and what it makes of the others."
 )
 
 
@@ -40,54 +48,77 @@ def name_tasks(arms: Sequence[Arm]) -> dict[Task, str]:
 def arm_table(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
     """List the arms with their costs and accuracies."""
     unit, unit_name = charts.flops_unit(arms)
-    header = ["arm", "runs", f"pretraining, {unit_name}", "pretraining, s", "held-out loss"]
-    rows: list[list[str | Cell]] = []
+    header = ["arm", "target", "runs", f"pretraining, {unit_name}", "pretraining, s"]
+    flops = [[value / unit for value in arm.flops] for arm in arms]
+    columns = [flops, [arm.seconds for arm in arms], [arm.eval_losses for arm in arms]]
+    digits = [decimals(values) for values in columns]
+    rows: list[list[Cell]] = []
     for index, arm in enumerate(arms):
         unfinished = len(arm.runs) - len(arm.complete)
-        count = f"{len(arm.complete)}" + (f" + {unfinished} unfinished" if unfinished else "")
-        costs = [
-            mean_and_deviation([flops / unit for flops in arm.flops], "{:.4g}"),
-            mean_and_deviation(arm.seconds, "{:.4g}"),
+        count = Value(f"{len(arm.complete)}", note=f"+ {unfinished} unfinished" * (unfinished > 0))
+        measured: list[Cell] = [
+            [value(column[index], number)] for column, number in zip(columns, digits, strict=True)
         ]
         if arm.is_scratch:
-            costs = ["0", "0"]
-        loss = mean_and_deviation(arm.eval_losses, "{:.4f}")
-        if arm.eval_losses:
-            loss += f"\n{target_of(arm.runs[0])}"
-        name = Cell(arm.name, color=charts.style(index)[0])
+            measured[:2] = [[Value("0")], [Value("0")]]
+        target = target_of(arm.runs[0]) if arm.is_pretrained else "–"
         scores = [accuracies(arm, task) for task in tasks]
-        rows.append([name, count, *costs, loss, *scores])
+        rows.append([Name(arm.name, charts.mark(index)), target, [count], *measured, *scores])
     note = (
         "Mean ± standard deviation over the runs of an arm (their number in brackets): runs that "
         "differ in nothing but seeds, folders and logging. Accuracies are top-1, in %, of the last "
         "evaluation. FLOPs are those of matrix products and convolutions, forward and backward. "
         "Losses of different targets are not comparable."
     )
-    return [Table([*header, *tasks.values()], rows), note]
+    table = Table([*header, "held-out loss", *tasks.values()], rows)
+    return [*highest(arms, tasks), table, note]
 
 
-def accuracies(arm: Arm, task: Task) -> str:
-    """Format an arm's top-1 accuracies in per cent, with a line per configuration of a task."""
+def highest(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
+    """Say which arm has the highest mean accuracy in each task that has several."""
+    lines: list[Block] = []
+    for task, title in tasks.items():
+        scored = [(arm, runs) for arm in arms for runs in arm.scores.get(task, {}).values()]
+        if len({arm.name for arm, _ in scored}) > 1:
+            means = [mean(run.top1[task.kind] for run in runs) for _, runs in scored]
+            arm, runs = scored[means.index(max(means))]
+            runs_of = f"{len(runs)} runs" if len(runs) > 1 else "one run"
+            lines.append(
+                f"{title[0].upper()}{title[1:]}: {arm.name} has the highest mean, "
+                f"{100 * max(means):.2f} % ({runs_of})."
+            )
+    return lines
+
+
+def accuracies(arm: Arm, task: Task) -> list[Value]:
+    """Return an arm's top-1 accuracies in per cent, one for each configuration of a task."""
     variants = list(arm.scores.get(task, {}).values())
     labels = [describe(fields) for fields in differences([runs[0].fields for runs in variants])]
-    lines = []
-    for runs, label in zip(variants, labels, strict=True):
-        text = mean_and_deviation([100 * run.top1[task.kind] for run in runs], "{:.2f}")
-        lines.append(f"{text}\n{label}" if label else text)
-    return "\n".join(lines)
+    values = [
+        value([100 * run.top1[task.kind] for run in runs], 2)._replace(note=label)
+        for runs, label in zip(variants, labels, strict=True)
+    ]
+    return values or [Value("–")]
 
 
-def mean_and_deviation(values: Sequence[float], form: str) -> str:
-    """Format values as '1.00 ± 0.10 (3)', a single value as '1.00 (1)', none as a dash.
+def decimals(column: Sequence[Sequence[float]]) -> int:
+    """Return the decimals with which the largest number of a column has four digits or more."""
+    most = max((abs(number) for values in column for number in values), default=0)
+    return 0 if most >= 1000 else 3 - math.floor(math.log10(most)) if most >= 1e-4 else 7
+
+
+def value(values: Sequence[float], digits: int) -> Value:
+    """Return the mean and deviation of values: '1.00 ± 0.10 (3)', '1.00 (1)', or a dash for none.
 
     Args:
         values: The values.
-        form: The format of a number, such as '{:.2f}'.
+        digits: The decimals.
     """
     if not values:
-        return "–"
-    mean, deviation = map(form.format, spread(values))
-    return f"{mean} ± {deviation} ({len(values)})" if len(values) > 1 else f"{mean} (1)"
+        return Value("–")
+    average, deviation = (f"{number:,.{digits}f}" for number in spread(values))
+    count = f" ({len(values)})"
+    return Value(average, f" ± {deviation}{count}" if len(values) > 1 else count)
 
 
 def target_of(run: RunHistory) -> str:
@@ -97,12 +128,20 @@ def target_of(run: RunHistory) -> str:
 
 def costs(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
     """Plot accuracy against cost."""
-    figure = charts.accuracy_against_cost(arms, tasks)
-    if figure is None:
-        return ["No finished run has an accuracy."]
-    what = "top-1 accuracy against FLOPs and seconds of pretraining"
-    note = "Bars and bands: one standard deviation. Dashed lines: networks without pretraining."
-    return [embed(figure, what), note]
+    note = (
+        "Higher is more accurate, further left is cheaper. Bars and bands: one standard deviation. "
+        "Dashed lines: networks without pretraining."
+    )
+    blocks: list[Block] = []
+    for task, title in tasks.items():
+        figures = charts.accuracy_against_cost(arms, task)
+        if figures:
+            pictures = [
+                embed(figure, f"{title}: top-1 accuracy against {figure.axes[0].get_xlabel()}")
+                for figure in figures
+            ]
+            blocks.append(Pictures(pictures, note, title, charts.names(arms, figures)))
+    return blocks or ["No finished run has an accuracy."]
 
 
 def losses(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
@@ -110,48 +149,53 @@ def losses(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
     groups: dict[str, list[RunHistory]] = {}
     for arm in arms:
         for run in arm.runs if arm.is_pretrained else ():
-            groups.setdefault(f"target {target_of(run)}", []).append(run)
+            groups.setdefault(f"pretraining, target {target_of(run)}", []).append(run)
     for task, title in tasks.items():
         if task.kind == "fine-tuned":
             scored = [runs for arm in arms for runs in arm.scores.get(task, {}).values()]
             groups[title] = [run for runs in scored for run in runs]
-    groups = {title: [run for run in runs if run.windows] for title, runs in groups.items()}
-    groups = {title: runs for title, runs in groups.items() if runs}
-    if not groups:
-        return []
     note = (
         "A line per run. Losses of different targets, and training losses at different input "
         "sizes, are not comparable. Between arms of one target, compare those of held-out images."
     )
-    return [embed(charts.losses(arms, groups), "loss against seconds of training"), note]
+    tuned = "A line per run. A loss of held-out images that rises again is overfitting."
+    blocks: list[Block] = []
+    for title, runs in groups.items():
+        trained = [run for run in runs if run.windows]
+        if trained:
+            figures = charts.losses(arms, trained)
+            pictures = [
+                embed(figure, f"{title}: {figure.axes[0].get_ylabel()} against seconds")
+                for figure in figures
+            ]
+            caption = tuned if trained[0].kind == "fine-tuned" else note
+            blocks.append(Pictures(pictures, caption, title, charts.names(arms, figures)))
+    return blocks
 
 
 def stages(arms: Sequence[Arm]) -> list[Block]:
     """Show the stages of one run of each arm that trained."""
-    shown = [
-        (arm.name, next(iter([*arm.complete, *arm.runs])))
-        for arm in arms
-        if any(run.windows for run in arm.runs)
-    ]
-    shown = [(name, run) for name, run in shown if run.windows]
+    shown: dict[Name, RunHistory] = {}
+    for index, arm in enumerate(arms):
+        run = next(iter([*arm.complete, *arm.runs]), None)
+        if run is not None and run.windows:
+            folder = run.folder.name.encode(errors="replace").decode()
+            text = folder if arm.name in folder else f"{arm.name}: {folder}"
+            shown[Name(text, charts.mark(index), len(run.stages))] = run
     if not shown:
         return []
-    header = ["arm", "run", "size, px", "steps", "seconds", "images/s", "waiting for data"]
-    rows = [
-        [
-            name,
-            run.folder.name,
-            stage.size,
-            f"{stage.steps:,}",
-            f"{stage.seconds:.4g}",
-            f"{stage.images_per_s:.4g}",
-            f"{stage.data_wait:.1%}",
-        ]
-        for name, run in shown
-        for stage in run.stages
-    ]
-    figure = charts.timeline(shown)
-    return [embed(figure, "input size over the time of a run"), Table(header, rows)]
+    header = ["run", "size, px", "steps", "seconds", "images/s", "waiting for data"]
+    rows: list[list[Cell]] = []
+    for name, run in shown.items():
+        for number, stage in enumerate(run.stages):
+            texts = [stage.size, f"{stage.steps:,}", f"{stage.seconds:,.1f}"]
+            texts += [f"{stage.images_per_s:,.0f}", f"{stage.data_wait:.1%}"]
+            rows.append([*([] if number else [name]), *([Value(text)] for text in texts)])
+    caption = (
+        "One run of each arm: its seconds of training, without evaluations and checkpoints. "
+        "The numbers and the colour are the input size in pixels: the larger, the darker."
+    )
+    return [charts.timeline(shown, caption), Table(header, rows)]
 
 
 class Drawing(NamedTuple):
@@ -178,7 +222,8 @@ def reconstructions(arms: Sequence[Arm], drawing: Drawing) -> list[Block]:
     blocks: list[Block] = []
     for arm in pretrained:
         run = next(iter([*arm.complete, *arm.runs]))
-        caption = f"{arm.name}: {run.folder.name}, target {target_of(run)}"
+        folder = run.folder.name.encode(errors="replace").decode()
+        caption = f"{arm.name}, run {folder}, target {target_of(run)}"
         try:
             figure = picture(
                 run.folder,
@@ -190,9 +235,9 @@ def reconstructions(arms: Sequence[Arm], drawing: Drawing) -> list[Block]:
         except Exception as error:  # whatever is wrong with one run, the page shows the others
             blocks.append(f"{caption}: not drawn, {first_line(error)}")
         else:
-            blocks += [embed(figure, caption, kind="png"), caption]
+            blocks.append(Pictures([embed(figure, caption, "png")], caption + SEEN, is_wide=True))
     blocks.append(
-        "Held-out images. Normalised pixels are shown with the statistics of the true patches, "
+        "Normalised pixels are shown with the statistics of the true patches, "
         "which the model never sees: a visual aid, no measure of quality."
     )
     return blocks
@@ -208,6 +253,20 @@ def configurations(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
     for title, entries in compared.items():
         fields = differences([run.fields for _, run in entries])
         if fields and fields[0]:
-            rows = [[name, *(str(part[name]) for part in fields)] for name in fields[0]]
-            tables.append(Table([title, *(name for name, _ in entries)], rows))
+            arm_names = [name for name, _ in entries]
+            columns = [[str(part[field]) for part in fields] for field in fields[0]]
+            rows: list[list[Cell]]
+            if len(arm_names) > len(columns):  # a page is longer than it is wide
+                cells = [_aligned(column) for column in columns]
+                rows = [[name, *row] for name, *row in zip(arm_names, *cells, strict=True)]
+                tables.append(Table([title, *fields[0]], rows))
+            else:
+                rows = [[field, *row] for field, row in zip(fields[0], columns, strict=True)]
+                tables.append(Table([title, *arm_names], rows))
     return tables
+
+
+def _aligned(column: Sequence[str]) -> Sequence[Cell]:
+    """Return the cells of a column, which are numbers if all of its texts are."""
+    are_numbers = all(text.replace(".", "").isdecimal() for text in column)
+    return [[Value(text)] for text in column] if are_numbers else column

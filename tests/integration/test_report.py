@@ -49,16 +49,18 @@ def test_page_of_broken_and_unfinished_runs(
     assert "<h1>&lt;i&gt;A &amp; B&lt;/i&gt;</h1>" in text
     page = Page(text)
     assert not any(page.fetched)
-    assert len(page.pictures) == 3
+    assert len(page.pictures) == 8  # two panels for each of 2 tasks and 2 groups of losses
     cells = {row[0]: row[1:] for row in reversed(page.rows)}
-    assert cells["long"][:1] == ["2 + 1 unfinished"]
-    assert cells["long"][2:] == [
-        "8.5 ± 0.7071 (2)",
-        "0.5500 ± 0.0707 (2)\npixel",
+    assert cells["long"][:2] == ["pixel", "2+ 1 unfinished"]
+    assert cells["long"][3:] == [
+        "8.500 ± 0.707 (2)",
+        "0.5500 ± 0.0707 (2)",
         "82.00 ± 2.83 (2)",
         "66.00 (1)",
     ]
-    assert cells["scratch"] == ["2", "0", "0", "–", "55.00 ± 7.07 (2)", ""]
+    assert cells["scratch"] == ["–", "2", "0", "0", "–", "55.00 ± 7.07 (2)", "–"]
+    assert "Fine-tuned, 80 labels: long has the highest mean, 82.00 % (2 runs)." in page.text
+    assert page.unaligned == []
     listed = {(Path(row[1].partition(":")[0]).name, row[0]) for row in page.rows if len(row) == 2}
     odd = ("no_numbers", "no_score", "no_word", "no_lines", "<b>empty")
     skipped = {(name, "skipped") for name in (*broken, *odd)}
@@ -72,16 +74,16 @@ def test_page_of_real_runs(clothes: str, finished: Path, tmp_path: Path) -> None
     assert main(["report", str(finished), str(tuned), f"--out={out}"]) == 0
     page = Page(out.read_text())
     kinds = [picture.partition(";")[0] for picture in page.pictures]
-    assert kinds == 3 * ["data:image/svg+xml"]
+    assert kinds == 6 * ["data:image/svg+xml"]
     assert "Not drawn: no images and no checkpoints are opened. --reconstructions" in page.text
     for asked in (["--reconstructions"], [f"--data.path={clothes}", "--data.split=test"]):
         assert main(["report", str(finished), *asked, f"--out={out}"]) == 0
         kinds = [part.partition(";")[0] for part in Page(out.read_text()).pictures]
         assert kinds == [*2 * ["data:image/svg+xml"], "data:image/png"]
-    stages = [row[2:4] for row in page.rows if row[0] == "run" and len(row) == 7]
-    assert stages == [["8", "10"], ["12", "5"], ["16", "5"]]
+    stages = [row[-5:-3] for row in page.rows if row[-1].endswith("%")]
+    assert stages[:3] == [["8", "10"], ["12", "5"], ["16", "5"]]
     top1 = json.loads((tuned / "report.json").read_text())["top1"]
-    (row,) = [row for row in page.rows if row[0] == "run" and len(row) == 6]
+    (row,) = [row for row in page.rows if row[0] == "run" and len(row) == 7]
     assert row[-1] == f"{100 * top1:.2f} (1)"
 
 
@@ -124,7 +126,7 @@ def test_a_model_of_another_version_has_no_flops(tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     assert main(["report", str(run), f"--out={out}"]) == 0
     rows = {row[0]: row[1:] for row in reversed(Page(out.read_text()).rows)}
-    assert rows["run"][:3] == ["1", "–", "1 (1)"]
+    assert rows["run"][1:4] == ["1", "–", "1.000 (1)"]
     assert rows["FLOPs unknown"][0].startswith(f"{run}: ")
 
 

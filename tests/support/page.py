@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """The rows of a page's tables, its text, pictures, tags, and everything that it would fetch."""
+    """The rows of a page's tables, its text, pictures, tags, and everything that it would fetch.
+
+    `unaligned` are cells that hold a number that was measured, and are not aligned as one.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -16,6 +20,8 @@ class Page(HTMLParser):
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
         self.text = ""
+        self.unaligned: list[str] = []
+        self.is_number = False
         self.is_cell = False
         self.feed(text)
 
@@ -27,10 +33,15 @@ class Page(HTMLParser):
         if tag in ("td", "th"):
             self.rows[-1].append("")
             self.is_cell = True
+            self.is_number = dict(attributes).get("class") == "number"
         source = dict(attributes).get("src") or dict(attributes).get("href") or ""
         (self.pictures if source.startswith("data:image/") else self.fetched).append(source)
 
     def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self.rows[-1][-1] = self.rows[-1][-1].strip()
+            if re.match(r"[\d.,]+( ± | \(|%)", self.rows[-1][-1]) and not self.is_number:
+                self.unaligned.append(self.rows[-1][-1])
         self.is_cell = self.is_cell and tag not in ("td", "th")
 
     def handle_data(self, data: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from mae_et.report.html import Value
 from mae_et.report.sections import accuracies, name_tasks
 from tests.support.run_folders import arms_of, finetuning, lines, pretraining
 
@@ -77,10 +78,10 @@ def test_probes_are_averaged_on_the_same_data_alone(tmp_path: Path) -> None:
         None: [[0.4], [0.9]],
     }
     (unknown,) = (task for task in arm.scores if task.data is None)
-    assert accuracies(arm, unknown) == (
-        f"40.00 (1)\ndata unknown, in {tmp_path}/old_0\n"
-        f"90.00 (1)\ndata unknown, in {tmp_path}/old_1"
-    )
+    assert accuracies(arm, unknown) == [
+        Value("40.00", " (1)", f"data unknown, in {tmp_path}/old_0"),
+        Value("90.00", " (1)", f"data unknown, in {tmp_path}/old_1"),
+    ]
 
 
 def test_the_choice_of_labels_makes_no_arm(study: Path) -> None:
