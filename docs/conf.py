@@ -20,7 +20,7 @@ project = "mae-et"
 author = "the authors of mae-et"
 release = version = mae_et.__version__
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_design",
@@ -29,6 +29,11 @@ exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+nb_execution_mode = os.environ.get("DOCS_NOTEBOOK", "cache")
+nb_execution_timeout = 900
+nb_execution_raise_on_error = True
+nb_merge_streams = True
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

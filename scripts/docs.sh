@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Build the site from docs/ into docs/_build: warnings, and links within the site that lead nowhere, are errors.
-# Arguments go to sphinx-build, for example: -E to read all pages again.
+# Arguments go to sphinx-build, for example: -E to read all pages again. The notebook is run, which takes some two minutes
+# the first time; DOCS_NOTEBOOK=off leaves its pictures out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ ! -f .venv/bin/activate ] || source .venv/bin/activate
