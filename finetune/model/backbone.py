@@ -65,7 +65,9 @@ def create_model(
     if drop_path and "drop_path_rate" in refused:
         log.warning("%s has no drop_path_rate; model.drop_path %s is unused", name, drop_path)
     accepted = {name: value for name, value in wanted.items() if name not in refused}
-    takes_size = "img_size" in accepted and (  # not everything that **kwargs swallows is used
+    is_dynamic = getattr(model, "dynamic_img_size", False)  # timm's word for any size as it is
+    takes_size = "img_size" in accepted and not is_dynamic
+    takes_size = takes_size and (  # not everything that **kwargs swallows is used
         _names_argument(constructor, "img_size") or _names_argument(type(model), "img_size")
     )
 
