@@ -297,17 +297,42 @@ def test_folds_choose_without_the_images_to_evaluate_on(
     assert json.loads((folder / "sweep.json").read_text()) == table
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "tests.support.own_model:windowed"])
+@pytest.mark.parametrize(
+    ("name", "encoder_args", "image_size", "tensor"),
+    [
+        ("resnet10t", "{}", 32, "conv1.0.weight"),
+        ("tests.support.own_model:windowed", "{}", 56, "stem.weight"),
+        (
+            "cswin_tiny_224",
+            "{embed_dim: 8, depths: [1, 1, 1, 1], num_heads: [2, 2, 2, 2]}",
+            32,
+            "stage1_conv_embed.0.weight",
+        ),
+        (
+            "pvt_v1_tiny",
+            "{patch_size: 1, embed_dims: [8, 8, 16, 16], depths: [1, 1, 1, 1], "
+            "num_heads: [1, 1, 2, 2], mlp_ratios: [2, 2, 2, 2]}",
+            32,
+            "pos_embed1",
+        ),
+    ],
+)
 def test_backbones_that_are_no_vit(
-    name: str, clothes: str, image_folder: Path, tmp_path: Path
+    name: str,
+    encoder_args: str,
+    image_size: int,
+    tensor: str,
+    clothes: str,
+    image_folder: Path,
+    tmp_path: Path,
 ) -> None:
     """Trained through the stages, reported, opened again, and used as a start."""
     run, is_own = tmp_path / "run", ":" in name
     options: dict[str, object] = {
         "model.encoder": name,
-        "model.encoder_args": "{}",
+        "model.encoder_args": encoder_args,
         "model.patch_size": "null",
-        "model.image_size": 56 if is_own else 32,
+        "model.image_size": image_size,
         "model.drop_path": 0,
         "curriculum.name": "efficienttrain",
         "optim.layer_decay": 1.0,
@@ -332,7 +357,6 @@ def test_backbones_that_are_no_vit(
     )
     assert main(again) == 0
     first, second = weights(run, "best"), weights(tmp_path / "again")
-    tensor = "stem.weight" if is_own else "conv1.0.weight"
     torch.testing.assert_close(first[tensor], second[tensor], atol=1e-7, rtol=0)
 
 

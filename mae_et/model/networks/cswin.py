@@ -151,14 +151,11 @@ class CSWinTransformer(PyramidTransformer):
         Args:
             coarse: Whether a layer is a stage, not a block.
         """
-        merges = [(rf"^merge{n}\.", (n + 1, 0)) for n in range(1, self.num_stages)]
+        stages = r"^stage(\d+)\." if coarse else r"^stage(\d+)\.(\d+)\."
+        first_block = () if coarse else (0,)
+        merges = [(rf"^merge{n}\.", (n + 1, *first_block)) for n in range(1, self.num_stages)]
         last = (r"^norm\.", (99999,))  # timm's number for the layer before
-        return {
-            "stem": r"^stage1_conv_embed\.",
-            "blocks": [(r"^(?:stage|merge)(\d+)\.", None), last]
-            if coarse
-            else [(r"^stage(\d+)\.(\d+)\.", None), *merges, last],
-        }
+        return {"stem": r"^stage1_conv_embed\.", "blocks": [(stages, None), *merges, last]}
 
 
 def _check_lists(
