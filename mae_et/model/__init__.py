@@ -11,7 +11,7 @@ from .encoder import FROM_ELSEWHERE, create_vit
 from .flops import training_flops
 from .mae import MaskedAutoencoder
 from .masking import num_visible_patches
-from .networks import CSWinTransformer, PyramidVisionTransformer
+from .networks import CSWinTransformer, PyramidTransformer, PyramidVisionTransformer
 from .pos_embed import Grid, resample_table
 from .targets import unnormalize
 
@@ -20,6 +20,7 @@ __all__ = [
     "CSWinTransformer",
     "Grid",
     "MaskedAutoencoder",
+    "PyramidTransformer",
     "PyramidVisionTransformer",
     "SelfDecoder",
     "SizedModel",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 import timm
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from finetune.__main__ import main
 from finetune.finetuner import Finetuner
+from mae_et.__main__ import main as mae_et_main
 from mae_et.runs import Run
 from tests.support.arguments import tiny_finetune
 from tests.support.images import damaged_folder
@@ -53,13 +55,33 @@ class Interrupted(Exception):  # noqa: N818
     pass
 
 
+BACKBONES: dict[str, dict[str, object]] = {
+    "vit_tiny_patch16_224": {},
+    "cswin_tiny_224": {
+        "model.encoder_args": "{embed_dim: 8, depths: [1, 1], num_heads: [2, 2], "
+        "stripe_widths: [2]}",
+        "model.patch_size": "null",
+    },
+    "pvt_v1_tiny": {
+        "model.encoder_args": "{embed_dims: [8, 16], depths: [1, 1], num_heads: [1, 2], "
+        "mlp_ratios: [2, 2], sr_ratios: [2, 1]}",
+        "model.patch_size": 2,
+    },
+}
+"""Encoder -> options that make it small; the first one's are those of every tiny run."""
+
+
+@pytest.mark.parametrize("encoder", BACKBONES)
 def test_resumed_run_with_average_and_curriculum_equals_the_uninterrupted_one(
+    encoder: str,
     clothes: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     options: dict[str, object] = {
+        "model.encoder": encoder,
+        **BACKBONES[encoder],
         "optim.ema_decay": 0.9,
         "curriculum.name": "stages",
         "curriculum.stages": "[{size: 8}, {size: 12}, {size: 16}]",
@@ -350,6 +372,19 @@ def test_backbones_that_are_no_vit(
     assert predicted == rows["prediction"][:]
     hits = [a == b for a, b in zip(predicted, rows["label"], strict=True)]
     assert sum(hits) / 30 == pytest.approx(top1)
+    if not is_own:
+        exported, features = tmp_path / "exported", tmp_path / "features.npy"
+        export = ["export", f"--checkpoint={run}", "--format=timm", f"--out={exported}"]
+        assert mae_et_main(export) == 0
+        card = (exported / "README.md").read_text()
+        assert ("import mae_et.model" in card) == name.startswith(("cswin", "pvt"))
+        embed = ["embed", f"--checkpoint={exported}", f"--data.path=parquet:{folder}"]
+        embed += ["--data.split=test", "--data.num_workers=0", f"--out={features}"]
+        assert mae_et_main(embed) == 0
+        vectors = torch.from_numpy(np.load(features))
+        head = timm.create_model(f"local-dir:{exported}", pretrained=True).get_classifier()
+        names = json.loads((run / "best/config.json").read_text())["label_names"]
+        assert [names[number] for number in head(vectors).argmax(1)] == predicted
     again = tiny_finetune(
         clothes,
         tmp_path / "again",

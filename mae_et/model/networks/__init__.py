@@ -5,5 +5,6 @@
 
 from .cswin import CSWinTransformer
 from .pvt import PyramidVisionTransformer
+from .pyramid import PyramidTransformer
 
-__all__ = ["CSWinTransformer", "PyramidVisionTransformer"]
+__all__ = ["CSWinTransformer", "PyramidTransformer", "PyramidVisionTransformer"]

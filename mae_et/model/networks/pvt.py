@@ -24,7 +24,7 @@ class token, in the last stage and 0 before.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -176,6 +176,22 @@ class PyramidVisionTransformer(PyramidTransformer):
         names = [f"patch_embed{stage + 1}", f"pos_embed{stage + 1}", f"block{stage + 1}"]
         return [*names, *["cls_token"] * self._num_prefix(stage)]
 
+    def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights with position tables of other square grids resampled to the full size.
+
+        Args:
+            weights: Weights of a network like this one by name; others stay as they are.
+        """
+        fitted = dict(weights)
+        for stage, grid in enumerate(self.full_grids):
+            name, num_prefix = f"pos_embed{stage + 1}", self._num_prefix(stage)
+            table = weights.get(name)
+            rows = 0 if table is None or table.ndim != 3 else table.shape[1] - num_prefix
+            side = math.isqrt(max(rows, 0))
+            if table is not None and rows > 0 and side * side == rows != math.prod(grid):
+                fitted[name] = resample_table(table, (side, side), grid, num_prefix)
+        return fitted
+
     def no_weight_decay(self) -> set[str]:
         """Return the names of the position tables and the class token."""
         return {"cls_token", *(f"pos_embed{stage + 1}" for stage in range(self.num_stages))}
@@ -234,6 +250,8 @@ def _check_lists(
         )
 
 
-default_cfgs = generate_default_cfgs({name: describe("patch_embed1.proj") for name in VARIANTS})
+default_cfgs = generate_default_cfgs(
+    {name: describe("patch_embed1.proj", takes_img_size=True) for name in VARIANTS}
+)
 for name, sizes in VARIANTS.items():
     register(PyramidVisionTransformer, name, sizes)

@@ -6,7 +6,7 @@ which, such as a class token, have no place in the map.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from einops import rearrange
 from timm.layers import trunc_normal_
@@ -108,6 +108,14 @@ class PyramidTransformer(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute the blocks again in the backward pass, in place of keeping what they computed."""
         self.grad_checkpointing = enable
+
+    def fit_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of this network at another full size as they are at this one.
+
+        Args:
+            weights: Its weights by name; others stay as they are.
+        """
+        return dict(weights)
 
     def no_weight_decay(self) -> set[str]:
         """Return the names of parameters of two or more axes that are not to be penalised."""

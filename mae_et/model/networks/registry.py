@@ -11,12 +11,15 @@ from timm.models import build_model_with_cfg, register_model
 from .pyramid import PyramidTransformer
 
 
-def describe(first_conv: str, *, image_size: int = 224) -> dict[str, Any]:
+def describe(
+    first_conv: str, *, image_size: int = 224, takes_img_size: bool = False
+) -> dict[str, Any]:
     """Describe a network's images, first layer and head, as timm does.
 
     Args:
         first_conv: The name of the layer that takes the images.
         image_size: Pixels of the images that it was made for.
+        takes_img_size: Whether the constructor has to know the size.
     """
     return {
         "num_classes": 1000,
@@ -28,6 +31,7 @@ def describe(first_conv: str, *, image_size: int = 224) -> dict[str, Any]:
         "std": IMAGENET_DEFAULT_STD,
         "first_conv": first_conv,
         "classifier": "head",
+        "fixed_input_size": takes_img_size,
     }
 
 
@@ -47,6 +51,7 @@ def register(network: type[PyramidTransformer], name: str, sizes: Mapping[str, A
             network,
             name,
             pretrained,
+            pretrained_filter_fn=lambda weights, model: model.fit_weights(weights),
             feature_cfg={"out_indices": stages, "feature_cls": "getter"},
             **arguments,
         )

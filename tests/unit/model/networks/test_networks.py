@@ -12,7 +12,7 @@ import timm
 import torch
 from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -303,21 +303,41 @@ def test_sizes_that_do_not_fit(name: str, size: int, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def classifier(name: str, checkpoint: Path, image_size: int = 224) -> Any:
+    config = ClassifierConfig(
+        encoder=name, encoder_args=TINY[name], image_size=image_size, global_pool=None
+    )
+    return build_classifier(config, list("abc"), str(checkpoint)).model.eval()
+
+
 @pytest.mark.parametrize("wrapped", ["model", "state_dict_ema"])  # PVT's and CSWin's files
 @networks
 def test_checkpoints_of_the_originals(name: str, wrapped: str, tmp_path: Path) -> None:
     source = create(name)
     torch.save({wrapped: source.state_dict()}, tmp_path / "original.pth")
-    config = ClassifierConfig(
-        encoder=name, encoder_args=TINY[name], image_size=224, global_pool=None, drop_path=0.0
-    )
-    classifier: nn.Module = build_classifier(
-        config, list("abc"), str(tmp_path / "original.pth")
-    ).model.eval()
+    loaded = classifier(name, tmp_path / "original.pth")
     torch.testing.assert_close(
-        classifier.forward_features(images(224)),  # type: ignore[operator]
-        source.forward_features(images(224)),
+        loaded.forward_features(images(224)), source.forward_features(images(224))
     )
+
+
+@networks
+def test_checkpoints_of_another_size(name: str, tmp_path: Path) -> None:
+    """Position tables become what the full-size network makes of them at that size."""
+    source = create(name)
+    torch.save(source.state_dict(), tmp_path / "original.pth")
+    loaded = classifier(name, tmp_path / "original.pth", image_size=96)
+    features = source.forward_features(images(96))
+    torch.testing.assert_close(loaded.forward_features(images(96)), features)
+    sizes = {"img_size": 96} if name.startswith("pvt") else {}
+    by_timm = timm.create_model(
+        name,
+        pretrained=True,
+        pretrained_cfg_overlay={"file": str(tmp_path / "original.pth")},
+        **TINY[name],
+        **sizes,
+    ).eval()
+    torch.testing.assert_close(by_timm.forward_features(images(96)), features)
 
 
 def test_names_are_known_once_the_package_is_imported() -> None:
