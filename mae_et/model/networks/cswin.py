@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from ..pos_embed import Grid
 from .cswin_blocks import CSWinBlock, Merge
-from .pyramid import PyramidTransformer
+from .pyramid import PyramidTransformer, check_sides
 from .registry import describe, register
 
 STEM_STRIDE = 4
@@ -127,11 +127,8 @@ class CSWinTransformer(PyramidTransformer):
         Raises:
             ValueError: The sides of the images are no multiples of 4.
         """
-        height, width = maps.shape[-2:]
-        if stage == 0 and (height % STEM_STRIDE or width % STEM_STRIDE):
-            raise ValueError(
-                f"sides of images must be multiples of {STEM_STRIDE} pixels, got {height} × {width}"
-            )
+        if stage == 0:
+            check_sides((maps.shape[-2], maps.shape[-1]), (STEM_STRIDE, STEM_STRIDE))
         embed = getattr(self, f"merge{stage}") if stage else self.stage1_conv_embed
         tokens = embed(maps)
         return tokens.flatten(1, 2), tuple(tokens.shape[1:3])

@@ -33,10 +33,10 @@ from timm.layers import calculate_drop_path_rates, trunc_normal_
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from ...curriculum import Size, as_pair, as_size
+from ...curriculum import Size, as_pair
 from ..pos_embed import Grid, resample_table
 from .pvt_blocks import Block, Patches
-from .pyramid import PyramidTransformer
+from .pyramid import PyramidTransformer, check_sides
 from .registry import describe, register
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -111,7 +111,7 @@ class PyramidVisionTransformer(PyramidTransformer):
             drop_rate=drop_rate,
         )
         self.size_multiple = _multiple(strides, sr_ratios)
-        self._check_size(as_pair(img_size))
+        check_sides(as_pair(img_size), self.size_multiple)
         self.full_grids = [
             (as_pair(img_size)[0] // rows, as_pair(img_size)[1] // columns)
             for rows, columns in strides
@@ -142,14 +142,6 @@ class PyramidVisionTransformer(PyramidTransformer):
         """Return P: the class token comes before the patches of the last stage."""
         return int(stage == len(self.full_grids) - 1)
 
-    def _check_size(self, size: tuple[int, int]) -> None:
-        if any(side % multiple for side, multiple in zip(size, self.size_multiple, strict=True)):
-            raise ValueError(
-                f"sides of images must be multiples of {as_size(*self.size_multiple)} pixels for "
-                f"patches and regions of keys to divide them, got {size[0]} × {size[1]}; a smaller "
-                "patch_size fits more sizes"
-            )
-
     def embed(self, stage: int, maps: Tensor) -> tuple[Tensor, Grid]:
         """Turn the maps before a stage into its tokens and their grid.
 
@@ -157,7 +149,7 @@ class PyramidVisionTransformer(PyramidTransformer):
             ValueError: The sides of the images do not fit.
         """
         if stage == 0:
-            self._check_size((maps.shape[-2], maps.shape[-1]))
+            check_sides((maps.shape[-2], maps.shape[-1]), self.size_multiple)
         patches = getattr(self, f"patch_embed{stage + 1}")(maps)
         grid: Grid = (patches.shape[1], patches.shape[2])
         tokens, num_prefix = patches.flatten(1, 2), self._num_prefix(stage)

@@ -14,6 +14,7 @@ from timm.models import checkpoint
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from ...curriculum import as_size
 from ..pos_embed import Grid
 
 
@@ -98,11 +99,13 @@ class PyramidTransformer(nn.Module):
                 )
             self.global_pool = global_pool
         self.num_classes = num_classes
+        like = next(self.parameters(), None)
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         if isinstance(self.head, nn.Linear):
             trunc_normal_(self.head.weight, std=0.02)
             nn.init.zeros_(self.head.bias)
-        self.head.to(next((parameter.device for parameter in self.parameters()), None))
+        if like is not None:
+            self.head.to(like.device, like.dtype)
         self.head.train(self.training)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -234,3 +237,27 @@ def as_maps(tokens: Tensor, grid: Grid) -> Tensor:
     height, width = grid
     maps: Tensor = rearrange(tokens[:, -height * width :], "n (h w) d -> n d h w", h=height)
     return maps
+
+
+def check_sides(size: Grid, multiple: Grid) -> None:
+    """Check that an image has no rows and columns that the network would leave out.
+
+    Args:
+        size: (height, width) in pixels.
+        multiple: What they must be multiples of.
+
+    Raises:
+        ValueError: They are not; the message names the nearest sizes.
+    """
+    if not any(side % least for side, least in zip(size, multiple, strict=True)):
+        return
+    pairs = list(zip(size, multiple, strict=True))
+    below = tuple(side // least * least for side, least in pairs)
+    above = tuple(-(-side // least) * least for side, least in pairs)
+    nearest = " or ".join(
+        f"{height} × {width}" for height, width in (below, above) if height * width
+    )
+    raise ValueError(
+        f"sides of images must be multiples of {as_size(*multiple)} pixels, got {size[0]} × "
+        f"{size[1]}; nearest: {nearest}"
+    )

@@ -12,7 +12,7 @@ import timm
 import torch
 from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -112,6 +112,17 @@ def test_tensors_and_cost_of_the_originals(
     assert f"{counter.get_total_flops() / 2e9:.1f}" == f"{giga:.1f}"  # of multiply-adds
 
 
+@networks
+def test_epsilons_of_the_originals(name: str) -> None:
+    """No tensor tells them; PVT's blocks and last norm have another than its maps."""
+    network = timm.create_model(name, **TINY[name])
+    norms = {key: one.eps for key, one in network.named_modules() if isinstance(one, nn.LayerNorm)}
+    small = {key for key, eps in norms.items() if eps == 1e-6}
+    assert set(norms.values()) <= {1e-5, 1e-6}
+    of_blocks = {key for key in norms if key.endswith((".norm1", ".norm2")) or key == "norm"}
+    assert small == (of_blocks if name.startswith("pvt") else set())
+
+
 @pytest.mark.parametrize("size", [96, 128, 160, 192, 224])
 @networks
 def test_sizes_of_the_curriculum(name: str, size: int) -> None:
@@ -203,8 +214,9 @@ def test_head_and_pooling(name: str) -> None:
     features = network.forward_head(network.forward_features(images(64, chans=1)), pre_logits=True)
     assert features.shape == (2, network.num_features)
     torch.testing.assert_close(network.get_classifier()(features), network(images(64, chans=1)))
-    network.reset_classifier(7)
-    assert network(images(64, chans=1)).shape == (2, 7)
+    network.double().reset_classifier(7)
+    assert network(images(64, chans=1).double()).shape == (2, 7)
+    network.float()
     network.reset_classifier(0, "")
     tokens = network(images(64, chans=1))
     num_prefix = int(name.startswith("pvt"))
@@ -280,7 +292,7 @@ def test_layers_of_layer_decay(name: str) -> None:
             {"num_heads": (1, 2, 3, 8)},
             r"must divide embed_dims .* got \(1, 2, 3, 8\)",
         ),
-        ("pvt_v1_tiny", {"img_size": 28}, "multiples of 32 pixels .* got 28 × 28; .* patch_size"),
+        ("pvt_v1_tiny", {"img_size": 28}, "multiples of 32 pixels, got 28 × 28; nearest: 32 × 32"),
     ],
 )
 def test_networks_that_can_not_be(name: str, arguments: dict[str, Any], message: str) -> None:
@@ -292,8 +304,12 @@ def test_networks_that_can_not_be(name: str, arguments: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("cswin_tiny_224", 98, "multiples of 4 pixels, got 98 × 98"),
-        ("pvt_v1_tiny", 112, "multiples of 32 pixels .* got 112 × 112"),
+        ("cswin_tiny_224", 98, "multiples of 4 pixels, got 98 × 98; nearest: 96 × 96 or 100 × 100"),
+        (
+            "pvt_v1_tiny",
+            112,
+            "multiples of 32 pixels, got 112 × 112; nearest: 96 × 96 or 128 × 128",
+        ),
     ],
 )
 def test_sizes_that_do_not_fit(name: str, size: int, message: str) -> None:
