@@ -198,12 +198,19 @@ def test_features_only(name: str) -> None:
 
 @networks
 def test_gradient_checkpointing(name: str) -> None:
+    """Equal gradients, for blocks that run once more in the backward pass."""
     network = create(name, num_classes=3).train()
+    runs: list[str] = []
+    for stage in range(4):
+        for block in network.blocks(stage):
+            block.register_forward_pre_hook(lambda *_: runs.append(name))
     gradients = []
     for enable in (False, True):
         network.set_grad_checkpointing(enable)
         network.zero_grad()
+        runs.clear()
         network(images(64)).square().sum().backward()
+        assert len(runs) == (12 if enable else 6)
         gradients.append([parameter.grad.clone() for parameter in network.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
