@@ -33,15 +33,21 @@ from mae_et.runs import Run
 
 SIZES = (40, 48, 56)
 SWIN = "{patch_size: 2, embed_dim: 32, depths: [1, 1, 2], num_heads: [1, 2, 4]}"
+PVT = (
+    "{patch_size: 2, embed_dims: [32, 64, 128], depths: [1, 1, 2], num_heads: [1, 2, 4], "
+    "mlp_ratios: [4, 4, 4], sr_ratios: [4, 2, 1]}"
+)
+CSWIN = "{embed_dim: 32, depths: [1, 2, 2], num_heads: [2, 4, 8], stripe_widths: [1, 2]}"
 DEIT = "{patch_size: 8, embed_dim: 96, depth: 4, num_heads: 4}"
 FAMILIES = {
     "ResNet": ("resnet10t", "{channels: [32, 64, 128, 256]}"),
     "ConvNeXt": ("convnext_atto", "{depths: [1, 1, 3, 1], dims: [32, 64, 128, 256]}"),
     "DeiT": ("deit_tiny_patch16_224", DEIT),
+    "PVT": ("pvt_v1_tiny", PVT),
     "PVTv2": ("pvt_v2_b0", "{depths: [1, 1, 1, 1]}"),
     "Swin": ("swin_tiny_patch4_window7_224", SWIN),
     "CAFormer": ("backbones:caformer", "{}"),
-    "CSWin-like": ("backbones:cross_shaped", "{}"),
+    "CSWin": ("cswin_tiny_224", CSWIN),
 }
 """Family -> encoder, and its arguments as YAML."""
 

@@ -37,7 +37,8 @@ def create_model(
             returns a module which turns images (N, C, H, W) into logits (N, classes). It is called
             with num_classes=, and with those of img_size=, in_chans= and drop_path_rate= that it
             takes. One that depends on the size must take img_size=, and choose windows that fit it;
-            see `mae_et.model.any_size` for the parameters that may follow the size.
+            see `mae_et.model.any_size` for the parameters that may follow the size. One whose
+            attribute `dynamic_img_size` is true takes images of any size as it is.
         image_size: Full size in pixels, or (height, width).
         in_chans: Image channels.
         num_classes: Classes of the output.
@@ -65,7 +66,9 @@ def create_model(
     if drop_path and "drop_path_rate" in refused:
         log.warning("%s has no drop_path_rate; model.drop_path %s is unused", name, drop_path)
     accepted = {name: value for name, value in wanted.items() if name not in refused}
-    takes_size = "img_size" in accepted and (  # not everything that **kwargs swallows is used
+    is_dynamic = getattr(model, "dynamic_img_size", False)  # timm's word for it
+    takes_size = "img_size" in accepted and not is_dynamic
+    takes_size = takes_size and (  # not everything that **kwargs swallows is used
         _names_argument(constructor, "img_size") or _names_argument(type(model), "img_size")
     )
 

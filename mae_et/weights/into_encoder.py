@@ -9,6 +9,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ..model import PyramidTransformer
 from .files import load_weights
 from .pretrained import Pretrained, num_heads
 
@@ -29,8 +30,8 @@ def load_encoder(
     A head whose classes are the same in another order is reordered.
 
     Args:
-        classifier: The model that gets the weights; positions are resampled to a
-            VisionTransformer's grid.
+        classifier: The model that gets the weights; positions are resampled to the grid of a
+            VisionTransformer, and of a PVT.
         pretrained: The weights, as `Origin.read` returns them.
         checkpoint: Where the weights come from, for messages.
         class_names: The names of the classifier's classes; None for an encoder without a head.
@@ -51,6 +52,8 @@ def load_encoder(
         weights = _weights_of_vit(classifier, pretrained, checkpoint)
     else:
         weights = encoder_weights(pretrained, own)
+    if isinstance(classifier, PyramidTransformer):
+        weights = classifier.fit_weights(weights)
     pretrained.check_layers(classifier, checkpoint)
     axes = class_axes or {}
     heads = _head_names(classifier, axes)

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import timm
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
@@ -71,6 +72,7 @@ def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> st
         "name": name,
         "on_hub": on_hub,
         "is_scratch": is_scratch,
+        "is_ours": _is_ours(model.architecture),
         "image_mode": IMAGE_MODES.get(model.input_size[0]),
         "class_names": [" ".join(label.split()) for label in model.class_names],
         "max_classes": MAX_CLASSES,
@@ -93,6 +95,14 @@ def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> st
     except ImportError as error:
         raise ValueError("export needs jinja2: pip install jinja2") from error
     return f"{card}\n"
+
+
+def _is_ours(architecture: str) -> bool:
+    """Return whether a model is one of this package's networks, which it registers with timm."""
+    if not timm.is_model(architecture):
+        return False
+    module: str = timm.model_entrypoint(architecture).__module__
+    return module.startswith("mae_et.")
 
 
 def _stages(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[Any, int, int]]:

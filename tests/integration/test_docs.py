@@ -51,7 +51,7 @@ FOLDERS = {
     r"imagefolder:/(photos|labelled)\b": "imagefolder:data",
     r"parquet:/scans\b": "parquet:packed",
     r"--out runs/mine(_classifier)?": "--out runs/again",
-    r"\bmy_models:cswin_tiny\b": "tests.support.own_model:Windowed",
+    r"\bmy_models:network\b": "tests.support.own_model:Windowed",
     r"\{depth: 12\}": "{}",
 }
 """Places that a reader would have -> those of the test."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 import timm
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from finetune.__main__ import main
 from finetune.finetuner import Finetuner
+from mae_et.__main__ import main as mae_et_main
 from mae_et.runs import Run
 from tests.support.arguments import tiny_finetune
 from tests.support.images import damaged_folder
@@ -53,13 +55,33 @@ class Interrupted(Exception):  # noqa: N818
     pass
 
 
+BACKBONES: dict[str, dict[str, object]] = {
+    "vit_tiny_patch16_224": {},
+    "cswin_tiny_224": {
+        "model.encoder_args": "{embed_dim: 8, depths: [1, 1], num_heads: [2, 2], "
+        "stripe_widths: [2]}",
+        "model.patch_size": "null",
+    },
+    "pvt_v1_tiny": {
+        "model.encoder_args": "{embed_dims: [8, 16], depths: [1, 1], num_heads: [1, 2], "
+        "mlp_ratios: [2, 2], sr_ratios: [2, 1]}",
+        "model.patch_size": 2,
+    },
+}
+"""Encoder -> options that make it small; the first one's are those of every tiny run."""
+
+
+@pytest.mark.parametrize("encoder", BACKBONES)
 def test_resumed_run_with_average_and_curriculum_equals_the_uninterrupted_one(
+    encoder: str,
     clothes: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     options: dict[str, object] = {
+        "model.encoder": encoder,
+        **BACKBONES[encoder],
         "optim.ema_decay": 0.9,
         "curriculum.name": "stages",
         "curriculum.stages": "[{size: 8}, {size: 12}, {size: 16}]",
@@ -296,17 +318,42 @@ def test_folds_choose_without_the_images_to_evaluate_on(
     assert json.loads((tmp_path / "sweep_folds" / "sweep.json").read_text()) == table
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "tests.support.own_model:windowed"])
+@pytest.mark.parametrize(
+    ("name", "encoder_args", "image_size", "tensor"),
+    [
+        ("resnet10t", "{}", 32, "conv1.0.weight"),
+        ("tests.support.own_model:windowed", "{}", 56, "stem.weight"),
+        (
+            "cswin_tiny_224",
+            "{embed_dim: 8, depths: [1, 1, 1, 1], num_heads: [2, 2, 2, 2]}",
+            32,
+            "stage1_conv_embed.0.weight",
+        ),
+        (
+            "pvt_v1_tiny",
+            "{patch_size: 1, embed_dims: [8, 8, 16, 16], depths: [1, 1, 1, 1], "
+            "num_heads: [1, 1, 2, 2], mlp_ratios: [2, 2, 2, 2]}",
+            32,
+            "pos_embed1",
+        ),
+    ],
+)
 def test_backbones_that_are_no_vit(
-    name: str, clothes: str, image_folder: Path, tmp_path: Path
+    name: str,
+    encoder_args: str,
+    image_size: int,
+    tensor: str,
+    clothes: str,
+    image_folder: Path,
+    tmp_path: Path,
 ) -> None:
     """Trained through the stages, reported, opened again, and used as a start."""
     run, is_own = tmp_path / "run", ":" in name
     options: dict[str, object] = {
         "model.encoder": name,
-        "model.encoder_args": "{}",
+        "model.encoder_args": encoder_args,
         "model.patch_size": "null",
-        "model.image_size": 56 if is_own else 32,
+        "model.image_size": image_size,
         "model.drop_path": 0,
         "curriculum.name": "efficienttrain",
         "optim.layer_decay": 1.0,
@@ -324,6 +371,19 @@ def test_backbones_that_are_no_vit(
     assert predicted == rows["prediction"][:]
     hits = [a == b for a, b in zip(predicted, rows["label"], strict=True)]
     assert sum(hits) / 30 == pytest.approx(top1)
+    if not is_own:
+        exported, features = tmp_path / "exported", tmp_path / "features.npy"
+        export = ["export", f"--checkpoint={run}", "--format=timm", f"--out={exported}"]
+        assert mae_et_main(export) == 0
+        card = (exported / "README.md").read_text()
+        assert ("import mae_et.model" in card) == name.startswith(("cswin", "pvt"))
+        embed = ["embed", f"--checkpoint={exported}", f"--data.path=parquet:{folder}"]
+        embed += ["--data.split=test", "--data.num_workers=0", f"--out={features}"]
+        assert mae_et_main(embed) == 0
+        vectors = torch.from_numpy(np.load(features))
+        head = timm.create_model(f"local-dir:{exported}", pretrained=True).get_classifier()
+        names = json.loads((run / "best/config.json").read_text())["label_names"]
+        assert [names[number] for number in head(vectors).argmax(1)] == predicted
     again = tiny_finetune(
         clothes,
         tmp_path / "again",
@@ -331,7 +391,6 @@ def test_backbones_that_are_no_vit(
     )
     assert main(again) == 0
     first, second = weights(run, "best"), weights(tmp_path / "again")
-    tensor = "stem.weight" if is_own else "conv1.0.weight"
     torch.testing.assert_close(first[tensor], second[tensor], atol=1e-7, rtol=0)
 
 

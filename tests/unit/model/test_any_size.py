@@ -61,6 +61,23 @@ FAMILIES = {
         },
     ),
     "beit": Family("beit_base_patch16_224", (20, 24, 28), VIT),
+    "cswin": Family(
+        "cswin_tiny_224",
+        (40, 48, 56),
+        {"embed_dim": 8, "depths": (1, 1), "num_heads": (2, 2), "stripe_widths": (None,)},
+    ),
+    "pvt v1": Family(
+        "pvt_v1_tiny",
+        (40, 48, 56),
+        {
+            "patch_size": 4,
+            "embed_dims": (8, 16),
+            "depths": (1, 1),
+            "num_heads": (1, 2),
+            "mlp_ratios": (2, 2),
+            "sr_ratios": (2, 1),
+        },
+    ),
     "own": Family("tests.support.own_model:windowed", (40, 48, 56), {}),
 }
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
@@ -141,6 +158,15 @@ def resampled(family: Family, weights: dict[str, Tensor], size: int) -> dict[str
             weights[name] = resample_abs_pos_embed(
                 weight, *grids, num_prefix_tokens=num_prefix, antialias=False
             )
+        elif name in ("pos_embed1", "pos_embed2"):  # of PVT
+            stride, num_prefix = {"pos_embed1": (4, 0), "pos_embed2": (8, 1)}[name]
+            weights[name] = resample_abs_pos_embed(
+                weight,
+                [size // stride] * 2,
+                [full // stride] * 2,
+                num_prefix_tokens=num_prefix,
+                antialias=False,
+            )
         elif name.endswith("relative_position_bias_table"):
             window, num_extra = {
                 "beit_base_patch16_224": (size // 4, 3),
@@ -157,7 +183,7 @@ def test_small_size_equals_a_model_of_that_size(family: Family) -> None:
     sized = build(family).eval()
     randomize(sized)
     for size in family.sizes[:2]:
-        if "swin" in family.name:
+        if family.name.startswith("swin"):
             other = timm.create_model(
                 family.name,
                 img_size=size,
@@ -179,7 +205,7 @@ def test_small_size_equals_a_model_of_that_size(family: Family) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["deit", "swin", "beit"])
+@pytest.mark.parametrize("name", ["deit", "swin", "beit", "cswin", "pvt v1"])
 def test_oblong_sizes(name: str) -> None:
     family = FAMILIES[name]
     small, middle, full = family.sizes
@@ -271,8 +297,9 @@ def test_building_twins_draws_no_random_numbers() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("family", [FAMILIES["deit"], FAMILIES["own"]])
-def test_compile_without_graph_breaks(family: Family) -> None:
+@pytest.mark.parametrize("name", ["deit", "own", "cswin", "pvt v1"])
+def test_compile_without_graph_breaks(name: str) -> None:
+    family = FAMILIES[name]
     torch._dynamo.reset()
     if "depth" in family.model_args:  # compiling takes seconds a block
         family = family._replace(model_args={**family.model_args, "depth": 1})
