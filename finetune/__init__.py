@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import ClassifierRun, finetune
+    from .api import ClassifierRun, finetune, probe_encoder
 
-__all__ = ["ClassifierRun", "finetune"]
+__all__ = ["ClassifierRun", "finetune", "probe_encoder"]
 
 
 def __dir__() -> list[str]:

@@ -6,12 +6,15 @@ dotted (`**{"optim.epochs": 50}`). Bad input is a ValueError of one line.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mae_et.api import Data, RunOfAnyKind
 from mae_et.config import Resume
 from mae_et.config.request import arguments_of
+from mae_et.errors import check
+from mae_et.runs import probe_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,12 +55,50 @@ def finetune(
     """
     from .__main__ import run
 
+    mode = settings.get("mode", "finetune")
+    check(mode == "finetune", "mode", mode, "finetune; finetune.probe_encoder probes an encoder")
     if checkpoint is not None:
         settings["checkpoint"] = str(checkpoint)
     arguments = arguments_of(
         data, hours=hours, recipe=recipe, out=out, resume=resume, settings=settings
     )
     return ClassifierRun(run(arguments))
+
+
+def probe_encoder(
+    data: Data | None = None,
+    /,
+    *,
+    checkpoint: str | Path,
+    kind: Literal["linear", "knn"] = "linear",
+    recipe: str | Path | None = None,
+    out: str | Path | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Measure what a frozen encoder knows of labelled images, as `mae-et-finetune --mode` does.
+
+    Args:
+        data: The labelled images.
+        checkpoint: The encoder, as in `finetune`.
+        kind: "linear" trains a linear classifier of its features, "knn" asks the nearest
+            neighbours among them.
+        recipe: As in `finetune`.
+        out: The folder of the scores and the features; None for one by the name of the data.
+        settings: Further settings by their names, as sections or dotted.
+
+    Returns:
+        The scores, "top1" in [0, 1] first of all, and what they depend on.
+
+    Raises:
+        ValueError: A setting, the checkpoint or the data is bad.
+        RunStoppedError: Too many images are unreadable.
+    """
+    from .__main__ import run
+
+    settings |= {"checkpoint": str(checkpoint), "mode": kind}
+    folder = run(arguments_of(data, recipe=recipe, out=out, settings=settings))
+    scores: dict[str, Any] = json.loads(probe_file(folder, kind).read_text())
+    return scores
 
 
 class ClassifierRun(RunOfAnyKind):

@@ -203,3 +203,19 @@ def test_too_few_hours_leave_the_rate_to_the_recipe(
     assert main([clothes, *options]) == 0
     assert "halves of the labels" not in capsys.readouterr().err
     assert Run(out).section("optim")["base_lr"] == 0.002
+
+
+@pytest.mark.parametrize("kind", ["knn", "linear"])
+def test_probes_from_python(kind: Any, finished: Path, clothes: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "data": {"num_workers": 0},
+        "probe": {"linear_epochs": 2, "linear_warmup_epochs": 1, "k": 3},
+    }
+    scores = finetune.probe_encoder(
+        clothes, checkpoint=finished, kind=kind, out=tmp_path / "probes", **settings
+    )
+    assert 0 < scores["top1"] <= 1
+    assert scores["mode"] == kind
+    assert (scores["train_images"], scores["test_images"]) == (80, 30)
+    with pytest.raises(ValueError, match="mode must be finetune; finetune"):
+        finetune.finetune(clothes, checkpoint=finished, mode=kind)
