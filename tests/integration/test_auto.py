@@ -205,7 +205,7 @@ def test_a_run_is_repeated_from_its_configuration(
 ) -> None:
     """Its hours have been planned once, and are not planned again."""
     out = tmp_path / "run"
-    options = ["--hours=0.02", "--optim.batch_size=8", "--run.on_late=stop", *QUICK]
+    options = ["--hours=0.01", "--optim.batch_size=8", "--run.on_late=stop", *QUICK]
     assert main(["pretrain", str(image_folder), f"--out={out}", *options]) in (0, 75)
     config = Run(out).read_config()
     capsys.readouterr()

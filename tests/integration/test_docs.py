@@ -93,6 +93,7 @@ TRAINING = (
     "finetune.automatic.complete",
     "finetune.probe.probe",
     "finetune.sweep.sweep",
+    "finetune.sweep.choose_by_folds",
     "finetune.train.finetune",
 )
 """Where commands begin to train or to measure."""

@@ -77,7 +77,8 @@ def test_a_read_only_cache_names_hf_home(clothes: str, tmp_path: Path) -> None:
         )
     ]
     assert [process.returncode for process in ran] == [0, 2], ran
-    (line,) = ran[1].stderr.splitlines()
+    first, line = ran[1].stderr.splitlines()
+    assert "begins by importing PyTorch" in first
     assert line.startswith(
         f"error: data.path '{clothes}' needs the cache of `datasets`, {tmp_path}"
     )
