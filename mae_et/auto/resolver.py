@@ -36,6 +36,9 @@ without hours would have."""
 FIRST_SECONDS, LAST_SECONDS, LAST_ROUNDS = 0.5, 2.0, 3
 """Seconds of the steps of a size in first measurements, and in the rounds of the last one."""
 
+MEASURED_SHARE = 0.1
+"""The share of a stage's part of a short run that a measurement at its size may take."""
+
 LONG_RUN = 0.2
 """Hours from which on a run is long enough for a longer measurement."""
 
@@ -226,7 +229,9 @@ class _Resolver:
         """Measure what is chosen, the longer the longer the run is."""
         if self.hours is None or self.hours >= LONG_RUN:
             return measure(self.config, LAST_SECONDS, rounds=LAST_ROUNDS)
-        return measure(self.config, FIRST_SECONDS)
+        # The first few steps are too fast: their images have been loaded before.
+        share = MEASURED_SHARE * 3600 * self.hours / self.config.curriculum.num_stages
+        return measure(self.config, max(FIRST_SECONDS, min(share, LAST_SECONDS)))
 
     def _replayed(self, speed: Speed) -> Speed:
         """Measure again with images used more than once, if small stages still wait for theirs."""
