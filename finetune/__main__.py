@@ -104,13 +104,12 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
                 swept, folds = {"base_lr": rates}, FOLDS
         if config.mode != "finetune":
             probe(config)
-            return Path(config.run.output_dir)
-        if swept and folds is None:
+        elif swept and folds is None:
             sweep(config, swept, resume=resume)
-            return Path(config.run.output_dir)
-        if folds is not None:
-            config = choose_by_folds(config, swept, folds, resume=resume)
-        finetune(config, resume=resume, began=began)
+        else:
+            if folds is not None:
+                config = choose_by_folds(config, swept, folds, resume=resume)
+            finetune(config, resume=resume, began=began)
     return Path(config.run.output_dir)
 
 

@@ -96,15 +96,12 @@ def _take_fold(train: LabelledImages, fold: tuple[int, int], seed: int) -> Label
     part, number = fold
     shuffled = np.random.default_rng([seed, 7]).permutation(len(train))
     by_class = shuffled[np.argsort(train.labels[shuffled], kind="stable")]
-    ranks = np.concatenate([np.arange(count) for count in np.bincount(train.labels) if count])
-    fewest = int(np.bincount(train.labels)[np.unique(train.labels)].min())
+    _, counts = np.unique(train.labels, return_counts=True)
+    ranks, fewest = np.concatenate([np.arange(count) for count in counts]), int(counts.min())
     allowed = f"of at most {fewest} parts, the training images of the smallest class"
     check(number <= fewest, "data.fold", list(fold), allowed)
     chosen = by_class[ranks % number == part - 1]
-    held_out = copy.copy(train)
-    held_out.take(np.sort(chosen))
-    train.take(np.setdiff1d(np.arange(len(train)), chosen))
-    return held_out
+    return _take_out(train, np.sort(chosen))
 
 
 def _hold_out(train: LabelledImages, source: DataConfig, splits: Collection[str]) -> LabelledImages:
@@ -126,10 +123,15 @@ def _hold_out(train: LabelledImages, source: DataConfig, splits: Collection[str]
         fraction=source.eval_share,
         seed=source.label_seed,
     )
-    held_out = copy.copy(train)
-    held_out.take(chosen)
-    train.take(np.setdiff1d(np.arange(len(train)), chosen))
-    return held_out
+    return _take_out(train, chosen)
+
+
+def _take_out(images: LabelledImages, rows: np.ndarray) -> LabelledImages:
+    """Take rows out of images, and return them."""
+    taken = copy.copy(images)
+    taken.take(rows)
+    images.take(np.setdiff1d(np.arange(len(images)), rows))
+    return taken
 
 
 def training_samples(

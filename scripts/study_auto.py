@@ -20,7 +20,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from support.runs import execute, facts, write_json
+from support.runs import facts, run, write_json
 from support.seeds import spread
 
 from mae_et.runs import Run
@@ -34,12 +34,9 @@ def pretrained(data: Path, out: Path, seed: int, hours: float) -> Path:
     """The pretraining of a set and a seed."""
     folder, first = out / f"pretrain_{seed}", out / "pretrain_0"
     if not Run(folder).encoder.is_dir():
-        chosen = [str(data), f"--hours={hours}"]
-        if seed:
-            chosen = [f"--config={first}/config.yaml", "--run.hours=null"]
-        resume = ["--resume=auto"] if Run(folder).exists else []
-        command = ["mae_et", "pretrain", *chosen, f"--out={folder}", f"--run.seed={seed}"]
-        execute([*command, "--run.progress=false", *resume])
+        again = [f"--config={first}/config.yaml", "--run.hours=null"]
+        chosen = again if seed else [str(data), f"--hours={hours}"]
+        run("mae_et", folder, "pretrain", *chosen, run__seed=seed)
     return folder
 
 
@@ -47,33 +44,40 @@ def finetuned(labels: Path, out: Path, seed: int, pretraining: Path) -> dict[str
     """The accuracies of automatic fine-tuning, and of the probe that it began with."""
     folder = out / f"automatic_{seed}"
     if not (folder / "report.json").exists():
-        command = ["finetune", str(labels), f"--checkpoint={pretraining}", f"--out={folder}"]
-        execute([*command, f"--run.seed={seed}", "--run.progress=false", "--resume=auto"])
-    run = Run(folder)
-    history = run.top1_history()
-    rate = run.section("optim")["base_lr"]
+        chosen = [str(labels), f"--checkpoint={pretraining}", "--resume=auto"]  # of its folds, too
+        run("finetune", folder, *chosen, run__seed=seed)
+    history, rate = Run(folder).top1_history(), Run(folder).section("optim")["base_lr"]
     return {"automatic": max(history), "probe": history[0], "base_lr": rate}
 
 
 def from_scratch(labels: Path, out: Path, seed: int, pretraining: Path) -> float:
     """The accuracy of the same network from scratch, at the best of the rates."""
     config = Run(pretraining).read_config()
-    model = {name: config["model"][name] for name in ("encoder", "image_size", "in_chans")}
-    model |= {"patch_size": config["model"]["patch_size"]}
-    options = [f"--model.{name}={value}" for name, value in model.items()]
-    options.append(f"--model.encoder_args={json.dumps(config['model']['encoder_args'])}")
-    options += [f"--data.{name}={config['data'][name]}" for name in ("mean", "std")]
+    model, data = config["model"], config["data"]
+    network = {f"model__{n}": model[n] for n in ("encoder", "image_size", "patch_size", "in_chans")}
+    network["model__encoder_args"] = json.dumps(model["encoder_args"])
     scores = []
     for rate in RATES:
         folder = out / f"scratch_{seed}_{rate:g}"
         if not (folder / "report.json").exists():
-            fixed = ["--optim.batch_size=16", "--optim.micro_batch_size=16", "--optim.epochs=60"]
-            fixed += ["--optim.layer_decay=1.0", "--optim.new_head=random", "--data.num_workers=1"]
-            fixed += ["--run.mixed_precision=no", "--run.eval_every=195", "--run.progress=false"]
-            resume = ["--resume"] if Run(folder).exists else []
-            command = ["finetune", "--config=small_data", "--checkpoint=none", *options, *fixed]
-            place = [f"--data.path={labels}", f"--out={folder}", f"--run.seed={seed}"]
-            execute([*command, *place, f"--optim.base_lr={rate}", *resume])
+            fields: dict[str, object] = {
+                **network,
+                "checkpoint": "none",
+                "data__path": labels,
+                "data__mean": data["mean"],
+                "data__std": data["std"],
+                "data__num_workers": 1,
+                "optim__epochs": 60,
+                "optim__batch_size": 16,
+                "optim__micro_batch_size": 16,
+                "optim__base_lr": rate,
+                "optim__layer_decay": 1.0,
+                "optim__new_head": "random",
+                "run__mixed_precision": "no",
+                "run__eval_every": 195,
+                "run__seed": seed,
+            }
+            run("finetune", folder, "--config=small_data", **fields)
         scores.append(max(Run(folder).top1_history()))
     return max(scores)
 
@@ -93,9 +97,9 @@ def main() -> None:
         results[name] = []
         for seed in options.seeds:
             folder, labels = out / name, data / f"{name}_few_{seed}"
-            run = pretrained(data / name / "train", folder, seed, options.hours)
-            row = finetuned(labels, folder, seed, run)
-            row["from scratch"] = from_scratch(labels, folder, seed, run)
+            start = pretrained(data / name / "train", folder, seed, options.hours)
+            row = finetuned(labels, folder, seed, start)
+            row["from scratch"] = from_scratch(labels, folder, seed, start)
             results[name].append({"seed": seed, **row})
             print(name, json.dumps(results[name][-1]), flush=True)
     write_json(out / "results.json", {"sets": results, "hours": options.hours, **facts()})

@@ -182,17 +182,17 @@ class _Resolver:
             rules.choose_encoder(self.choices, encoder, reason)
             self._choose_epochs(self.default_epochs, "a rule; --hours fits them to your time")
             # A CPU is measured sooner with a small batch; a GPU would not be filled by it.
-            is_cpu = self.machine.device == "cpu"
-            self._choose_batch(0 if is_cpu else self.default_epochs, encoder)
-            speed = self._relieved()
-            if self.hours is None:
-                self._choose_batch(self.default_epochs, encoder)
-                return
-            epochs = self._affordable(speed)
-            if epochs >= ENOUGH * self.default_epochs or encoder is encoders[-1]:
+            measured = 0 if self.machine.device == "cpu" else self.default_epochs
+            self._choose_batch(measured, encoder)
+            speed, epochs = self._relieved(), self.default_epochs
+            if self.hours is not None:
+                epochs = self._affordable(speed)
+                if epochs < ENOUGH * self.default_epochs and encoder is not encoders[-1]:
+                    continue
                 self._choose_epochs(epochs, "")
+            if epochs != measured:
                 self._choose_batch(epochs, encoder)
-                return
+            return
 
     def _choose_epochs(self, epochs: float, reason: str) -> None:
         epochs = self.choices.choose("optim.epochs", float(f"{epochs:.6g}"), reason)

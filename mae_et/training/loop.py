@@ -153,6 +153,10 @@ class Loop:
         if warning := self.deadline.warning(left):
             self.progress.say(warning)
         self.share = self.deadline.share(left)
+        if self.config.run.on_late == "shorten":  # the main process decides, by its clock
+            shares = [self.share]
+            broadcast_object_list(shares)
+            (self.share,) = shares
 
     def evaluate(self, done: int) -> None:
         """Measure and write the scores that are due after `done` steps."""
@@ -205,13 +209,9 @@ class Loop:
         Raises:
             RunShortenedError: The run has to go on from its checkpoint, with the shorter schedule.
         """
-        if self.config.run.on_late != "shorten" or self.is_over or done == self.num_steps:
+        if self.share is None or self.is_over or done == self.num_steps:
             return
-        shares, self.share = [self.share], None
-        broadcast_object_list(shares)  # the main process decides, by its clock
-        if shares[0] is None:
-            return
-        num_steps = done + max(1, int(shares[0] * (self.num_steps - done)))
+        num_steps = done + max(1, int(self.share * (self.num_steps - done)))
         self.progress.say(f"shortened from {self.num_steps:,} steps to {num_steps:,}")
         self.run.shorten(done, num_steps)
         self.save(done)
