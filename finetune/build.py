@@ -10,7 +10,7 @@ from mae_et.curriculum import Curriculum, num_training_steps
 from mae_et.data import split_batch
 from mae_et.evaluation import ProbeImages
 from mae_et.model import SizedModel
-from mae_et.shortening import shorten_all
+from mae_et.replanning import replan_all
 from mae_et.training import RunImages, main_process_first
 
 from .config import FinetuneConfig
@@ -59,7 +59,7 @@ def build_schedule(config: FinetuneConfig, model: SizedModel, num_steps: int) ->
         multiple=size_multiple(model.model, full_size),
         num_steps=num_steps,
     )
-    schedule = shorten_all(planned, config.run.shortened)
+    schedule = replan_all(planned, config.run.replanned)
     for stage in schedule.stages:
         model.check_input_size(stage.size)
     return schedule

@@ -52,7 +52,7 @@ def finetune(config: FinetuneConfig, *, resume: Resume = False, began: float | N
 
 
 def _train(config: FinetuneConfig, resume: Resume, began: float | None) -> None:
-    """Train a run until it ends, is stopped, or is shortened; see `finetune`."""
+    """Train a run until it ends, is stopped, or is replanned; see `finetune`."""
     accelerator = make_accelerator(config.run)
     trainer, images = set_up(config, accelerator, resume=resume)
     with RunFolder(config, images, resume, accelerator) as run:

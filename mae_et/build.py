@@ -17,7 +17,7 @@ from .config import ModelConfig, PretrainConfig, to_dict
 from .curriculum import Curriculum, as_pair, num_training_steps
 from .evaluation import ProbeImages, load_probe_images
 from .model import MaskedAutoencoder, training_flops
-from .shortening import shorten_all
+from .replanning import replan_all
 from .training import RunImages, main_process_first
 
 
@@ -92,7 +92,7 @@ def build_curriculum(
         num_steps=full_size_steps(config, num_images),
         flops=cache(partial(training_flops, model)),
     )
-    curriculum = shorten_all(planned, config.run.shortened)
+    curriculum = replan_all(planned, config.run.replanned)
     for stage in curriculum.stages:
         model.check_input_size(stage.size)
     return curriculum

@@ -42,15 +42,15 @@ class RunInterruptedError(RuntimeError):
     """A run was asked to stop, and `--resume auto` continues it. The message is one line."""
 
 
-class RunShortenedError(RuntimeError):
-    """What is left of a run has been shortened; it goes on from the checkpoint just saved.
+class RunReplannedError(RuntimeError):
+    """What is left of a run has been replanned; it goes on from the checkpoint just saved.
 
     Args:
         began: When the hours of the run began, less the time of its steps so far.
     """
 
     def __init__(self, began: float) -> None:
-        super().__init__("the run has been shortened; --resume auto continues")
+        super().__init__("the run has been replanned; --resume auto continues")
         self.began = began
 
 

@@ -87,7 +87,7 @@ def _train(
     interrupt: Interrupt | None,
     planned: Mapping[Size, float] | None,
 ) -> None:
-    """Train a run until it ends, is stopped, or is shortened; see `pretrain`."""
+    """Train a run until it ends, is stopped, or is replanned; see `pretrain`."""
     accelerator = make_accelerator(config.run, allow_fsdp=True)
     model = build_model(config)
     has_checkpoint = Run(Path(config.run.output_dir)).latest_checkpoint() is not None

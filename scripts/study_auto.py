@@ -1,14 +1,16 @@
-"""Automatic settings against training from scratch, on data sets that nobody tuned for.
+"""Automatic settings against settings by hand and training from scratch, on three sets.
 
     python scripts/data/make_three_sets.py --out DIR …     # letters, emoji and tiles
     python scripts/study_auto.py --data DIR --out runs/auto --hours 0.05
 
 For each set, two commands with no other option but data, hours and labels: `pretrain`, and
 `finetune` on a few labels of each class. The second and the third seed repeat the first one's
-pretraining with the settings that it chose, and have other labels. Beside it, the same network is
-trained from scratch on the same labels, at the rate of the highest accuracy on the test images
-among three, which favours it. Top-1 accuracy on the test images, of the best evaluation in both
-cases.
+pretraining with the settings that it chose, and have other labels.
+
+Two other ways stand beside it. By hand: fine-tuning of the same encoder with each of some settings.
+From scratch: the same network on the same labels, at each of some rates, for 60 epochs. Of the
+settings of either, those of the highest accuracy on the *test* images of the first seed are taken
+for all seeds, which favours them. Top-1 accuracy on the test images, of the best evaluation.
 
 Stop it at any time: the same command continues. It ends with a table, and OUT/results.json.
 """
@@ -17,17 +19,44 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from support.runs import facts, run, write_json
-from support.seeds import spread
+from support.runs import dotted, facts, run, write_json
+from support.seeds import paired_difference, spread
 
 from mae_et.runs import Run
 
 SETS = ("letters", "emoji", "tiles")
-RATES = (0.008, 0.016, 0.032)
-"""Values of optim.base_lr for training from scratch."""
+BATCH_SIZE = 16
+"""Images per step of the ways beside the automatic one, which has 16, too, for so few labels."""
+
+BY_HAND: dict[str, dict[str, object]] = {
+    "rate_0.016": {"optim__base_lr": 0.016},
+    "rate_0.032": {"optim__base_lr": 0.032},
+    "rate_0.064": {"optim__base_lr": 0.064},
+    "rate_0.032_decay_0.9": {"optim__base_lr": 0.032, "optim__layer_decay": 0.9},
+    "rate_0.032_long": {"optim__base_lr": 0.032, "optim__epochs": 80},
+    "rate_0.016_augmented": {
+        "optim__base_lr": 0.016,
+        "optim__epochs": 80,
+        "augment__crop_scale": [0.5, 1.0],
+        "augment__mixup": 0.2,
+    },
+}
+"""Settings of fine-tuning that somebody would try: name -> what differs from small_data."""
+
+FROM_SCRATCH: dict[str, dict[str, object]] = {
+    f"rate_{rate:g}": {"optim__base_lr": rate, "optim__epochs": 60, "optim__layer_decay": 1.0}
+    for rate in (0.008, 0.016, 0.032)
+}
+"""Settings of training from scratch, likewise."""
+
+WAYS = {"by hand": BY_HAND, "from scratch": FROM_SCRATCH}
+"""What stands beside automatic fine-tuning: way -> its settings."""
+
+COLUMNS = ("automatic", "probe", "by hand", "from scratch")
 
 
 def pretrained(data: Path, out: Path, seed: int, hours: float) -> Path:
@@ -40,7 +69,7 @@ def pretrained(data: Path, out: Path, seed: int, hours: float) -> Path:
     return folder
 
 
-def finetuned(labels: Path, out: Path, seed: int, pretraining: Path) -> dict[str, Any]:
+def automatic(labels: Path, out: Path, seed: int, pretraining: Path) -> dict[str, Any]:
     """The accuracies of automatic fine-tuning, and of the probe that it began with."""
     folder = out / f"automatic_{seed}"
     if not (folder / "report.json").exists():
@@ -50,36 +79,56 @@ def finetuned(labels: Path, out: Path, seed: int, pretraining: Path) -> dict[str
     return {"automatic": max(history), "probe": history[0], "base_lr": rate}
 
 
-def from_scratch(labels: Path, out: Path, seed: int, pretraining: Path) -> float:
-    """The accuracy of the same network from scratch, at the best of the rates."""
-    config = Run(pretraining).read_config()
-    model, data = config["model"], config["data"]
-    network = {f"model__{n}": model[n] for n in ("encoder", "image_size", "patch_size", "in_chans")}
-    network["model__encoder_args"] = json.dumps(model["encoder_args"])
-    scores = []
-    for rate in RATES:
-        folder = out / f"scratch_{seed}_{rate:g}"
-        if not (folder / "report.json").exists():
-            fields: dict[str, object] = {
-                **network,
-                "checkpoint": "none",
-                "data__path": labels,
-                "data__mean": data["mean"],
-                "data__std": data["std"],
-                "data__num_workers": 1,
-                "optim__epochs": 60,
-                "optim__batch_size": 16,
-                "optim__micro_batch_size": 16,
-                "optim__base_lr": rate,
-                "optim__layer_decay": 1.0,
-                "optim__new_head": "random",
-                "run__mixed_precision": "no",
-                "run__eval_every": 195,
-                "run__seed": seed,
-            }
-            run("finetune", folder, "--config=small_data", **fields)
-        scores.append(max(Run(folder).top1_history()))
-    return max(scores)
+def trained(labels: Path, folder: Path, seed: int, pretraining: Path, **fields: object) -> float:
+    """The accuracy of a run with the network and the images of a pretraining."""
+    if not (folder / "report.json").exists():
+        config = Run(pretraining).read_config()
+        model, data = config["model"], config["data"]
+        network = ("encoder", "image_size", "patch_size", "in_chans")
+        given: dict[str, object] = {
+            **{f"model__{name}": model[name] for name in network},
+            "model__encoder_args": json.dumps(model["encoder_args"]),
+            "data__path": labels,
+            "data__mean": data["mean"],
+            "data__std": data["std"],
+            "data__num_workers": 1,
+            "optim__batch_size": BATCH_SIZE,
+            "optim__micro_batch_size": BATCH_SIZE,
+            "run__mixed_precision": "no",
+            "run__eval_every": 100,
+            "run__seed": seed,
+        }
+        run("finetune", folder, "--config=small_data", **given | fields)
+    return max(Run(folder).top1_history())
+
+
+def beside(way: str, name: str, labels: Path, out: Path, seed: int, pretraining: Path) -> float:
+    """The accuracy of one of the other ways with some of its settings."""
+    fields: dict[str, object] = {"checkpoint": pretraining}
+    if way == "from scratch":
+        fields = {"checkpoint": "none", "optim__new_head": "random"}
+    folder = out / f"{way.replace(' ', '_')}_{seed}_{name}"
+    return trained(labels, folder, seed, pretraining, **fields, **WAYS[way][name])
+
+
+def study(name: str, data: Path, out: Path, seeds: list[int], hours: float) -> dict[str, Any]:
+    """All accuracies of a set, by seed and way, and the settings that were taken."""
+    rows: dict[int, dict[str, Any]] = {}
+    tried: dict[str, dict[str, float]] = {}
+    taken: dict[str, str] = {}
+    for seed in seeds:
+        labels = data / f"{name}_few_{seed}"
+        start = pretrained(data / name / "train", out, seed, hours)
+        rows[seed] = automatic(labels, out, seed, start)
+        print(name, seed, json.dumps(rows[seed]), flush=True)
+        for way, settings in WAYS.items():
+            accuracy = partial(beside, way, labels=labels, out=out, seed=seed, pretraining=start)
+            if way not in taken:
+                tried[way] = {setting: accuracy(setting) for setting in settings}
+                taken[way] = max(tried[way], key=tried[way].__getitem__)
+            rows[seed][way] = accuracy(taken[way])
+        print(name, seed, json.dumps(rows[seed]), flush=True)
+    return {"seeds": rows, "taken": taken, "tried on the first seed": tried}
 
 
 def main() -> None:
@@ -92,22 +141,20 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     options = parser.parse_args()
     out, data = options.out.resolve(), options.data.resolve()
-    results: dict[str, list[dict[str, Any]]] = {}
-    for name in options.sets:
-        results[name] = []
-        for seed in options.seeds:
-            folder, labels = out / name, data / f"{name}_few_{seed}"
-            start = pretrained(data / name / "train", folder, seed, options.hours)
-            row = finetuned(labels, folder, seed, start)
-            row["from scratch"] = from_scratch(labels, folder, seed, start)
-            results[name].append({"seed": seed, **row})
-            print(name, json.dumps(results[name][-1]), flush=True)
+    results = {
+        name: study(name, data, out / name, options.seeds, options.hours) for name in options.sets
+    }
     write_json(out / "results.json", {"sets": results, "hours": options.hours, **facts()})
-    columns = ("automatic", "probe", "from scratch")
-    print(f"{'':<10}" + "".join(f"{column:>16}" for column in columns))
-    for name, rows in results.items():
-        cells = (spread([row[column] for row in rows]) for column in columns)
-        print(f"{name:<10}" + "".join(f"{cell:>16}" for cell in cells))
+    print(f"{'':<10}" + "".join(f"{column:>16}" for column in COLUMNS))
+    for name, result in results.items():
+        scores = {way: {s: row[way] for s, row in result["seeds"].items()} for way in COLUMNS}
+        print(f"{name:<10}" + "".join(f"{spread([*scores[way].values()]):>16}" for way in COLUMNS))
+        for way, settings in WAYS.items():
+            gain = paired_difference(scores["automatic"], scores[way])
+            if gain is not None:
+                interval = f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}] points"
+                fields = dotted(settings[result["taken"][way]])
+                print(f"{'':<10}automatic less {way}: {interval}; {way}: {json.dumps(fields)}")
 
 
 if __name__ == "__main__":

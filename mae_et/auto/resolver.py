@@ -168,6 +168,9 @@ class _Resolver:
         model = build_model_on_meta(config)
         curriculum = build_curriculum(config, model, self.facts.number)
         seconds = speed.start + speed.seconds(curriculum) + speed.evaluation
+        if self.hours is not None:
+            reason = "ends in time, with fewer or more steps, if the speed turns out otherwise"
+            self.choices.choose("run.on_late", "fit", reason)
         for name, every in intervals(curriculum, speed, seconds).items():
             self.choices.choose(name, every, INTERVALS[name])
         return Resolved(config=self.config, choices=self.choices, speed=speed, seconds=seconds)

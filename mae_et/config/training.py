@@ -174,10 +174,11 @@ class RunConfig:
             log_every steps.
         hours: How long the run may take, which automatic settings plan for; null for any time.
         on_late: What happens if it turns out slower than planned: go, which says so and trains to
-            the end; shorten, which passes the rest of the schedule in fewer steps; or stop, which
-            saves a checkpoint when the hours are over.
-        shortened: What shorten did, written by the run: [step, steps of the run from then on] of
-            each time. With these, the run can be repeated.
+            the end; shorten, which passes the rest of the schedule in fewer steps; fit, which does
+            so too, and takes more steps if the run turns out faster; or stop, which saves a
+            checkpoint when the hours are over.
+        replanned: What shorten and fit did, written by the run: [step, steps of the run from then
+            on] of each time. With these, and with on_late go, the run can be repeated.
     """
 
     output_dir: str = "runs/pretrain"
@@ -191,8 +192,8 @@ class RunConfig:
     tracker: str = "auto"
     progress: bool = True
     hours: float | None = None
-    on_late: Literal["go", "shorten", "stop"] = "go"
-    shortened: tuple[tuple[int, int], ...] = ()
+    on_late: Literal["go", "shorten", "fit", "stop"] = "go"
+    replanned: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         hours = self.hours
@@ -200,9 +201,9 @@ class RunConfig:
         check(0 <= self.seed < 2**32, "run.seed", self.seed, "in [0, 2**32)")
         check(bool(self.output_dir.strip()), "run.output_dir", self.output_dir, "a folder")
         check_positive(self, "run", "log_every", "keep_checkpoints")
-        ascending = all(0 <= step < steps for step, steps in self.shortened)
+        ascending = all(0 <= step < steps for step, steps in self.replanned)
         allowed = "pairs [step, steps of the run from then on]"
-        check(ascending, "run.shortened", self.shortened, allowed)
+        check(ascending, "run.replanned", self.replanned, allowed)
         for name in ("eval_every", "checkpoint_every"):
             value = getattr(self, name)
             check(value is None or value > 0, f"run.{name}", value, "above 0 or null")

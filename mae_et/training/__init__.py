@@ -12,8 +12,8 @@ from .launch import leaving, main_process_first, make_accelerator
 from .loop import Loop
 from .metrics import Meter
 from .optim import chunks_per_micro_batch
+from .replanned import train_to_end
 from .run_folder import RunFolder, check_apart, writing_to
-from .shortened import train_to_end
 from .trainer import Trainer, is_due
 
 __all__ = [

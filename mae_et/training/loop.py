@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from ..config import TrainingConfig
 from ..curriculum import Size
 from ..data import StreamedSamples, warn_of_range, warn_of_size
-from ..errors import RunInterruptedError, RunShortenedError, RunStoppedError
+from ..errors import RunInterruptedError, RunReplannedError, RunStoppedError
 from .bad_images import BadImages
 from .checkpoint import load_checkpoint, save_checkpoint, save_state_beside, try_saving
 from .compile import num_graphs
@@ -23,7 +23,7 @@ from .images import Chunks, RunImages
 from .interrupt import Interrupt
 from .launch import start_trackers
 from .metrics import Meter
-from .outlook import Deadline, Outlook
+from .outlook import REPLANS, Deadline, Outlook
 from .progress import Progress
 from .run_folder import RunFolder
 from .trainer import Trainer, is_due
@@ -85,7 +85,7 @@ class Loop:
         before = run.seconds_before() if run.checkpoint else 0.0
         began = time.monotonic() if began is None else began
         self.outlook = Outlook(self.schedule, planned)
-        self.share: float | None = None  # of the steps left for which there is time, if it is late
+        self.share: float | None = None  # of the steps left for which there is time
         self.deadline = Deadline(config.run, began - before)
         has_bar = config.run.progress
         self.progress = Progress(accelerator, self.start, self.schedule, self.num_steps, has_bar)
@@ -98,7 +98,7 @@ class Loop:
             RunStoppedError: Too many steps are not finite, or too many images are unreadable.
             RunInterruptedError: A signal asked the run to stop; the message says whether a
                 checkpoint was saved.
-            RunShortenedError: The run is late, and has to go on with a shorter schedule.
+            RunReplannedError: The run goes on with another number of steps, to end in time.
         """
         self.progress.on_start(
             self.run.files.folder,
@@ -119,7 +119,7 @@ class Loop:
                 self.log(step)
                 self.evaluate(step + 1)
                 self.save_or_leave(step + 1)
-                self.shorten_if_late(step + 1)
+                self.replan_if_needed(step + 1)
                 if self.is_over:
                     break
         if self.stop is None:
@@ -153,7 +153,7 @@ class Loop:
         if warning := self.deadline.warning(left):
             self.progress.say(warning)
         self.share = self.deadline.share(left)
-        if self.config.run.on_late == "shorten":  # the main process decides, by its clock
+        if self.config.run.on_late in REPLANS:  # the main process decides, by its clock
             shares = [self.share]
             broadcast_object_list(shares)
             (self.share,) = shares
@@ -203,19 +203,19 @@ class Loop:
             keep = self.config.run.keep_checkpoints
             return save_checkpoint(self.accelerator, self.run.files, done, keep)
 
-    def shorten_if_late(self, done: int) -> None:
-        """Shorten what is left of a run that would be late, if `run.on_late` says so.
+    def replan_if_needed(self, done: int) -> None:
+        """Give what is left of a run the steps there is time for, if `run.on_late` says so.
 
         Raises:
-            RunShortenedError: The run has to go on from its checkpoint, with the shorter schedule.
+            RunReplannedError: The run has to go on from its checkpoint, with the new schedule.
         """
         if self.share is None or self.is_over or done == self.num_steps:
             return
         num_steps = done + max(1, int(self.share * (self.num_steps - done)))
-        self.progress.say(f"shortened from {self.num_steps:,} steps to {num_steps:,}")
-        self.run.shorten(done, num_steps)
+        self.progress.say(f"{num_steps:,} steps in place of {self.num_steps:,}, to end in time")
+        self.run.replan(done, num_steps)
         self.save(done)
-        raise RunShortenedError(self.deadline.began + self.run.seconds_before())
+        raise RunReplannedError(self.deadline.began + self.run.seconds_before())
 
     def eval_chunks(self) -> Chunks:
         """Load the held-out images once more, and note the unreadable ones."""

@@ -9,19 +9,23 @@ from dataclasses import dataclass
 from ..config import RunConfig
 from ..curriculum import Curriculum, Size, area
 
-LATE = 1.05
-"""How many times its hours a run may take before it is late."""
+LATE, EARLY = 1.05, 0.95
+"""The shares of its hours above and below which a run is late or early."""
 
 SETTLED = 0.05
 """The share of the hours after which the speed is judged; at first, workers start."""
 
 IN_TIME = 0.985
-"""The share of its hours in which a run that is shortened is to end."""
+"""The share of its hours in which a run that is replanned is to end."""
+
+REPLANS = ("shorten", "fit")
+"""Values of `run.on_late` that change the steps that are left."""
 
 AGAIN = "Started again, --hours plans with the present speed"
 FOLLOWS = {
     "go": f"--resume auto --run.on_late shorten passes the rest in fewer steps. {AGAIN}",
     "shorten": "the rest of its schedule is passed in fewer steps",
+    "fit": "the rest of its schedule is passed in fewer steps",
     "stop": f"it is stopped then, with a checkpoint. {AGAIN}",
 }
 """What follows if a run is late, by `run.on_late`."""
@@ -120,38 +124,42 @@ class Deadline:
         Args:
             left: The seconds that it still takes, if they are known.
         """
-        expected = self._late_hours(left)
-        if expected is None or self.is_said:
+        expected = self._expected(left)
+        hours = self.run.hours
+        if hours is None or expected is None or expected <= LATE or self.is_said:
             return None
         self.is_said = True
         return (
-            f"the run is slower than planned: {expected:.3g} hours in place of "
-            f"{self.run.hours:g}; {FOLLOWS[self.run.on_late]}"
+            f"the run is slower than planned: {expected * hours:.3g} hours in place of "
+            f"{hours:g}; {FOLLOWS[self.run.on_late]}"
         )
 
     def share(self, left: float | None) -> float | None:
-        """Return the share of what is left of the run for which there is time.
+        """Return how many times the steps that are left there is time for.
 
         Args:
-            left: The seconds that it still takes, if they are known.
+            left: The seconds that they take, if they are known.
 
         Returns:
-            A number in [0, 1); None if the run is not late, or is not to be shortened.
+            A number from 0, below 1 if the run is late; None if it is to be left as it is.
         """
-        if self.run.on_late != "shorten" or self._late_hours(left) is None:
+        expected = self._expected(left)
+        if expected is None or self.run.on_late not in REPLANS:
+            return None
+        is_early = self.run.on_late == "fit" and expected < EARLY
+        if not (is_early or expected > LATE):
             return None
         assert left is not None
         assert self.run.hours is not None
         there_is = IN_TIME * 3600 * self.run.hours - (time.monotonic() - self.began)
         return max(0.0, there_is / left)
 
-    def _late_hours(self, left: float | None) -> float | None:
-        """Return the hours that the run takes in all; None if it is not known to be late."""
+    def _expected(self, left: float | None) -> float | None:
+        """Return the share of its hours that the run takes in all; None if it is not known yet."""
         hours, now = self.run.hours, time.monotonic()
         if hours is None or left is None or now - self._trains_since < SETTLED * 3600 * hours:
             return None
-        expected = (now - self.began + left) / 3600
-        return expected if expected > LATE * hours else None
+        return (now - self.began + left) / (3600 * hours)
 
     def is_over(self) -> bool:
         """Return whether the run has to stop now."""

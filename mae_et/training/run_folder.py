@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list
 
 from ..config import Resume, TrainingConfig, changed_fields, read_text, to_dict
 from ..data import local_folder
-from ..errors import RunInterruptedError, RunShortenedError
+from ..errors import RunInterruptedError, RunReplannedError
 from ..runs import Checkpoint, Run, lock, write_text
 from .images import RunImages
 from .launch import main_process_first
@@ -68,7 +68,7 @@ class RunFolder:
         if isinstance(error, KeyboardInterrupt) and self.files.latest_checkpoint() is not None:
             error.add_note("--resume continues from the last checkpoint")
         # A tracker shows a crash by being left unclosed.
-        if kind in (None, RunInterruptedError, RunShortenedError):
+        if kind in (None, RunInterruptedError, RunReplannedError):
             self._track(lambda tracker: tracker.finish())
         if self.accelerator.is_main_process:
             self._lock.close()
@@ -126,12 +126,12 @@ class RunFolder:
         if [line for line in text.split("\n") if line] != kept or not text.endswith("\n"):
             write_text(file, "".join(line + "\n" for line in kept))
 
-    def shorten(self, done: int, num_steps: int) -> None:
-        """Record that the run is shortened after `done` steps to `num_steps` in all."""
+    def replan(self, done: int, num_steps: int) -> None:
+        """Record that the run takes another number of steps in all, from `done` on."""
         if self.accelerator.is_main_process:
             config = self.files.read_config()
-            before = config["run"].get("shortened", ())
-            config["run"]["shortened"] = [*before, [done, num_steps]]
+            before = config["run"].get("replanned", ())
+            config["run"]["replanned"] = [*before, [done, num_steps]]
             self.files.write_config(config)
 
     def seconds_before(self) -> float:

@@ -99,6 +99,15 @@ def test_a_run_that_is_to_be_shortened_gets_the_time_that_is_left(now: SimpleNam
     assert deadline.share(7200) == 0.0
 
 
+def test_a_run_that_is_to_fit_gets_more_steps_if_it_is_early(now: SimpleNamespace) -> None:
+    deadline = Deadline(RunConfig(hours=1.0, on_late="fit"), now.seconds)
+    now.seconds += 0.185 * 3600
+    assert deadline.share(0.8 * 3600) is None  # in time
+    assert deadline.share(0.4 * 3600) == pytest.approx(2.0)
+    assert deadline.warning(0.4 * 3600) is None
+    assert deadline.share(1.6 * 3600) == pytest.approx(0.5)
+
+
 def test_a_run_without_hours_has_no_deadline(now: SimpleNamespace) -> None:
     deadline = Deadline(RunConfig(on_late="stop"), now.seconds)
     now.seconds += 1e9

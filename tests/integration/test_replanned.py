@@ -1,4 +1,4 @@
-"""Runs that are late and shorten themselves: they end, resume and are repeated exactly."""
+"""Runs that are late or early and replan themselves: they end, resume and are repeated."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_late_run_ends_with_all_of_its_stages(shortened: Path) -> None:
     rates = [line["lr"] for line in lines]
     assert rates[6:] == sorted(rates[6:], reverse=True)
     assert rates[-1] < 0.1 * max(rates)  # the schedule has come to its end
-    assert Run(shortened).section("run")["shortened"] == [[4, 12]]
+    assert Run(shortened).section("run")["replanned"] == [[4, 12]]
     assert (shortened / "encoder").is_dir()
 
 
@@ -51,6 +51,18 @@ def test_it_is_repeated_from_its_configuration(shortened: Path, tmp_path: Path) 
     again = tmp_path / "again"
     assert main(["pretrain", "--config", str(shortened / "config.yaml"), f"--out={again}"]) == 0
     assert_same_weights(shortened, again)
+
+
+def test_an_early_run_takes_more_steps(
+    clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge(monkeypatch, iter([None, None, None, 1.5]))
+    run, again = tmp_path / "run", tmp_path / "again"
+    assert main(["pretrain", *tiny(clothes, run), "--run.on_late=fit"]) == 0
+    assert Run(run).section("run")["replanned"] == [[4, 28]]
+    assert Run(run).read_metrics()[-1]["step"] == 28
+    assert main(["pretrain", "--config", str(run / "config.yaml"), f"--out={again}"]) == 0
+    assert_same_weights(run, again)
 
 
 def test_it_resumes_whatever_the_command_says(
@@ -85,7 +97,7 @@ def test_fine_tuning_is_shortened_too(
     run = tmp_path / "run"
     options = [*tiny_finetune(clothes, run), *LATE]
     assert finetune_main(options) == 0
-    ((since, steps),) = Run(run).section("run")["shortened"]
+    ((since, steps),) = Run(run).section("run")["replanned"]
     assert since == 2
     assert Run(run).read_metrics()[-1]["step"] == steps
 
@@ -93,10 +105,10 @@ def test_fine_tuning_is_shortened_too(
 def test_numbers_of_no_run_are_an_error(
     clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = tiny(clothes, tmp_path / "run", run__shortened="[[5, 3]]")
+    arguments = tiny(clothes, tmp_path / "run", run__replanned="[[5, 3]]")
     assert main(["pretrain", *arguments]) == 2
     (line,) = (row for row in capsys.readouterr().err.splitlines() if row.startswith("error: "))
-    assert "run.shortened must be pairs" in line
-    arguments = tiny(clothes, tmp_path / "run", run__shortened="[[5, 300]]")
+    assert "run.replanned must be pairs" in line
+    arguments = tiny(clothes, tmp_path / "run", run__replanned="[[25, 30]]")
     assert main(["pretrain", *arguments]) == 2
-    assert "of a run of 20 steps, got [5, 300]" in capsys.readouterr().err
+    assert "of a run of 20 steps, got [25, 30]" in capsys.readouterr().err

@@ -1,8 +1,8 @@
-"""Schedules that are shortened on the way, so that a run that is slower than planned ends in time.
+"""Schedules that change on the way, so that a run ends in time although its speed is another one.
 
-The rest of the schedule is passed in fewer steps: each of its stages keeps its share of them and
-its part of the learning-rate schedule. A shortened schedule is a pure function of the step, as any
-other, and up to the step at which it was shortened it is the one that was planned.
+The rest of the schedule is passed in fewer steps, or in more: each of its stages keeps its share of
+them and its part of the learning-rate schedule. A schedule that was replanned is a pure function of
+the step, as any other, and up to the step at which it changed it is the one that was planned.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from .curriculum import Curriculum, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShortenedCurriculum(Curriculum):
-    """A curriculum whose steps from `since` on are fewer than planned.
+class ReplannedCurriculum(Curriculum):
+    """A curriculum whose steps from `since` on are fewer or more than planned.
 
     Args:
-        stages: The shortened stages, as many as planned.
+        stages: The stages, as many as planned.
         planned: The curriculum without this change.
         since: The first step that is not as planned.
     """
@@ -43,21 +43,21 @@ class ShortenedCurriculum(Curriculum):
         return start + (stop - start) * passed / (stage.stop - max(stage.start, self.since))
 
 
-def shorten(planned: Curriculum, since: int, num_steps: int) -> ShortenedCurriculum:
-    """Shorten what is left of a curriculum.
+def replan(planned: Curriculum, since: int, num_steps: int) -> ReplannedCurriculum:
+    """Pass what is left of a curriculum in another number of steps.
 
     Args:
         planned: The curriculum.
-        since: The step from which on it is shortened; it has been passed by a run.
+        since: The step from which on it changes; a run has come this far.
         num_steps: The steps that the whole run has then. Every stage that is left gets at least
             one, however few they are.
 
     Raises:
-        ValueError: The numbers are not those of a run that is shortened on its way.
+        ValueError: The numbers are not those of a run on its way.
     """
-    if not 0 <= since < num_steps <= planned.num_steps:
+    if not 0 <= since < min(num_steps, planned.num_steps):
         raise ValueError(
-            "run.shortened must hold [step, steps of the run] of a run of "
+            "run.replanned must hold [step, steps of the run] of a run of "
             f"{planned.num_steps} steps, got [{since}, {num_steps}]"
         )
     left = [stage for stage in planned.stages if stage.stop > since]
@@ -69,16 +69,16 @@ def shorten(planned: Curriculum, since: int, num_steps: int) -> ShortenedCurricu
         wanted = since + round(share * (stage.stop - since))
         stop = min(max(wanted, max(start, since) + 1), num_steps - (len(left) - number))
         stages.append(Stage(size=stage.size, start=start, stop=stop))
-    return ShortenedCurriculum(stages=tuple(stages), planned=planned, since=since)
+    return ReplannedCurriculum(stages=tuple(stages), planned=planned, since=since)
 
 
-def shorten_all(planned: Curriculum, shortened: Iterable[tuple[int, int]]) -> Curriculum:
-    """Apply what shortened a run, one after another; see `shorten`.
+def replan_all(planned: Curriculum, replanned: Iterable[tuple[int, int]]) -> Curriculum:
+    """Apply what changed a run, one after another; see `replan`.
 
     Args:
         planned: The curriculum.
-        shortened: (step, steps of the run) of each time.
+        replanned: (step, steps of the run) of each time.
     """
-    for since, num_steps in shortened:
-        planned = shorten(planned, since, num_steps)
+    for since, num_steps in replanned:
+        planned = replan(planned, since, num_steps)
     return planned

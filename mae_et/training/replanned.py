@@ -1,4 +1,4 @@
-"""Runs that shorten themselves in order to end in time, and go on from a checkpoint."""
+"""Runs that change their schedule in order to end in time, and go on from a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..config import Resume, TrainingConfig
-from ..errors import RunShortenedError
+from ..errors import RunReplannedError
 from ..runs import Run
 
 Config = TypeVar("Config", bound=TrainingConfig)
@@ -20,7 +20,7 @@ def train_to_end(
     resume: Resume,
     began: float | None,
 ) -> None:
-    """Train a run, and go on with its shorter schedule as often as it is shortened.
+    """Train a run, and go on as often as the rest of its schedule is replanned.
 
     Args:
         train: Trains a configuration, given whether to resume it and when its hours began.
@@ -31,14 +31,14 @@ def train_to_end(
     while True:
         try:
             return train(_as_recorded(config) if resume else config, resume, began)
-        except RunShortenedError as shortened:
-            resume, began = True, shortened.began
+        except RunReplannedError as replanned:
+            resume, began = True, replanned.began
 
 
 def _as_recorded(config: Config) -> Config:
-    """Return a configuration with what its run has recorded of having been shortened."""
+    """Return a configuration with what its run has recorded of having been replanned."""
     run = Run(Path(config.run.output_dir))
     if not run.exists:
         return config
-    recorded = tuple(tuple(numbers) for numbers in run.section("run").get("shortened", ()))
-    return replace(config, run=replace(config.run, shortened=recorded))
+    recorded = tuple(tuple(numbers) for numbers in run.section("run").get("replanned", ()))
+    return replace(config, run=replace(config.run, replanned=recorded))
