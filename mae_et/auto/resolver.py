@@ -168,7 +168,7 @@ class _Resolver:
         model = build_model_on_meta(config)
         curriculum = build_curriculum(config, model, self.facts.number)
         seconds = speed.start + speed.seconds(curriculum) + speed.evaluation
-        if self.hours is not None:
+        if self.hours is not None and not config.data.replay:  # which starts anew too slowly
             reason = "ends in time, with fewer or more steps, if the speed turns out otherwise"
             self.choices.choose("run.on_late", "fit", reason)
         for name, every in intervals(curriculum, speed, seconds).items():

@@ -12,8 +12,11 @@ from ..curriculum import Curriculum, Size, area
 LATE, EARLY = 1.05, 0.95
 """The shares of its hours above and below which a run is late or early."""
 
-SETTLED = 0.05
-"""The share of the hours after which the speed is judged; at first, workers start."""
+SETTLED, LEAST_SETTLED = 0.05, 120.0
+"""The share of the hours, and at least the seconds, after which the speed is judged.
+
+At first, workers start; and a run that is replanned starts them anew, which has to pay.
+"""
 
 IN_TIME = 0.985
 """The share of its hours in which a run that is replanned is to end."""
@@ -157,7 +160,9 @@ class Deadline:
     def _expected(self, left: float | None) -> float | None:
         """Return the share of its hours that the run takes in all; None if it is not known yet."""
         hours, now = self.run.hours, time.monotonic()
-        if hours is None or left is None or now - self._trains_since < SETTLED * 3600 * hours:
+        if hours is None or left is None:
+            return None
+        if now - self._trains_since < max(SETTLED * 3600 * hours, LEAST_SETTLED):
             return None
         return (now - self.began + left) / (3600 * hours)
 
