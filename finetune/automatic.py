@@ -46,7 +46,7 @@ FEWEST = 2_000
 """Labels up to which the learning rate is chosen by folds: so few cost little, and how far to move
 the encoder depends on the images more than on anything a rule could know."""
 
-FOLDS, RATES = 2, (0.002, 0.008, 0.032)
+FOLDS, RATES = 2, (0.004, 0.016, 0.064)
 """Halves of the labels, each of which chooses among these values of optim.base_lr."""
 
 RATE_RUNS = len(RATES) * (FOLDS - 1)

@@ -33,23 +33,14 @@ BATCH_SIZE = 16
 """Images per step of the ways beside the automatic one, which has 16, too, for so few labels."""
 
 BY_HAND: dict[str, dict[str, object]] = {
-    "rate_0.016": {"optim__base_lr": 0.016},
-    "rate_0.032": {"optim__base_lr": 0.032},
     "rate_0.064": {"optim__base_lr": 0.064},
     "rate_0.032_decay_0.9": {"optim__base_lr": 0.032, "optim__layer_decay": 0.9},
-    "rate_0.032_long": {"optim__base_lr": 0.032, "optim__epochs": 80},
-    "rate_0.016_augmented": {
-        "optim__base_lr": 0.016,
-        "optim__epochs": 80,
-        "augment__crop_scale": [0.5, 1.0],
-        "augment__mixup": 0.2,
-    },
 }
 """Settings of fine-tuning that somebody would try: name -> what differs from small_data."""
 
 FROM_SCRATCH: dict[str, dict[str, object]] = {
     f"rate_{rate:g}": {"optim__base_lr": rate, "optim__epochs": 60, "optim__layer_decay": 1.0}
-    for rate in (0.008, 0.016, 0.032)
+    for rate in (0.016, 0.032)
 }
 """Settings of training from scratch, likewise."""
 

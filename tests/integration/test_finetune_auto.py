@@ -178,14 +178,14 @@ def test_few_labels_choose_their_learning_rate(
     options = [clothes, f"--checkpoint={finished}", f"--out={out}", *FEW, "--optim.epochs=2"]
     assert main(options) == 0
     said = capsys.readouterr()
-    assert "optim.base_lr: of 0.002, 0.008, 0.032, by 2 halves of the labels in 3 times" in said.err
+    assert "optim.base_lr: of 0.004, 0.016, 0.064, by 2 halves of the labels in 3 times" in said.err
     table = json.loads((tmp_path / "run_folds" / "sweep.json").read_text())
     best = max(table, key=lambda row: float(row["last"]))
     assert f"chosen by 2 folds: optim.base_lr {best['base_lr']:g}" in said.out
     run = Run(out)
     assert run.section("optim")["base_lr"] == best["base_lr"]
     assert run.section("images")["train"] == 80
-    half = Run(tmp_path / "run_folds" / "base_lr_0.032" / "fold_2").section("images")
+    half = Run(tmp_path / "run_folds" / "base_lr_0.064" / "fold_2").section("images")
     assert half["train"] == half["eval"] == 40
 
     shutil.rmtree(out)
