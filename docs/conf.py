@@ -17,7 +17,7 @@ from sphinx.application import Sphinx
 import mae_et
 
 project = "mae-et"
-author = "the authors of mae-et"
+author = project_copyright = "the authors of mae-et"
 release = version = mae_et.__version__
 extensions = [
     "myst_nb",
@@ -50,6 +50,7 @@ default_role = "code"  # docstrings name things in single backticks
 
 html_theme = "furo"
 html_title = "mae-et"
+pygments_dark_style = "github-dark"  # the theme's own underlines imports as if they were links
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False

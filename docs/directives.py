@@ -40,10 +40,7 @@ class ConfigurationTable(SphinxDirective):
         config = getattr(import_module(module), name)
         self.env.note_dependency(import_module(config.__module__).__file__ or "")
         text = "\n".join(_sections(config, self.arguments[1]))
-        parsed = self.parse_text_to_nodes(text, allow_section_headings=True)
-        for table in (table for node in parsed for table in node.findall(nodes.table)):
-            table["classes"].append("options")
-        return parsed
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
 class CommandHelp(SphinxDirective):
@@ -84,7 +81,7 @@ def _heading(title: str, text: str) -> Iterator[str]:
 
 def _table(config: Any, items: Any, prefix: str, anchor: str) -> Iterator[str]:
     """Yield the lines of a Markdown table of fields, those of nested sections among them."""
-    yield from ("| option | type | default | meaning, range |", "|---|---|---|---|")
+    yield from ("{.options}", "| option | type | default | meaning, range |", "|---|---|---|---|")
     yield from _rows(config, items, prefix, anchor)
     yield ""
 

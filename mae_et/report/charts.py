@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-DASH_LENGTHS = {"-": "", "--": "5 2.5", ":": "1.5 2", "-.": "5 2 1.5 2"}
-"""The dashes of an SVG's line."""
+DASH_LENGTHS = {"-": "", "--": "0.55 0.2", ":": "0.16 0.2", "-.": "0.45 0.15 0.16 0.15"}
+"""The dashes of the line of a mark, which is 3 long and 0.16 wide."""
 
 
 SIZE = (4.8, 2.9)

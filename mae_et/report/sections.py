@@ -176,21 +176,22 @@ def losses(arms: Sequence[Arm], tasks: dict[Task, str]) -> list[Block]:
 def stages(arms: Sequence[Arm]) -> list[Block]:
     """Show the stages of one run of each arm that trained."""
     shown: dict[Name, RunHistory] = {}
+    header = ["arm", "size, px", "steps", "seconds", "images/s", "waiting for data"]
+    rows: list[list[Cell]] = []
     for index, arm in enumerate(arms):
         run = next(iter([*arm.complete, *arm.runs]), None)
-        if run is not None and run.windows:
-            folder = run.folder.name.encode(errors="replace").decode()
-            text = folder if arm.name in folder else f"{arm.name}: {folder}"
-            shown[Name(text, charts.mark(index), len(run.stages))] = run
-    if not shown:
-        return []
-    header = ["run", "size, px", "steps", "seconds", "images/s", "waiting for data"]
-    rows: list[list[Cell]] = []
-    for name, run in shown.items():
+        if run is None or not run.windows:
+            continue
+        folder = run.folder.name.encode(errors="replace").decode()
+        text = folder if arm.name in folder else f"{arm.name}: {folder}"
+        shown[Name(text, charts.mark(index))] = run
+        name = Name(arm.name, charts.mark(index), len(run.stages))
         for number, stage in enumerate(run.stages):
             texts = [stage.size, f"{stage.steps:,}", f"{stage.seconds:,.1f}"]
             texts += [f"{stage.images_per_s:,.0f}", f"{stage.data_wait:.1%}"]
             rows.append([*([] if number else [name]), *([Value(text)] for text in texts)])
+    if not shown:
+        return []
     caption = (
         "One run of each arm: its seconds of training, without evaluations and checkpoints. "
         "The numbers and the colour are the input size in pixels: the larger, the darker."

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mae_et.report.charts import CHARACTER, NARROW, accuracy_against_cost, names, timeline
+from mae_et.report.charts import CHARACTER, NARROW, accuracy_against_cost, mark, names, timeline
 from mae_et.report.html import Name
 from mae_et.report.palette import style
 from mae_et.report.sections import name_tasks
@@ -31,6 +31,13 @@ def test_chart_shows_means_and_deviations(study: Path) -> None:
 
 def test_arms_look_different() -> None:
     assert len({style(index) for index in range(28)}) == 28
+
+
+def test_marks_show_their_dashes() -> None:
+    """The shape in the middle covers less than a third of the line, which is 3 long."""
+    dashes = [mark(7 * lap).dashes for lap in range(4)]
+    assert dashes[0] == ""
+    assert all(0 < sum(map(float, pattern.split())) < 1 for pattern in dashes[1:])
 
 
 def test_labels_of_bars_are_inside_them(tmp_path: Path) -> None:
