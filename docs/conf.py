@@ -31,6 +31,7 @@ myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist
 myst_heading_anchors = 3
 
 nb_execution_mode = os.environ.get("DOCS_NOTEBOOK", "cache")
+nb_execution_cache_path = str(HERE / "_build" / ".jupyter_cache")  # else in docs/, beside the pages
 nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_merge_streams = True

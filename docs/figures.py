@@ -81,7 +81,7 @@ def crops(look: Look) -> Figure:
     """Draw the spectrum of a photo with what each size keeps, and the photo at these sizes."""
     photo = transform.resize(data.astronaut(), (SIZES[-1],) * 2, anti_aliasing=True)
     figure = Figure(figsize=(9, 3.1))
-    spectrum, images = figure.subplots(1, 2, width_ratios=(1, 3.05))
+    spectrum, images = figure.subplots(1, 2, width_ratios=(1, 3.2))  # of equal height
     _draw_spectrum(spectrum, photo, look)
     pixels = torch.as_tensor(photo, dtype=torch.float32).movedim(-1, 0)
     left = 0
@@ -134,8 +134,8 @@ def schedule(look: Look) -> Figure:
             axes.stairs(np.array(sizes) + lift, edges, baseline=None, linewidth=2.5, **line)
             axes.plot(edges[-1], full + lift, "o", color=line["color"], markersize=6)
         panels[0].plot([], [], label=name, linewidth=2.5, **line)
-    titles = ("More steps are small…", "…and the small ones cost little")
-    labels = ("optimizer steps, by those of constant size", "pixels trained on, by constant size")
+    titles = ("Most steps are small…", "…and the small ones cost little")
+    labels = ("optimizer steps (constant size: 1)", "pixels trained on (constant size: 1)")
     for axes, title, label in zip(panels, titles, labels, strict=True):
         axes.set(title=title, xlabel=label, xlim=(0, None))
     panels[0].set(ylabel="input size in pixels", yticks=SIZES, ylim=(85, 234))
