@@ -18,6 +18,8 @@ from mae_et.errors import check, end_process, forget_said, print_once, run_comma
 from mae_et.first_line import first_line
 from mae_et.workers import worker_context
 
+from .plan import make_parser as plan_parser
+from .plan import plan
 from .predict_options import predict_options, predict_parser
 
 DESCRIPTION = """Fine-tune an encoder on labelled images: by a recipe (--config), or on DATA and
@@ -33,6 +35,7 @@ EPILOG = """examples:
   mae-et-finetune photos --checkpoint runs/photos --hours 1
   mae-et-finetune --config vit_b_16 --checkpoint none --data.path photos
   mae-et-finetune predict --checkpoint runs/photos_classifier --data new_photos
+  mae-et-finetune plan --config etpp_swin_tiny
   mae-et-finetune recipes
   mae-et-finetune --print_completion bash"""
 
@@ -48,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with first_line(f"mae-et-finetune {__version__} begins by importing PyTorch"):
         if arguments[:1] == ["predict"]:
             return run_command(lambda: predict(arguments[1:]))
+        if arguments[:1] == ["plan"]:
+            return run_command(lambda: plan(arguments[1:]))
         return run_command(lambda: _finetune(arguments))
 
 
@@ -87,6 +92,7 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
     else:
         config, allowed = request.make({}), "left out with a recipe; DATA and no recipe fit them"
         check(request.hours is None, "--hours", request.hours, allowed)
+        config.data.check_given()
     if request.options.data.num_workers:
         worker_context()  # starts importing while this process does
 
@@ -178,7 +184,11 @@ def _completion(arguments: Sequence[str]) -> str:
     """Return the script that completes command lines in a shell."""
     from mae_et.config.completion import completion_script
 
-    commands = {"predict": predict_parser(), "recipes": LineParser(prog="", description=None)}
+    commands = {
+        "predict": predict_parser(),
+        "plan": plan_parser(),
+        "recipes": LineParser(prog="", description=None),
+    }
     return completion_script(make_parser(), commands, arguments, recipe_names("finetune"))
 
 

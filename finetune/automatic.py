@@ -207,7 +207,7 @@ def _choose_epochs(
     trainer, images = set_up(config, accelerator)
     speed = speed_of(trainer, images, seconds=1.0)
     schedule = build_schedule(config, trainer.unwrapped, 1000)
-    step = speed.seconds(schedule) / schedule.num_steps
+    step = speed.seconds(schedule) / schedule.batches_before(schedule.num_steps)
     steps = len(splits.train) / config.optim.batch_size
     evaluations = steps / (config.run.eval_every or steps)
     per_epoch = steps * step + evaluations * speed.evaluation

@@ -25,8 +25,16 @@ def batch_chunk_size(config: FinetuneConfig, accelerator: Accelerator) -> int:
     Raises:
         ValueError: The batch cannot be split among the processes.
     """
+    return chunk_size_of(config, accelerator.num_processes)
+
+
+def chunk_size_of(config: FinetuneConfig, world: int) -> int:
+    """Return the same for a number of processes.
+
+    Raises:
+        ValueError: The batch cannot be split among the processes.
+    """
     optim, multiple = config.optim, 2 if mixes(config.augment) else 1
-    world = accelerator.num_processes
     return split_batch(optim.batch_size, optim.micro_batch_size, world, multiple=multiple)
 
 
@@ -59,7 +67,8 @@ def build_schedule(config: FinetuneConfig, model: SizedModel, num_steps: int) ->
         multiple=size_multiple(model.model, full_size),
         num_steps=num_steps,
     )
-    schedule = replan_all(planned, config.run.replanned)
+    enlarged = config.optim.with_early_batch(planned)
+    schedule = replan_all(enlarged, config.run.replanned)
     for stage in schedule.stages:
         model.check_input_size(stage.size)
     return schedule

@@ -109,7 +109,6 @@ class DataConfig(ImagesConfig):
     eval_crop: float = 0.875
 
     def __post_init__(self) -> None:
-        self.check_given()
         super().__post_init__()
         number, share = self.labels_per_class, self.label_fraction
         check(number is None or number > 0, "data.labels_per_class", number, "above 0 or null")
@@ -168,9 +167,11 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptimConfig(OptimConfig):
-    """AdamW, its schedule and its batches.
+    """The optimizer, its schedule and its batches.
 
     Args:
+        optimizer: adamw or lamb (timm's, with decay inside the trust ratio); betas are those of
+            either.
         base_lr: Peak learning rate of the head per 256 images: lr = base_lr · batch_size / 256.
         weight_decay: Weight decay of all parameters but biases, norms, positions and the class
             token.
@@ -184,6 +185,7 @@ class FinetuneOptimConfig(OptimConfig):
             the inverse of the class's number of images; null for all alike. Only ratios matter.
     """
 
+    optimizer: Literal["adamw", "lamb"] = "adamw"
     epochs: float = 100
     batch_size: int = 1024
     base_lr: float = 5e-4

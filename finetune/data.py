@@ -62,6 +62,7 @@ def load_labelled(source: DataConfig) -> LabelledSplits:
     Raises:
         ValueError: A split, a column or a class is missing, or there are too few labels.
     """
+    source.check_given()
     assert source.path is not None
     allow_pixels(source.max_pixels)
     splits = load_splits(source.path, source.layout)
@@ -139,7 +140,7 @@ def training_samples(
 ) -> Samples:
     """Return samples of images, augmented as strongly as the stage of their step requires."""
     transform = TrainTransform(config, images.labels, schedule)
-    return _samples(config, images, transform, shuffle=True)
+    return _samples(config, images, transform, shuffle=True, clock=transform.clock)
 
 
 def evaluation_samples(config: FinetuneConfig, images: LabelledImages) -> Samples:
@@ -149,11 +150,10 @@ def evaluation_samples(config: FinetuneConfig, images: LabelledImages) -> Sample
 
 
 def _samples(
-    config: FinetuneConfig, images: LabelledImages, transform: Any, *, shuffle: bool
+    config: FinetuneConfig, images: LabelledImages, transform: Any, **options: Any
 ) -> Samples:
     table = ImageTable(images.dataset, config.data.image_column, config.model.in_chans)
-    clock = SampleClock(config.optim.batch_size)
-    return Samples(table, transform, config.run.seed, shuffle=shuffle, clock=clock)
+    return Samples(table, transform, config.run.seed, **options)
 
 
 class TrainTransform:
@@ -170,7 +170,7 @@ class TrainTransform:
     def __init__(self, config: FinetuneConfig, labels: Any, schedule: Curriculum) -> None:
         self.labels = labels
         self.schedule = schedule
-        self.batch_size = config.optim.batch_size
+        self.clock = SampleClock(config.optim.batch_size, curriculum=schedule)
         at_stage = config.data.downsample == "loader"
         self.by_stage = [
             Augmentation(config, stage.size if at_stage else schedule.full_size, policy)
@@ -181,7 +181,7 @@ class TrainTransform:
 
     def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
         """Return the fields of sample `number`, made of the image in row `index`."""
-        stage = self.schedule.stage_at(number // self.batch_size)
+        stage = self.schedule.stage_at(self.clock.step_of(number))
         augment = self.by_stage[self.schedule.stages.index(stage)]
         return {**augment(image), "label": int(self.labels[index])}
 

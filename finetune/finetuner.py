@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from mae_et.training import (
     Chunks,
     RunFolder,
     Trainer,
+    adamw,
+    lamb,
     save_beside,
 )
 
@@ -90,6 +93,11 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         self.mixup = build_mixup(config.augment, len(splits.class_names))
         self.num_images, self.held_out = len(splits.train), held_out
 
+    def make_optimizer(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Make the optimizer of `optim.optimizer`."""
+        optim = self.config.optim
+        return (lamb if optim.optimizer == "lamb" else adamw)(groups, optim.betas)
+
     def train_step(self, step: int, chunks: Chunks, num_chunks: int) -> tuple[Tensor, Tensor]:
         """Take one optimizer step, and update the moving average."""
         result = super().train_step(step, chunks, num_chunks)
@@ -145,8 +153,11 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         """Return whether to evaluate after `done` steps: at intervals, or where an epoch ends."""
         if self.config.run.eval_every is not None:
             return super().is_evaluation_due(done)
-        batch_size = self.config.optim.batch_size
-        return done * batch_size // self.num_images > (done - 1) * batch_size // self.num_images
+        before, after = (
+            self.schedule.batches_before(step) * self.config.optim.batch_size // self.num_images
+            for step in (done - 1, done)
+        )
+        return after > before
 
     @property
     def evaluates_start(self) -> bool:

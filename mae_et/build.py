@@ -92,7 +92,8 @@ def build_curriculum(
         num_steps=full_size_steps(config, num_images),
         flops=cache(partial(training_flops, model)),
     )
-    curriculum = replan_all(planned, config.run.replanned)
+    enlarged = config.optim.with_early_batch(planned)
+    curriculum = replan_all(enlarged, config.run.replanned)
     for stage in curriculum.stages:
         model.check_input_size(stage.size)
     return curriculum

@@ -5,8 +5,7 @@ a resumed run derives its stage and nothing about it is saved.
 
 Sources: Wang et al., "EfficientTrain: Exploring Generalized Curriculum Learning for Training
 Visual Backbones", ICCV 2023, Table 2 and Section 4.3 (https://arxiv.org/abs/2211.09703), and
-"EfficientTrain++: Generalized Curriculum Learning for Efficient Visual Backbone Training", TPAMI
-2024 (https://arxiv.org/abs/2405.08768), with the size lists of its released code.
+"EfficientTrain++", TPAMI 2024 (https://arxiv.org/abs/2405.08768), with its code's size lists.
 """
 
 from __future__ import annotations
@@ -52,8 +51,7 @@ def as_size(height: int, width: int) -> Size:
 
 def area(size: Size) -> int:
     """Return the number of pixels of an image, the cost of a training step in EfficientTrain++."""
-    height, width = as_pair(size)
-    return height * width
+    return math.prod(as_pair(size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +61,8 @@ class Stage:
     size: Size
     start: int
     stop: int
+    times: int = 1
+    """How many of the run's batches a step takes; more than one in `mae_et.early_batch`."""
 
     @property
     def num_steps(self) -> int:
@@ -93,6 +93,12 @@ class Curriculum:
         """The input size (pixels) of the last stage."""
         return self.stages[-1].size
 
+    def batches_before(self, step: int) -> int:
+        """Return how many of the run's batches are trained before a step in [0, num_steps]."""
+        return sum(
+            stage.times * max(0, min(step, stage.stop) - stage.start) for stage in self.stages
+        )
+
     def stage_at(self, step: int) -> Stage:
         """Return the stage of an optimizer step in [0, num_steps).
 
@@ -105,9 +111,8 @@ class Curriculum:
     def lr_progress(self, step: int) -> float:
         """Return the part of the learning-rate schedule, in [0, 1], that precedes a step.
 
-        In EfficientTrain the schedule follows the steps, so this is ``step / num_steps``. In
-        EfficientTrain++ it follows the cost, so sub-stage k of ten covers k/10 … (k + 1)/10,
-        however many steps it has.
+        It is ``step / num_steps`` in EfficientTrain. In EfficientTrain++ it follows the cost:
+        sub-stage k of ten covers k/10 … (k + 1)/10, however many steps it has.
 
         Raises:
             ValueError: The step is outside [0, num_steps].
@@ -134,10 +139,7 @@ class Curriculum:
 
     @classmethod
     def efficienttrain(cls, *, full_size: Size, patch_size: Size, num_steps: int) -> Curriculum:
-        """Build the paper's five equally long stages for any full size and patch size.
-
-        Sizes keep the paper's ratios 160/224, 192/224 and 1, rounded to multiples of the patch.
-        """
+        """Build the paper's five equally long stages, scaled to any full size in whole patches."""
         sizes = scaled_sizes(EFFICIENTTRAIN_SIZES, full_size, patch_size)
         return cls.from_stages(
             [(size, 1.0) for size in sizes], num_steps=num_steps, patch_size=patch_size
@@ -158,8 +160,8 @@ class Curriculum:
         Args:
             full_size: Size of the last sub-stage in pixels.
             patch_size: Pixels, of which all sizes are multiples.
-            budget: Cost of the run in optimizer steps at full size. One of ten sub-stages at 96 of
-                224 pixels has (224/96)² · budget/10 steps.
+            budget: Cost of the run in optimizer steps at full size. One of ten sub-stages at size
+                s has (full size / s)² · budget/10 steps.
             sizes: Sizes of the sub-stages: pixels, or the name of a published list, which is scaled
                 to the full size and rounded to multiples of the patch.
             cost: Cost of a step at a size, in any unit.
@@ -252,9 +254,8 @@ def scaled_sizes(sizes: Sequence[int], full_size: Size, patch_size: Size) -> lis
     """Scale sizes, the last of which is the full one, to another full size in whole patches."""
     sides = list(zip(as_pair(full_size), as_pair(patch_size), strict=True))
     if any(full % patch for full, patch in sides):
-        raise ValueError(
-            f"full_size must be a multiple of the patch size {patch_size}, got {full_size}"
-        )
+        allowed = f"a multiple of the patch size {patch_size}"
+        raise ValueError(f"full_size must be {allowed}, got {full_size}")
     return [
         as_size(*(_round_to_multiple(full * size / sizes[-1], patch) for full, patch in sides))
         for size in sizes

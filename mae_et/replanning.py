@@ -8,9 +8,9 @@ the step, as any other, and up to the step at which it changed it is the one tha
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .curriculum import Curriculum, Stage
+from .curriculum import Curriculum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def replan(planned: Curriculum, since: int, num_steps: int) -> ReplannedCurricul
         start = stages[-1].stop if stages else 0
         wanted = since + round(share * (stage.stop - since))
         stop = min(max(wanted, max(start, since) + 1), num_steps - (len(left) - number))
-        stages.append(Stage(size=stage.size, start=start, stop=stop))
+        stages.append(replace(stage, start=start, stop=stop))
     return ReplannedCurriculum(stages=tuple(stages), planned=planned, since=since)
 
 

@@ -38,7 +38,8 @@ MARGIN = 0.985
 class Speed:
     """How fast a configuration trains here."""
 
-    batch_size: int
+    images: dict[Size, int]
+    """The images of an optimizer step at each size."""
     steps: dict[Size, StepTime]
     """The time of an optimizer step at each size."""
     evaluation: float
@@ -62,7 +63,8 @@ class Speed:
 
     def words(self) -> str:
         """Return the images per second at each size."""
-        rates = (f"{self.batch_size / step.seconds:,.0f}" for step in self.steps.values())
+        steps = self.steps.items()
+        rates = (f"{self.images[size] / step.seconds:,.0f}" for size, step in steps)
         sizes = "/".join(map(str, self.steps))
         return f"{'/'.join(rates)} images/s at {sizes} pixels"
 
@@ -109,8 +111,9 @@ def speed_of(
     began = time.monotonic()
     trainer.evaluate(iter(images.load_held_out(config, accelerator)))
     evaluation = time.monotonic() - began
-    size = config.optim.batch_size
-    found = [Speed(batch_size=size, steps=times, evaluation=evaluation, start=start)]
+    stages = trainer.schedule.stages
+    counts = {stage.size: stage.times * config.optim.batch_size for stage in stages}
+    found = [Speed(images=counts, steps=times, evaluation=evaluation, start=start)]
     broadcast_object_list(found)  # processes differ in what they have measured
     return found[0]
 
@@ -191,21 +194,22 @@ def epochs_for(
     flops = cache(partial(training_flops, model))
 
     def time_of(budget: int) -> float:
-        return speed.seconds(
-            config.curriculum.build(
-                full_size=model.full_size,
-                multiple=model.patch_size,
-                num_steps=budget,
-                flops=flops,
-            )
+        planned = config.curriculum.build(
+            full_size=model.full_size,
+            multiple=model.patch_size,
+            num_steps=budget,
+            flops=flops,
         )
+        return speed.seconds(config.optim.with_early_batch(planned))
 
     least = config.curriculum.num_stages
+    least *= max((part.times for part in config.optim.early_batch), default=1)
     if time_of(least) > seconds:
         hours = (time_of(least) + beside) / 3600
         raise ValueError(
             f"--hours must be at least {math.ceil(1.1 * hours * 1000) / 1000:g} at this speed, for "
-            f"looking, measuring and one step of each of the {least} stages"
+            "looking, measuring and one step of each of the "
+            f"{config.curriculum.num_stages} stages"
         )
     per_step = time_of(1000 * least) / (1000 * least)
     budget = max(least, int(seconds / per_step))

@@ -1,7 +1,7 @@
 """The configuration of a run: typed, frozen sections, checked when they are built.
 
-Imports only the leaves `curriculum` and `errors`, and no torch. The parser is left out here: only
-command lines need it, and they import `mae_et.config.parser`.
+Imports only the leaves `curriculum`, `early_batch` and `errors`, and no torch. The parser is left
+out here: only command lines need it, and they import `mae_et.config.parser`.
 """
 
 from .curriculum import CurriculumConfig, StageConfig
@@ -18,6 +18,7 @@ from .embed import EmbedConfig
 from .fields import BOOK_KEEPING, FREE_ON_RESUME, changed_fields, flatten, to_dict
 from .pretrain import HogConfig, ModelConfig, PretrainConfig
 from .training import (
+    EarlyBatchConfig,
     EncoderConfig,
     EvalConfig,
     OptimConfig,
@@ -37,6 +38,7 @@ __all__ = [
     "PATH_KINDS",
     "CurriculumConfig",
     "DataConfig",
+    "EarlyBatchConfig",
     "EmbedConfig",
     "EncoderConfig",
     "EvalConfig",

@@ -28,6 +28,13 @@ MAX_ENTRIES = 300
 """The most stages, or data sets, of a recipe; jsonargparse takes a hundredth of a second each."""
 
 
+COMMANDS = {
+    "mae_et": "mae-et pretrain, or mae-et plan",
+    "finetune": "mae-et-finetune, or mae-et-finetune plan",
+}
+"""Package -> the commands of its recipes."""
+
+
 def recipe_names(package: str) -> list[str]:
     """Return the names of the recipes in a package."""
     names = [file.name for file in resources.files(f"{package}.recipes").iterdir()]
@@ -45,6 +52,9 @@ def find_recipe(name: str, package: str) -> str:
         return str(resources.files(f"{package}.recipes") / f"{name}.yaml")
     if Path(name).is_file():
         return name
+    for other, command in COMMANDS.items():
+        if other != package and name in recipe_names(other):
+            raise ValueError(f"--config must be a recipe of this command, got {name}: {command}")
     raise ValueError(
         f"--config must be a YAML file or one of {', '.join(names)}; got {name!r}"
         + nearest(name, names)

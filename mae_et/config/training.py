@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..curriculum import Size
+from ..curriculum import Curriculum, Size, as_pair
+from ..early_batch import Scaling, enlarge_batches
 from ..errors import check, check_positive
 from .curriculum import CurriculumConfig
 from .data import ImagesConfig, Layout
@@ -40,6 +41,22 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarlyBatchConfig:
+    """A size below the full one whose steps take several batches; see `OptimConfig.early_batch`.
+
+    Args:
+        size: Input size of the stages, in pixels.
+        times: How many times optim.batch_size such a step takes, at least 2.
+    """
+
+    size: Size
+    times: int
+
+    def __post_init__(self) -> None:
+        check(self.times > 1, "optim.early_batch.times", self.times, "above 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """AdamW, its schedule and its batches.
 
@@ -56,6 +73,10 @@ class OptimConfig:
         weight_decay: Weight decay, at least 0, of all parameters but biases and norms.
         betas: Betas of AdamW, in [0, 1).
         clip_grad: Largest norm of the gradients; null for no clipping.
+        early_batch: Early large batch (EfficientTrain++), for many GPUs: a list of {size, times},
+            of sizes below the full one at which a step takes the images of so many ordinary steps.
+        early_lr: How the learning rate grows with such a batch: by the square root of times, linear
+            in it, or not at all (none).
         max_skipped_steps: Consecutive steps with a non-finite gradient after which the run stops,
             at the next log step.
     """
@@ -69,6 +90,8 @@ class OptimConfig:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     clip_grad: float | None = None
+    early_batch: list[EarlyBatchConfig] = field(default_factory=list)
+    early_lr: Scaling = "sqrt"
     max_skipped_steps: int = 20
 
     def __post_init__(self) -> None:
@@ -79,8 +102,18 @@ class OptimConfig:
         check(0 <= self.min_lr <= self.peak_lr, "optim.min_lr", self.min_lr, "in [0, peak]")
         check(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "in [0, 1)")
         check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "at least 0")
+        sizes = [as_pair(part.size) for part in self.early_batch]
+        check(len(set(sizes)) == len(sizes), "optim.early_batch.size", sizes, "given once each")
         warmup, allowed = self.warmup_epochs, f"in [0, optim.epochs = {self.epochs})"
         check(0 <= warmup < self.epochs, "optim.warmup_epochs", warmup, allowed)
+
+    def with_early_batch(self, planned: Curriculum) -> Curriculum:
+        """Return a curriculum whose small stages take the batches of `early_batch`.
+
+        Raises:
+            ValueError: They do not fit its stages.
+        """
+        return enlarge_batches(planned, {part.size: part.times for part in self.early_batch})
 
     @property
     def peak_lr(self) -> float:

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby, pairwise
 
 from ..config import PretrainConfig
 from ..curriculum import Curriculum, as_pair
@@ -34,30 +34,54 @@ class SampleClock:
     """The sample numbers of each step: consecutive ranges, one after the other.
 
     Args:
-        batch_size: Images of a step, over all processes.
-        replay: Spans of steps that take fewer samples than that, in order.
+        batch_size: Images of a batch, over all processes.
+        replay: Spans of steps that take fewer samples than they train on, in order.
+        curriculum: The stages, whose steps may take several batches; None for one in each.
 
     Raises:
         ValueError: A ratio does not divide the batch.
     """
 
-    def __init__(self, batch_size: int, replay: Sequence[ReplaySpan] = ()) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        replay: Sequence[ReplaySpan] = (),
+        curriculum: Curriculum | None = None,
+    ) -> None:
         self.batch_size, self.replay = batch_size, tuple(replay)
-        self._steps, self._samples, self._counts = [0], [0], [batch_size]
+        stages = curriculum.stages if curriculum else ()
+        self._starts = [stage.start for stage in stages] or [0]
+        self._times = [stage.times for stage in stages] or [1]
+        edges = {*self._starts}
         for span in replay:
             if batch_size % span.ratio:
                 raise ValueError(
                     f"data.replay.ratio must divide optim.batch_size {batch_size}, got {span.ratio}"
                 )
-            self._start_part(span.start + 1, batch_size // span.ratio)
-            self._start_part(span.stop, batch_size)
+            edges |= {span.start, span.start + 1, span.stop}
+        # From each of these steps on, until the next one, a step takes as many samples.
+        self._steps = sorted(edges)
+        self._counts = [self._count(step) for step in self._steps]
+        parts = zip(pairwise(self._steps), self._counts, strict=False)
+        self._samples = [0, *accumulate((stop - start) * count for (start, stop), count in parts)]
 
-    def _start_part(self, step: int, count: int) -> None:
-        """Let every step from `step` on take `count` samples."""
-        steps, samples = step - self._steps[-1], self._samples[-1]
-        self._samples.append(samples + steps * self._counts[-1])
-        self._steps.append(step)
-        self._counts.append(count)
+    def _count(self, step: int) -> int:
+        """Return the number of samples that a step takes."""
+        span = self.span_at(step)
+        ratio = span.ratio if span and step > span.start else 1
+        return self.batch_size * self.batches(step) // ratio
+
+    def batches(self, step: int) -> int:
+        """Return how many batches a step trains on, those from a replay buffer included."""
+        return self._times[bisect_right(self._starts, step) - 1]
+
+    def num_batches(self, start: int, stop: int) -> int:
+        """Return how many batches the steps start … stop - 1 train on."""
+        ends = [*self._starts[1:], math.inf]
+        return sum(
+            times * max(0, int(min(stop, end)) - max(start, first))
+            for first, end, times in zip(self._starts, ends, self._times, strict=True)
+        )
 
     @property
     def divisor(self) -> int:
@@ -96,9 +120,10 @@ def sample_clock(config: PretrainConfig, curriculum: Curriculum) -> SampleClock:
         stages = list(group)
         if pair in wanted:
             start, stop, part = stages[0].start, stages[-1].stop, wanted[pair]
-            batches = min(part.batches, stop - start)  # there are no more to keep
+            there_are = sum(stage.num_steps * stage.times for stage in stages)
+            batches = min(part.batches, there_are)  # there are no more to keep
             spans.append(ReplaySpan(start=start, stop=stop, ratio=part.ratio, batches=batches))
-    return SampleClock(config.optim.batch_size, spans)
+    return SampleClock(config.optim.batch_size, spans, curriculum)
 
 
 def stage_size(curriculum: Curriculum, clock: SampleClock, number: int) -> tuple[int, int]:

@@ -65,7 +65,7 @@ class Replay:
         clock: Tells which steps use images again.
         start: The step whose chunks come first.
         chunk_size: Images of a filled chunk.
-        share: Images of a step in this process.
+        share: Images of a batch in this process.
         seed: The run's seed.
         rank: The number of this process.
     """
@@ -87,13 +87,14 @@ class Replay:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         span, buffer = None, Buffer(0)
-        chunks, per_step = iter(self.chunks), self.share // self.chunk_size
+        chunks, per_batch = iter(self.chunks), self.share // self.chunk_size
         for step in count(first_step(self.clock, self.start)):
             current = self.clock.span_at(step)
             if current != span:
                 span = current
                 buffer = self._buffer(span, step) if span else Buffer(0)
             fresh = []
+            per_step = per_batch * self.clock.batches(step)
             for place, chunk in enumerate(islice(chunks, per_step)):
                 fresh.append(chunk["image"])
                 if step >= self.start:

@@ -138,8 +138,8 @@ def seed_generators(*key: int) -> None:
 class StepBatches:
     """The sample numbers of each chunk of one process, for a range of steps.
 
-    Every step has the same number of chunks. They hold `chunk_size` samples each, or fewer in steps
-    that take fewer samples from the data.
+    Every batch of a step has the same number of chunks. They hold `chunk_size` samples each, or
+    fewer in steps that take fewer samples from the data.
 
     Args:
         start: The first step.
@@ -162,16 +162,17 @@ class StepBatches:
     ) -> None:
         self.steps, self.clock = range(start, stop), clock
         self.rank, self.world = rank, world
-        self.chunks_per_step = clock.batch_size // world // chunk_size
+        self.chunks_per_batch = clock.batch_size // world // chunk_size
 
     def __len__(self) -> int:
-        return len(self.steps) * self.chunks_per_step
+        batches = self.clock.num_batches(self.steps.start, self.steps.stop)
+        return batches * self.chunks_per_batch
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
             samples = self.clock.samples(step)
             share = len(samples) // self.world
-            size = share // self.chunks_per_step
+            size = share // (self.clock.batches(step) * self.chunks_per_batch)
             first = samples.start + self.rank * share
             for start in range(first, first + share, size):
                 yield list(range(start, start + size))

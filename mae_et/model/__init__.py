@@ -8,7 +8,7 @@ Of the rest of `mae_et`, this package imports only `curriculum` (for sizes), `lo
 from .any_size import SizedModel
 from .decoder import SelfDecoder
 from .encoder import FROM_ELSEWHERE, create_vit
-from .flops import training_flops
+from .flops import counted_flops, training_flops
 from .mae import MaskedAutoencoder
 from .masking import num_visible_patches
 from .networks import CSWinTransformer, PyramidTransformer, PyramidVisionTransformer
@@ -24,6 +24,7 @@ __all__ = [
     "PyramidVisionTransformer",
     "SelfDecoder",
     "SizedModel",
+    "counted_flops",
     "create_vit",
     "num_visible_patches",
     "resample_table",

@@ -8,6 +8,7 @@ the optimizer, nor what happens before the model: decoding and the low-frequency
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 
 import torch
@@ -36,8 +37,16 @@ def training_flops(model: MaskedAutoencoder, size: Size) -> int:
         for name, tensor in chain(model.named_parameters(), model.named_buffers())
     }
     images = torch.empty(1, model.in_chans, *as_pair(size), device="meta")
+    flops = counted_flops(
+        lambda: functional_call(model, tensors, (images,), {"masked_only": True}).loss.backward()
+    )
+    model.set_input_size(size_before)
+    return flops
+
+
+def counted_flops(work: Callable[[], object]) -> int:
+    """Count the FLOPs of some work on the meta device."""
     # Fused kernels compute some products twice, which would be counted.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        functional_call(model, tensors, (images,), {"masked_only": True}).loss.backward()
-    model.set_input_size(size_before)
+        work()
     return int(counter.get_total_flops())

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import groupby
 
-from ..build import build_on_meta, full_size_steps
-from ..config import ModelConfig, PretrainConfig
+from torch import nn
+
+from ..build import build_on_meta
+from ..config import ModelConfig, PretrainConfig, TrainingConfig
 from ..curriculum import Curriculum, Size, as_pair, as_size, num_training_steps
 from ..data import replay_bytes, replay_spans, split_batch
 from ..errors import check
@@ -20,21 +22,29 @@ MAE_EPOCHS = 1600
 """Epochs of the MAE that runs are compared with: decoder 512 × 8, mask ratio 0.75, normalised
 pixels."""
 
+USUAL_EPOCHS = 300
+"""Epochs at full size that supervised runs are compared with, as in their networks' papers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
     """Consecutive stages of one size; times are None until steps have been measured."""
 
     size: Size
-    grid: tuple[int, int]
-    visible: int
+    grid: tuple[int, int] | None = None
+    """The patches of a masked autoencoder; None for other networks."""
+    visible: int | None = None
     """Number of the `patches` that the encoder sees."""
-    patches: int
+    patches: int | None = None
     epochs: float
     """Passes over the images."""
     steps: int
+    times: int = 1
+    """Batches of a step; more than one in an early large batch."""
     micro_batch: int
     """Images in a forward pass of a process."""
+    plain_micro_batch: int | None = None
+    """The same without an early large batch."""
     accumulation: int
     """Forward passes of a process per optimizer step."""
     gflops: float
@@ -64,6 +74,10 @@ class Plan:
     stages: list[StagePlan]
     epochs: float
     steps: int
+    batches: int = 0
+    """The steps that there would be without an early large batch."""
+    parameters: int = 0
+    """Numbers whose gradients the processes exchange in each step."""
     exaflops: float
     replay_gib: float = 0.0
     """Memory of the largest replay buffer, over all processes, for pixels of 8 bits."""
@@ -71,9 +85,12 @@ class Plan:
     """The passes at full size (`optim.epochs`) that the run is compared with."""
     speedup: float
     """FLOPs of the budget at full size, divided by those of the run."""
-    mae_size: Size
-    mae_speedup: float
-    """FLOPs of 1600 epochs of MAE at `mae_size` with the same encoder, divided by the run's."""
+    mae_size: Size | None = None
+    mae_speedup: float | None = None
+    """FLOPs of 1600 epochs of MAE at `mae_size` with the same encoder, divided by the run's; None
+    for supervised training."""
+    usual_speedup: float | None = None
+    """FLOPs of 300 epochs at full size, divided by the run's; None for pretraining."""
     hours: float | None = None
     time_speedup: float | None = None
     """Hours of the budget at full size, divided by those of the run."""
@@ -102,66 +119,92 @@ def make_plan(
         ValueError: The processes do not divide the batch, a ratio of replay does not divide the
             micro-batch, or `mae_size` is not a multiple of the patch.
     """
-    batch_size = config.optim.batch_size
-    chunk_size = split_batch(batch_size, config.optim.micro_batch_size, processes)
+    chunk_size = split_batch(config.optim.batch_size, config.optim.micro_batch_size, processes)
     flops = cache(partial(training_flops, model))
-    total = sum(stage.num_steps * flops(stage.size) for stage in curriculum.stages)
     spans = replay_spans(config, curriculum, chunk_size)
     buffers = [replay_bytes(config, curriculum, span) for span in spans]
     mae_size = mae_size or model.full_size
     mae = _mae_of(config.model, mae_size, model.patch_size)
     is_mae = mae == config.model
-    mae_step = flops(mae_size) if is_mae else training_flops(build_on_meta(mae), mae_size)
-    return Plan(
-        num_images=num_images,
-        batch_size=batch_size,
-        processes=processes,
-        stages=_plan_stages(config, model, curriculum, flops, num_images, processes, chunk_size),
-        epochs=curriculum.num_steps * batch_size / num_images,
-        steps=curriculum.num_steps,
-        exaflops=total * batch_size / 1e18,
+    mae_image = flops(mae_size) if is_mae else training_flops(build_on_meta(mae), mae_size)
+    plan = plan_training(config, model, curriculum, flops, num_images, processes, chunk_size)
+    ratios = {as_pair(part.size): part.ratio for part in config.data.replay}
+    stages = []
+    for stage in plan.stages:
+        grid = model.check_input_size(stage.size)
+        patches = grid[0] * grid[1]
+        visible = num_visible_patches(patches, model.mask_ratio)
+        fresh = 1 / ratios.get(as_pair(stage.size), 1)
+        stages.append(replace(stage, grid=grid, visible=visible, patches=patches, fresh=fresh))
+    return replace(
+        plan,
+        stages=stages,
         replay_gib=max(buffers, default=0) / 2**30,
-        budget=config.optim.epochs,
-        speedup=full_size_steps(config, num_images) * flops(curriculum.full_size) / total,
         mae_size=mae_size,
-        mae_speedup=MAE_EPOCHS * num_images / batch_size * mae_step / total,
+        mae_speedup=MAE_EPOCHS * num_images * mae_image / (plan.exaflops * 1e18),
     )
 
 
-def _plan_stages(
-    config: PretrainConfig,
-    model: MaskedAutoencoder,
+def plan_training(
+    config: TrainingConfig,
+    model: nn.Module,
     curriculum: Curriculum,
     flops: Callable[[Size], int],
     num_images: int,
     processes: int,
     chunk_size: int,
-) -> list[StagePlan]:
-    """Plan the stages of a run, joining consecutive stages of one size; see `make_plan`."""
+) -> Plan:
+    """Plan a run of any network, joining consecutive stages of one size.
+
+    Args:
+        config: The run.
+        model: Its network.
+        curriculum: Its stages.
+        flops: Size -> FLOPs of an image, forward and backward.
+        num_images: Number of training images.
+        processes: Number of processes that train.
+        chunk_size: Images that a process handles at a time at full size.
+    """
     batch_size = config.optim.batch_size
-    num_chunks = batch_size // processes // chunk_size
-    total = sum(stage.num_steps * flops(stage.size) for stage in curriculum.stages)
-    ratios = {as_pair(part.size): part.ratio for part in config.data.replay}
+    chunks = batch_size // processes // chunk_size
+    total = sum(stage.num_steps * stage.times * flops(stage.size) for stage in curriculum.stages)
     stages = []
     for size, group in groupby(curriculum.stages, key=lambda stage: stage.size):
-        steps = sum(stage.num_steps for stage in group)
-        joined = chunks_per_micro_batch(size, curriculum.full_size, num_chunks)
-        grid = model.check_input_size(size)
+        grouped = list(group)
+        steps, times = sum(stage.num_steps for stage in grouped), grouped[0].times
+        joined, plain = (
+            chunks_per_micro_batch(size, curriculum.full_size, number)
+            for number in (chunks * times, chunks)
+        )
         stage = StagePlan(
             size=size,
-            grid=grid,
-            visible=num_visible_patches(grid[0] * grid[1], model.mask_ratio),
-            patches=grid[0] * grid[1],
-            epochs=steps * batch_size / num_images,
+            epochs=steps * times * batch_size / num_images,
             steps=steps,
+            times=times,
             micro_batch=joined * chunk_size,
-            accumulation=num_chunks // joined,
+            plain_micro_batch=plain * chunk_size,
+            accumulation=chunks * times // joined,
             gflops=flops(size) / 1e9,
-            cost=steps * flops(size) / total,
-            fresh=1 / ratios.get(as_pair(size), 1),
+            cost=steps * times * flops(size) / total,
         )
         stages.append(stage)
-    return stages
+    batches = curriculum.batches_before(curriculum.num_steps)
+    at_full_size = num_training_steps(
+        epochs=config.optim.epochs, num_images=num_images, batch_size=batch_size
+    )
+    return Plan(
+        num_images=num_images,
+        batch_size=batch_size,
+        processes=processes,
+        stages=stages,
+        epochs=batches * batch_size / num_images,
+        steps=curriculum.num_steps,
+        batches=batches,
+        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        exaflops=total * batch_size / 1e18,
+        budget=config.optim.epochs,
+        speedup=at_full_size * flops(curriculum.full_size) / total,
+    )
 
 
 def _mae_of(source: ModelConfig, size: Size, patch_size: tuple[int, int]) -> ModelConfig:
@@ -194,13 +237,14 @@ def with_times(
     stages = []
     for stage in plan.stages:
         step = times[stage.size]
+        fresh = stage.fresh * stage.times * plan.batch_size
         is_starved = step.waited > (0.1 if num_workers else 0.5) * step.seconds
         stages.append(
             replace(
                 stage,
                 hours=stage.steps * step.seconds / 3600,
                 time=stage.steps * step.seconds / total,
-                images_per_s=stage.fresh * plan.batch_size / (step.seconds - step.waited),
+                images_per_s=fresh / (step.seconds - step.waited),
                 waiting=step.waited / step.seconds,
                 limit="loader" if is_starved else "device",
             )

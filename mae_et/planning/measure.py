@@ -68,7 +68,7 @@ def _measure(
     def take(number: int) -> StepTime:
         for step in islice(upcoming, number):
             loss, norm = trainer.train_step(step, chunks, num_chunks)
-            meter.add(loss, norm, config.optim.batch_size)
+            meter.add(loss, norm, stage.times * config.optim.batch_size)
         seen = meter.read()
         seconds = seen["seconds"] / number
         return StepTime(seconds=seconds, waited=seconds * seen["data_wait"])

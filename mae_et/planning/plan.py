@@ -15,10 +15,10 @@ from ..build import (
     open_samples,
 )
 from ..config import PretrainConfig
-from ..curriculum import Size
+from ..curriculum import Size, area
 from ..pretraining import Pretrainer
 from ..training import make_accelerator
-from .forecast import MAE_EPOCHS, Plan, make_plan, with_times
+from .forecast import MAE_EPOCHS, USUAL_EPOCHS, Plan, make_plan, with_times
 from .measure import StepTime, measure_steps
 
 IMAGENET_IMAGES = 1_281_167
@@ -38,21 +38,7 @@ NOT_COUNTED = (
 
 def describe(plan: Plan) -> str:
     """Return the plan as a table with its totals below."""
-    header = ["size", "grid", "patches seen", "epochs", "steps"]
-    header += ["micro-batch", "GFLOPs/image", "cost"]
-    rows = [
-        [
-            str(stage.size),
-            f"{stage.grid[0]}x{stage.grid[1]}",
-            f"{stage.visible}/{stage.patches}",
-            f"{stage.epochs:.1f}",
-            str(stage.steps),
-            f"{stage.accumulation} x {stage.micro_batch}",
-            f"{stage.gflops:.3g}",
-            f"{stage.cost:.1%}",
-        ]
-        for stage in plan.stages
-    ]
+    header, rows = _columns(plan)
     if plan.hours is not None:
         header += ["hours", "time", "waiting", "images/s needed", "limit"]
         for row, stage in zip(rows, plan.stages, strict=True):
@@ -75,10 +61,14 @@ def describe(plan: Plan) -> str:
         f"{plan.epochs:.1f} passes over {plan.num_images} images, {plan.exaflops:.4g} EFLOPs",
         f"speedup in FLOPs: {plan.speedup:.2f} against {plan.budget:g} epochs at full size",
     ]
-    if plan.mae_speedup < MOST_SPEEDUP:
+    if plan.mae_speedup is not None and plan.mae_speedup < MOST_SPEEDUP:
         lines[-1] += (
             f", {plan.mae_speedup:.2f} against {MAE_EPOCHS} epochs of MAE at {plan.mae_size}"
         )
+    if plan.usual_speedup is not None and plan.usual_speedup < MOST_SPEEDUP:
+        lines[-1] += f", {plan.usual_speedup:.2f} against {USUAL_EPOCHS}"
+    if plan.steps < plan.batches:
+        lines += _early_batch(plan)
     if plan.hours is not None:
         lines.append(
             f"{plan.hours:.3g} hours; speedup in time: {plan.time_speedup:.2f} against "
@@ -89,6 +79,44 @@ def describe(plan: Plan) -> str:
     if plan.price is not None:
         lines.append(f"price: {plan.price:.2f}")
     return "\n".join([*lines, NOT_COUNTED])
+
+
+def _columns(plan: Plan) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of what is known of stages without measured steps."""
+    is_early = plan.steps < plan.batches
+    header = ["size", "grid", "patches seen"] if plan.stages[0].grid else ["size"]
+    header += ["epochs", "steps", *(["batch"] if is_early else [])]
+    header += ["micro-batch", "GFLOPs/image", "cost"]
+    rows = []
+    for stage in plan.stages:
+        row = [str(stage.size)]
+        if stage.grid is not None:
+            row += [f"{stage.grid[0]}x{stage.grid[1]}", f"{stage.visible}/{stage.patches}"]
+        row += [f"{stage.epochs:.1f}", str(stage.steps)]
+        if is_early:
+            row.append(str(stage.times * plan.batch_size))
+        row += [f"{stage.accumulation} x {stage.micro_batch}"]
+        rows.append([*row, f"{stage.gflops:.3g}", f"{stage.cost:.1%}"])
+    return header, rows
+
+
+def _early_batch(plan: Plan) -> list[str]:
+    """Say what an early large batch changes: steps, the exchange of gradients, and memory."""
+    sent = 2 * (plan.processes - 1) / plan.processes * 4 * plan.parameters / 1e12
+    last = plan.stages[-1]
+    full = last.micro_batch * area(last.size)
+    pixels = [
+        f"{stage.micro_batch * area(stage.size) / full:.0%} "
+        f"({(stage.plain_micro_batch or 0) * area(stage.size) / full:.0%}) at {stage.size}"
+        for stage in plan.stages
+        if stage.times > 1
+    ]
+    return [
+        f"early large batch: {plan.steps} steps in place of {plan.batches}; each process sends "
+        f"{plan.steps * sent:.3g} TB of gradients in place of {plan.batches * sent:.3g}",
+        "pixels of its forward pass, and so about its memory, relative to full size (without): "
+        + ", ".join(pixels),
+    ]
 
 
 def plan_from_flops(

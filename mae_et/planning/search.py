@@ -152,6 +152,8 @@ def _prepare(
     """Return the runs to do, the candidates and the number of scoring images; find all errors."""
     config.data.check_given()
     check(not config.data.replay, "data.replay", config.data.replay, "empty for a search")
+    early = config.optim.early_batch
+    check(not early, "optim.early_batch", early, "empty for a search")
     budget = BUDGETS[options.budget]
     model = build_on_meta(config.model)
     sizes = _sizes(model, options.sizes, budget)

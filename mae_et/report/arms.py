@@ -213,8 +213,11 @@ def pretraining_flops(run: RunHistory) -> float | None:
         depths += [run.config["model"].get("decoder_depth", 0)]
         if len(sizes) * sum(depths) > MOST_BLOCKS:
             return None
-        flops = sum(stage.steps * _flops_per_image(model, stage.size) for stage in run.stages)
-        return float(run.config["optim"]["batch_size"] * flops)
+        flops = (
+            stage.steps * run.images_per_step(stage.size) * _flops_per_image(model, stage.size)
+            for stage in run.stages
+        )
+        return float(sum(flops))
     except Exception:  # from a different version, or of numbers that make no model
         return None
 

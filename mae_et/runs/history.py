@@ -122,13 +122,20 @@ class RunHistory:
         for line in self.metrics:
             if "loss" in line:
                 steps = line["step"] - done
-                share = steps * self.config["optim"]["batch_size"] / line["images"]
+                size = _size(line["size"])
+                share = steps * self.images_per_step(size) / line["images"]
                 seconds = line["seconds"] * share
                 done, ended = line["step"], ended + seconds
                 waited = seconds * line["data_wait"]
-                size, loss = _size(line["size"]), _number(line["loss"])
+                loss = _number(line["loss"])
                 windows.append(Window(size, steps, seconds, waited, ended, loss))
         return windows
+
+    def images_per_step(self, size: str) -> int:
+        """Return the images of a step at a size, over all processes."""
+        optim = self.config["optim"]
+        times = {_size(part["size"]): part["times"] for part in optim.get("early_batch", ())}
+        return int(optim["batch_size"] * times.get(size, 1))
 
     @property
     def stages(self) -> list[TrainedStage]:
@@ -138,7 +145,7 @@ class RunHistory:
             windows = list(group)
             steps = sum(window.steps for window in windows)
             seconds = sum(window.seconds for window in windows)
-            images = steps * self.config["optim"]["batch_size"]
+            images = steps * self.images_per_step(size)
             waited = sum(window.waited for window in windows)
             stages.append(TrainedStage(size, steps, seconds, images / seconds, waited / seconds))
         return stages

@@ -11,7 +11,7 @@ from .interrupt import Interrupt
 from .launch import leaving, main_process_first, make_accelerator
 from .loop import Loop
 from .metrics import Meter
-from .optim import chunks_per_micro_batch
+from .optim import adamw, chunks_per_micro_batch, lamb
 from .replanned import train_to_end
 from .run_folder import RunFolder, check_apart, writing_to
 from .trainer import Trainer, is_due
@@ -24,10 +24,12 @@ __all__ = [
     "RunFolder",
     "RunImages",
     "Trainer",
+    "adamw",
     "check_apart",
     "chunks_per_micro_batch",
     "is_due",
     "is_fsdp",
+    "lamb",
     "leaving",
     "main_process_first",
     "make_accelerator",

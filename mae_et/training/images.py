@@ -52,7 +52,7 @@ class RunImages:
         return None if self.held_out_labels is None else _digest(self.held_out_labels)
 
     def num_chunks(self, config: TrainingConfig, accelerator: Accelerator) -> int:
-        """Return the number of chunks that a process handles in an optimizer step."""
+        """Return the number of chunks of a batch that a process handles."""
         world: int = accelerator.num_processes
         return config.optim.batch_size // world // self.chunk_size
 

@@ -128,17 +128,22 @@ class Loop:
     def train_step(self, step: int) -> None:
         """Take a step and count it."""
         loss, gradient_norm = self.trainer.train_step(step, self.chunks, self.num_chunks)
-        self.meter.add(loss, gradient_norm, self.config.optim.batch_size)
+        self.meter.add(loss, gradient_norm, self.images_of(step))
         self.progress.on_step()
         if self.config.data.bad_images == "raise":
             self.bad_images.check()
+
+    def images_of(self, step: int) -> int:
+        """Return the number of images of a step, over all processes."""
+        return self.config.optim.batch_size * self.schedule.stage_at(step).times
 
     def log(self, step: int) -> None:
         """Write the metrics of the window that ends after a step, if one does."""
         done, stage = step + 1, self.schedule.stage_at(step)
         if done % self.config.run.log_every and done not in (stage.stop, self.num_steps):
             return
-        epoch = done * self.config.optim.batch_size / len(self.images.train)
+        batches = self.schedule.batches_before(done)
+        epoch = batches * self.config.optim.batch_size / len(self.images.train)
         learning_rate = self.trainer.learning_rate(step)
         metrics: dict[str, Any] = {"epoch": epoch, "size": stage.size, "lr": learning_rate}
         metrics |= self.meter.read() | {"bad_images": self.bad_images.check()}
@@ -146,7 +151,7 @@ class Loop:
             metrics["graphs"] = num_graphs()
         self.run.write_metrics(metrics, done)
         self.trainer.on_window(metrics)
-        steps = metrics["images"] // self.config.optim.batch_size
+        steps = metrics["images"] // self.images_of(step)
         self.outlook.add(stage.size, steps, metrics["seconds"])
         left = self.outlook.seconds_left(done)
         self.progress.on_window(metrics, done, left)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
+import timm.optim
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
@@ -18,6 +19,30 @@ from ..curriculum import Size, as_pair
 def adamw(groups: Iterable[dict[str, Any]], betas: tuple[float, float]) -> torch.optim.AdamW:
     """Make an AdamW that works on the device only; learning rates are set at each step."""
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True)
+
+
+class Lamb(timm.optim.Lamb):  # type: ignore[misc]  # timm has no types
+    """timm's LAMB, which skips a step like the fused AdamW if `found_inf` says so.
+
+    The host reads `found_inf` and so waits for the device, once a step.
+    """
+
+    found_inf: Tensor | None = None
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Take an optimizer step, unless `found_inf` is not zero."""
+        if self.found_inf is not None and self.found_inf.item():
+            return None
+        loss: float | None = super().step(closure)
+        return loss
+
+
+def lamb(groups: Iterable[dict[str, Any]], betas: tuple[float, float]) -> Lamb:
+    """Make a LAMB (https://arxiv.org/abs/1904.00962); learning rates are set at each step.
+
+    It clips no gradients: `optim.clip_grad` does.
+    """
+    return Lamb(list(groups), lr=0.0, betas=betas, max_grad_norm=None)
 
 
 def set_learning_rate(optimizer: AcceleratedOptimizer, value: float) -> None:

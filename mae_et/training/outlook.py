@@ -65,7 +65,7 @@ class Outlook:
     def __init__(self, schedule: Curriculum, planned: Mapping[Size, float] | None = None) -> None:
         self.schedule = schedule
         self._planned = planned or {
-            stage.size: float(area(stage.size)) for stage in schedule.stages
+            stage.size: float(stage.times * area(stage.size)) for stage in schedule.stages
         }
         self._paces: dict[Size, _Pace] = {}
         self._latest: Size | None = None

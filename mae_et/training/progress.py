@@ -134,8 +134,12 @@ def is_notebook() -> bool:
 def steps_by_size(schedule: Curriculum) -> str:
     """Describe the steps of a schedule, joining consecutive stages of one size."""
     by_size = groupby(schedule.stages, key=lambda stage: stage.size)
-    steps = ((size, sum(stage.num_steps for stage in stages)) for size, stages in by_size)
-    return ", ".join(f"{number} at size {size}" for size, number in steps)
+    parts = []
+    for size, group in by_size:
+        stages = list(group)
+        times = f" (batch ×{stages[0].times})" if stages[0].times > 1 else ""
+        parts.append(f"{sum(stage.num_steps for stage in stages)} at size {size}{times}")
+    return ", ".join(parts)
 
 
 def describe(

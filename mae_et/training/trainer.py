@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, Generic, TypeVar
 
+import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from .. import data
 from ..config import TrainingConfig
 from ..curriculum import Curriculum, Size, learning_rate
+from ..early_batch import rate_factor
 from ..model import MaskedAutoencoder, SizedModel
 from .checkpoint import save_unwrapped
 from .compile import compile_in_place
@@ -69,7 +71,7 @@ class Trainer(ABC, Generic[Config, Model]):
         self.config, self.accelerator, self.schedule = config, accelerator, schedule
         self.unwrapped: Model = model
         self.waiting, self.is_advised = StageWait(), False
-        optimizer = adamw(groups, config.optim.betas)
+        optimizer = self.make_optimizer(groups)
         if config.run.compile:
             compile_in_place(model)
         save_unwrapped(accelerator)
@@ -81,10 +83,19 @@ class Trainer(ABC, Generic[Config, Model]):
             for values in (config.data.mean, config.data.std)
         )
 
+    def make_optimizer(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Make the optimizer of parameter groups."""
+        return adamw(groups, self.config.optim.betas)
+
     # --- a step
 
     def train_step(self, step: int, chunks: Chunks, num_chunks: int) -> tuple[Tensor, Tensor]:
-        """Take one optimizer step on the next `num_chunks` chunks.
+        """Take one optimizer step.
+
+        Args:
+            step: The step.
+            chunks: The chunks of this process, of which the step takes the next ones.
+            num_chunks: How many of them make a batch.
 
         Returns:
             (), (): This process's loss, and the norm of the gradients over all processes.
@@ -99,10 +110,10 @@ class Trainer(ABC, Generic[Config, Model]):
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step."""
-        optim = self.config.optim
+        optim, times = self.config.optim, self.schedule.stage_at(step).times
         return learning_rate(
             self.schedule.lr_progress(step),
-            peak=optim.peak_lr,
+            peak=optim.peak_lr * rate_factor(times, optim.early_lr),
             minimum=optim.min_lr,
             warmup=optim.warmup_epochs / optim.epochs,
         )
@@ -112,7 +123,8 @@ class Trainer(ABC, Generic[Config, Model]):
 
         The step is taken at its stage's input size, in as few micro-batches as fit.
         """
-        size = self.schedule.stage_at(step).size
+        stage = self.schedule.stage_at(step)
+        size, num_chunks = stage.size, num_chunks * stage.times
         self.unwrapped.set_input_size(size)
         joined = chunks_per_micro_batch(size, self.schedule.full_size, num_chunks)
         numbers = count()

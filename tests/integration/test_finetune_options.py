@@ -56,7 +56,7 @@ class Interrupted(Exception):  # noqa: N818
 
 
 BACKBONES: dict[str, dict[str, object]] = {
-    "vit_tiny_patch16_224": {},
+    "vit_tiny_patch16_224": {"optim.optimizer": "lamb", "optim.clip_grad": 1},
     "cswin_tiny_224": {
         "model.encoder_args": "{embed_dim: 8, depths: [1, 1], num_heads: [2, 2], "
         "stripe_widths: [2]}",
@@ -103,6 +103,56 @@ def test_resumed_run_with_average_and_curriculum_equals_the_uninterrupted_one(
     whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     for name in whole:
         assert torch.equal(whole[name], broken[name]), name
+
+
+def test_early_large_batch(clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images of an ordinary run in the same order, and a run that is resumed inside of it."""
+    labels: dict[int, list[int]] = {}
+    train_step, loss = Finetuner.train_step, Finetuner.loss
+
+    def stepped(self: Finetuner, step: int, *rest: Any) -> Any:
+        if step == 2 and not self.config.optim.ema_decay and interrupting:
+            raise Interrupted
+        labels[step] = []
+        return train_step(self, step, *rest)
+
+    def noted(self: Finetuner, images: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+        labels[max(labels)] += of.tolist()
+        return loss(self, images, of)
+
+    monkeypatch.setattr(Finetuner, "train_step", stepped)
+    monkeypatch.setattr(Finetuner, "loss", noted)
+    options = {
+        "curriculum.name": "stages",
+        "curriculum.stages": "[{size: 8}, {size: 16}]",
+        "run.checkpoint_every": 1,
+    }
+    interrupting = False
+    assert main(tiny_finetune(clothes, tmp_path / "plain", **options)) == 0
+    seen = [label for step in sorted(labels) for label in labels[step]]
+    assert [len(labels[step]) for step in sorted(labels)] == [16] * 10
+    labels.clear()
+    options["optim.early_batch"] = "[{size: 8, times: 2}]"
+    assert main(tiny_finetune(clothes, tmp_path / "whole", **options)) == 0
+    assert [len(labels[step]) for step in sorted(labels)] == [32] * 2 + [16] * 6
+    assert [label for step in sorted(labels) for label in labels[step]] == seen
+
+    lines = [line for line in Run(tmp_path / "whole").read_metrics() if "loss" in line]
+    assert [line["images"] for line in lines] == [32, 32] + [16] * 6
+    assert [line["epoch"] for line in lines] == pytest.approx(
+        [32 * n / 80 for n in (1, 2)] + [(64 + 16 * n) / 80 for n in range(1, 7)]
+    )
+    plain = [line["lr"] for line in Run(tmp_path / "plain").read_metrics() if "loss" in line]
+    assert lines[1]["lr"] == pytest.approx(2**0.5 * plain[2])
+    assert [line["lr"] for line in lines[3:]] == pytest.approx(plain[5:])
+
+    interrupting = True
+    arguments = tiny_finetune(clothes, tmp_path / "broken", **options)
+    assert main(arguments) == 1
+    interrupting = False
+    assert main([*arguments, "--resume"]) == 0
+    whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
 
 def test_stages_and_magnitudes_follow_the_step(

@@ -40,7 +40,9 @@ def speed(config: PretrainConfig, seconds: float = 0.01) -> Speed:
         for size in sizes
         if isinstance(size, int)
     }
-    return Speed(batch_size=config.optim.batch_size, steps=steps, evaluation=0.5, start=2.0)
+    return Speed(
+        images=dict.fromkeys(steps, config.optim.batch_size), steps=steps, evaluation=0.5, start=2.0
+    )
 
 
 @pytest.mark.parametrize("seconds", [2.0, 60.0, 3600.0])

@@ -57,8 +57,8 @@ def test_a_step_takes_its_samples_over_all_processes(world: int, chunk_size: int
         )
         for rank in range(world)
     ]
-    assert all(len(list(b)) == len(b) == 2 * b.chunks_per_step for b in batches)
-    first_step = [n for b in batches for chunk in list(b)[: b.chunks_per_step] for n in chunk]
+    assert all(len(list(b)) == len(b) == 2 * b.chunks_per_batch for b in batches)
+    first_step = [n for b in batches for chunk in list(b)[: b.chunks_per_batch] for n in chunk]
     assert sorted(first_step) == list(range(5 * 24, 6 * 24))
 
 

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import pytest
+import timm.optim
 import torch
 from accelerate import Accelerator
 from timm.optim import param_groups_weight_decay
@@ -14,6 +15,7 @@ from mae_et.training.optim import (
     accumulate_gradients,
     adamw,
     chunks_per_micro_batch,
+    lamb,
     set_learning_rate,
     step_if_finite,
 )
@@ -154,6 +156,26 @@ def test_steps_are_adamws(accelerator: Accelerator) -> None:
         optimizer.zero_grad()
     for one, other in zip(setup.model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+def test_lamb_is_timms_and_leaves_out_what_is_not_finite(accelerator: Accelerator) -> None:
+    ours, theirs = Setup(accelerator), Setup(accelerator)
+    groups = [param_groups_weight_decay(setup.model, 0.05) for setup in (ours, theirs)]
+    ours.optimizer = accelerator.prepare(lamb(groups[0], (0.9, 0.999)))
+    plain = timm.optim.Lamb(groups[1], lr=0.0, max_grad_norm=1.0)  # which clips by itself
+    theirs.optimizer = accelerator.prepare(plain)
+    for setup in (ours, theirs):
+        set_learning_rate(setup.optimizer, 0.01)
+    for number in range(4):
+        if number == 2:
+            before = ours.everything()
+            assert ours.step(9, 1.0, math.nan).isnan()
+            assert_same(ours.everything(), before)
+        ours.step(number, 1.0)
+        theirs.step(number)
+    for one, other in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert not torch.equal(ours.model[0].weight, Setup(accelerator).model[0].weight)
 
 
 @pytest.mark.parametrize("clip_grad", [0.01, 1e6, None])

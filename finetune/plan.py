@@ -1,0 +1,191 @@
+"""``python -m finetune plan``: what supervised training will cost, stage by stage.
+
+FLOPs give the shares and the speedups; `--measure` adds time, from real steps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mae_et.config.line_parser import LineParser
+from mae_et.config.parser import config_parser, parse
+from mae_et.errors import can_be_written, check, forget_said
+
+from .config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from mae_et.curriculum import Size
+    from mae_et.model import SizedModel
+    from mae_et.planning.forecast import Plan
+
+DESCRIPTION = """Say what a recipe (--config) will cost: FLOPs by stage, and with --measure the
+hours on this device."""
+
+FIRST = (
+    *("config", "measure", "processes", "price_per_hour", "num_images", "json", "data.path"),
+    *("model.encoder", "curriculum.name", "optim.epochs", "optim.batch_size"),
+)
+"""The options that --help shows."""
+
+IMAGENET_CLASSES = 1000
+"""The classes of ImageNet-1K, for which the recipes are made."""
+
+
+def plan(arguments: Sequence[str]) -> None:
+    """Run the command.
+
+    Args:
+        arguments: The command line after `plan`.
+
+    Raises:
+        ValueError: The configuration, the data or an option is bad.
+    """
+    forget_said()
+    config, options = parse(make_parser(), FinetuneConfig, arguments, "finetune")
+    for name in ("processes", "price_per_hour", "num_images"):
+        value = options[name]
+        check(value is None or 0 < value < math.inf, f"--{name}", value, "above 0")
+    price = options.price_per_hour
+    allowed = "together with --measure, which gives the hours"
+    check(price is None or options.measure, "--price_per_hour", price, allowed)
+    for name in ("processes", "num_images"):
+        allowed = "left out with --measure, which counts them"
+        check(options[name] is None or not options.measure, f"--{name}", options[name], allowed)
+    check(config.mode == "finetune", "--mode", config.mode, "finetune for a plan")
+    to, is_printed = options.json, options.json == "-"
+    file = None if to is None or is_printed else Path(to)
+    check(file is None or can_be_written(file), "--json", to, "a file to write to, or -")
+    if options.measure:
+        config.data.check_given()
+
+    from mae_et.planning.plan import describe
+    from mae_et.training import leaving
+
+    with leaving():
+        if options.measure:
+            planned = measured_plan(config, price)
+        else:
+            planned = plan_from_flops(config, options.num_images, options.processes or 1)
+        if planned is not None:
+            text = json.dumps(asdict(planned), indent=1)
+            print(text if is_printed else describe(planned))
+            if file is not None:
+                file.write_text(text + "\n")
+
+
+def make_parser() -> LineParser:
+    """Make the parser of the command's options."""
+    parser = config_parser(FinetuneConfig, "mae-et-finetune plan", DESCRIPTION, FIRST)
+    parser.set_defaults(checkpoint="none")  # on which no cost depends
+    add = parser.add_argument
+    add("--processes", type=int | None, help="that train, else 1; those launched with --measure")
+    add("--num_images", type=int | None, help="to train on; else those of --data.path or ImageNet")
+    add("--measure", action="store_true", help="time real steps on this device and this loader")
+    add("--price_per_hour", type=float | None, help="of all processes together; needs --measure")
+    add("--json", type=str | None, help="a file for the plan, or - to print it so")
+    return parser
+
+
+def plan_from_flops(
+    config: FinetuneConfig, num_images: int | None = None, processes: int = 1
+) -> Plan:
+    """Plan a run from FLOPs alone.
+
+    Args:
+        config: The run; without data, ImageNet-1K is assumed.
+        num_images: Number of training images; None for those of the data.
+        processes: Number of processes that train.
+
+    Raises:
+        ValueError: The configuration or the data is bad.
+    """
+    from mae_et.planning.plan import IMAGENET_IMAGES
+
+    from .data import load_labelled
+
+    num_classes = IMAGENET_CLASSES
+    if config.data.path is not None:
+        splits = load_labelled(config.data)
+        num_images, num_classes = num_images or len(splits.train), len(splits.class_names)
+    return make_plan(config, num_images or IMAGENET_IMAGES, num_classes, processes)
+
+
+def make_plan(config: FinetuneConfig, num_images: int, num_classes: int, processes: int) -> Plan:
+    """Plan a run, without times.
+
+    Args:
+        config: The run.
+        num_images: Number of training images.
+        num_classes: Number of classes.
+        processes: Number of processes that train.
+
+    Raises:
+        ValueError: The model can't be built, or the stages or the processes do not fit.
+    """
+    import torch
+
+    from mae_et.planning.forecast import USUAL_EPOCHS, plan_training
+
+    from .build import build_schedule, chunk_size_of, full_size_steps
+    from .model import build_classifier
+
+    chunk_size = chunk_size_of(config, processes)
+    with torch.device("meta"):  # shapes, without memory
+        model = build_classifier(config.model, [str(c) for c in range(num_classes)], "none")
+        schedule = build_schedule(config, model, full_size_steps(config, num_images))
+    flops = cache(partial(training_flops, model))
+    plan = plan_training(config, model, schedule, flops, num_images, processes, chunk_size)
+    usual = USUAL_EPOCHS * num_images * flops(schedule.full_size)
+    return replace(plan, usual_speedup=usual / (plan.exaflops * 1e18))
+
+
+def training_flops(model: SizedModel, size: Size) -> int:
+    """Count the FLOPs of the forward and the backward pass of one image.
+
+    Args:
+        model: On the meta device.
+        size: Pixels or (height, width) of the image.
+    """
+    import torch
+
+    from mae_et.curriculum import as_pair
+    from mae_et.model import counted_flops
+
+    model.set_input_size(size)
+    images = torch.empty(1, model.in_chans, *as_pair(size), device="meta")
+    return counted_flops(lambda: model(images).sum().backward())
+
+
+def measured_plan(config: FinetuneConfig, price_per_hour: float | None = None) -> Plan | None:
+    """Plan a run from real steps on this device and from this loader.
+
+    Args:
+        config: The run.
+        price_per_hour: Price of an hour of all processes together; None for no price.
+
+    Returns:
+        The plan with times, in the main process; None in the others.
+
+    Raises:
+        ValueError: The configuration or the data is bad.
+    """
+    from mae_et.planning.forecast import with_times
+    from mae_et.planning.measure import measure_steps
+    from mae_et.training import make_accelerator
+
+    from .train import set_up
+
+    accelerator = make_accelerator(config.run)
+    trainer, images = set_up(config, accelerator)
+    classes, world = len(images.class_names), accelerator.num_processes
+    planned = make_plan(config, len(images.train), classes, world)
+    times = measure_steps(trainer, images)
+    if not accelerator.is_main_process:
+        return None
+    return with_times(planned, times, config.data.num_workers, price_per_hour)
