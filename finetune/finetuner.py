@@ -95,8 +95,8 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
 
     def make_optimizer(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         """Make the optimizer of `optim.optimizer`."""
-        make = {"adamw": adamw, "lamb": lamb}[self.config.optim.optimizer]
-        return make(groups, self.config.optim.betas)
+        optim = self.config.optim
+        return (lamb if optim.optimizer == "lamb" else adamw)(groups, optim.betas)
 
     def train_step(self, step: int, chunks: Chunks, num_chunks: int) -> tuple[Tensor, Tensor]:
         """Take one optimizer step, and update the moving average."""
