@@ -158,8 +158,9 @@ def training_flops(model: SizedModel, size: Size) -> int:
     from mae_et.model import counted_flops
 
     model.set_input_size(size)
-    images = torch.empty(1, model.in_chans, *as_pair(size), device="meta")
-    return counted_flops(lambda: model(images).sum().backward())
+    # Two, since a batch norm in training refuses one image of which it sees a single pixel.
+    images = torch.empty(2, model.in_chans, *as_pair(size), device="meta")
+    return counted_flops(lambda: model(images).sum().backward()) // 2
 
 
 def measured_plan(config: FinetuneConfig, price_per_hour: float | None = None) -> Plan | None:

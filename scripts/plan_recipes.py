@@ -1,8 +1,8 @@
 """How far the planned speedup of each recipe is from the one its paper publishes.
 
-    python scripts/plan_recipes.py
+    python scripts/plan_recipes.py [RECIPE …]
 
-Counts FLOPs only: seconds, no images, no device.
+Counts FLOPs only: a few seconds a recipe, no images, no device.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 from support.markdown import markdown
-from support.recipes import plan_recipe
+from support.recipes import plan_recipe, plan_supervised
 
 from mae_et.config.parser import recipe_names
 
@@ -23,18 +23,44 @@ PUBLISHED = {
 }
 """Recipe -> what its paper compares with, and how many times less computation it publishes."""
 
-AGAINST = {"speedup": "constant size", "mae_speedup": "MAE, 1600 epochs"}
+SUPERVISED = {
+    "resnet50": 1.49,
+    "convnext": 1.49,
+    "deit_tiny": 1.56,
+    "deit_small": 1.52,
+    "pvt_v1": 1.51,
+    "swin": 1.51,
+    "cswin": 1.52,
+    "caformer": 1.52,
+}
+"""How the names of EfficientTrain++'s supervised recipes go on -> the same, for a whole family."""
+
+AGAINST = {
+    "speedup": "constant size",
+    "mae_speedup": "MAE, 1600 epochs",
+    "usual_speedup": "300 epochs at 224",
+}
 
 
 def main() -> None:
-    """Plan every recipe but the demo, and print the table."""
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    """Plan every recipe whose cost is known, or those that are named, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipes", nargs="*", help="those to plan; else all")
+    wanted = parser.parse_args().recipes
+    supervised = [name for name in recipe_names("finetune") if name.startswith("etpp_")]
     rows = []
-    for name in recipe_names("mae_et"):
-        if name == "demo":
+    for name in [*recipe_names("mae_et"), *supervised]:
+        if name == "demo" or (wanted and name not in wanted):
             continue
         field, published = PUBLISHED.get(name, ("mae_speedup", None))
-        planned = getattr(plan_recipe(name)[0], field)
+        if name in supervised:
+            family = name.removeprefix("etpp_")
+            field = "usual_speedup"
+            published = next(value for key, value in SUPERVISED.items() if family.startswith(key))
+            plan = plan_supervised(name)
+        else:
+            plan = plan_recipe(name)[0]
+        planned = getattr(plan, field)
         compared = ["", f"{planned:.3f}", ""]
         if published is not None:
             compared = [str(published), f"{planned:.3f}", f"{planned / published - 1:+.1%}"]

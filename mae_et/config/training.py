@@ -102,8 +102,9 @@ class OptimConfig:
         check(0 <= self.min_lr <= self.peak_lr, "optim.min_lr", self.min_lr, "in [0, peak]")
         check(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "in [0, 1)")
         check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "at least 0")
-        sizes = [as_pair(part.size) for part in self.early_batch]
-        check(len(set(sizes)) == len(sizes), "optim.early_batch.size", sizes, "given once each")
+        sizes = [part.size for part in self.early_batch]
+        ok = len(set(map(as_pair, sizes))) == len(sizes)
+        check(ok, "optim.early_batch.size", sizes, "given once each")
         warmup, allowed = self.warmup_epochs, f"in [0, optim.epochs = {self.epochs})"
         check(0 <= warmup < self.epochs, "optim.warmup_epochs", warmup, allowed)
 

@@ -56,7 +56,7 @@ def describe(plan: Plan) -> str:
     ]
     lines += [
         "",
-        f"{plan.steps} steps of {plan.batch_size} images by {plan.processes} "
+        f"{plan.steps} steps of {_images_of(plan)} images by {plan.processes} "
         f"{'process' if plan.processes == 1 else 'processes'}, "
         f"{plan.epochs:.1f} passes over {plan.num_images} images, {plan.exaflops:.4g} EFLOPs",
         f"speedup in FLOPs: {plan.speedup:.2f} against {plan.budget:g} epochs at full size",
@@ -100,6 +100,12 @@ def _columns(plan: Plan) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
+def _images_of(plan: Plan) -> str:
+    """Return the images of a step, as a range if they differ."""
+    most = max(stage.times for stage in plan.stages) * plan.batch_size
+    return f"{plan.batch_size} to {most}" if most > plan.batch_size else f"{plan.batch_size}"
+
+
 def _early_batch(plan: Plan) -> list[str]:
     """Say what an early large batch changes: steps, the exchange of gradients, and memory."""
     sent = 2 * (plan.processes - 1) / plan.processes * 4 * plan.parameters / 1e12
@@ -111,9 +117,12 @@ def _early_batch(plan: Plan) -> list[str]:
         for stage in plan.stages
         if stage.times > 1
     ]
+    said = f"early large batch: {plan.steps} steps in place of {plan.batches}"
+    if plan.processes > 1:
+        said += f"; each process sends {plan.steps * sent:.3g} TB of gradients in place of "
+        said += f"{plan.batches * sent:.3g}"
     return [
-        f"early large batch: {plan.steps} steps in place of {plan.batches}; each process sends "
-        f"{plan.steps * sent:.3g} TB of gradients in place of {plan.batches * sent:.3g}",
+        said,
         "pixels of its forward pass, and so about its memory, relative to full size (without): "
         + ", ".join(pixels),
     ]
