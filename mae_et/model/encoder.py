@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -10,12 +11,39 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 
 from ..curriculum import Size, as_pair
-from ..errors import check_depths
+from ..errors import check, check_depths
 
 FROM_ELSEWHERE = frozenset(
     {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 )
 """Arguments of timm that name weights to open or fetch, which is not how weights are given here."""
+
+
+def with_class_tokens(
+    encoder_args: Mapping[str, Any] | None, num_class_tokens: int | None
+) -> dict[str, Any]:
+    """Return the arguments of a timm VisionTransformer that has some number of class tokens.
+
+    They are one class token and registers: to the network all are learned tokens before those of
+    the patches, each with a position of its own, so this is the encoder of Pixio
+    (https://arxiv.org/abs/2512.15715), and plain timm opens it. There, pooling the patches leaves
+    all of them out, and pooling "token" takes the first.
+
+    Args:
+        encoder_args: The user's arguments of the timm model.
+        num_class_tokens: Their number; None for those that the model has.
+
+    Raises:
+        ValueError: The number is below 1, or the arguments have one of their own.
+    """
+    arguments = dict(encoder_args or {})
+    if num_class_tokens is None:
+        return arguments
+    check(num_class_tokens >= 1, "model.num_class_tokens", num_class_tokens, "at least 1 or null")
+    taken = sorted({"class_token", "reg_tokens"} & arguments.keys())
+    allowed = "null where model.encoder_args has " + " and ".join(taken)
+    check(not taken, "model.num_class_tokens", num_class_tokens, allowed)
+    return {**arguments, "class_token": True, "reg_tokens": num_class_tokens - 1}
 
 
 def create_vit(

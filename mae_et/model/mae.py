@@ -4,10 +4,10 @@ Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022
 (https://arxiv.org/abs/2111.06377). Encoder, decoder and target all work at the current input size,
 which a curriculum changes with `set_input_size`.
 
-Shape legend: N images of H × W, L patches, K of them visible, M masked ones decoded, T prefix
-tokens (class, registers), D encoder width, E decoder width, P values of a patch or its target.
-Tokens need no un-shuffling in the decoder: attention is blind to their order, and positions are
-added by index.
+Shape legend: N images of H × W, L patches, K of them visible, U mask units (patches, or blocks of
+them), M masked patches decoded, T prefix tokens (class, registers), D encoder width, E decoder
+width, P values of a patch or its target. Tokens need no un-shuffling in the decoder: attention is
+blind to their order, and positions are added by index.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from ..curriculum import Size, as_size
 from .decoder import DecoderKind, LayerNorm, create_decoder
-from .encoder import create_vit
+from .encoder import create_vit, with_class_tokens
 from .mae_input_size import ResizableMAE
-from .masking import PatchMask, mask_patches, take_patches
+from .masking import PatchMask, mask_blocks, take_patches
 from .pos_embed import sincos_table
 from .targets import create_target
 
@@ -56,6 +56,8 @@ class MaskedAutoencoder(ResizableMAE):
         encoder: Name of a timm model. The attribute `encoder` is that model without a head, and
             its state dict has timm's keys.
         encoder_args: Further arguments of the timm model.
+        num_class_tokens: Number of class tokens; None for those that the encoder has. See
+            `mae_et.model.encoder.with_class_tokens`.
         image_size: Full size, pixels or (height, width).
         patch_size: Pixels or (height, width); None for the encoder's default.
         in_chans: Image channels.
@@ -67,6 +69,7 @@ class MaskedAutoencoder(ResizableMAE):
         decode_ratio: Share of the masked patches, in (0, 1], that training decodes and scores. In
             evaluation mode all of them are, so that losses compare.
         mask_ratio: Share of masked patches, in (0, 1).
+        mask_block: Patches on a side of a mask unit, which is masked as a whole; 4 in Pixio.
         target: "norm_pixel", "pixel" or "hog".
         hog: Options of `mae_et.model.targets.hog`, for that target.
         positions: "sincos" (fixed, as in MAE) or "learned", for encoder and decoder. The tables
@@ -81,6 +84,7 @@ class MaskedAutoencoder(ResizableMAE):
         encoder: str = "vit_base_patch16_224",
         *,
         encoder_args: dict[str, Any] | None = None,
+        num_class_tokens: int | None = None,
         image_size: Size = 224,
         patch_size: Size | None = None,
         in_chans: int = 3,
@@ -90,6 +94,7 @@ class MaskedAutoencoder(ResizableMAE):
         decoder: DecoderKind = "self",
         decode_ratio: float = 1.0,
         mask_ratio: float = 0.75,
+        mask_block: int = 1,
         target: Literal["norm_pixel", "pixel", "hog"] = "norm_pixel",
         hog: Mapping[str, Any] | None = None,
         positions: Literal["sincos", "learned"] = "sincos",
@@ -98,6 +103,7 @@ class MaskedAutoencoder(ResizableMAE):
             raise ValueError(f"model.decode_ratio must be in (0, 1], got {decode_ratio}")
         if positions not in ("sincos", "learned"):
             raise ValueError(f"model.positions must be 'sincos' or 'learned', got {positions!r}")
+        encoder_args = with_class_tokens(encoder_args, num_class_tokens)
         vit = create_vit(
             encoder,
             image_size=image_size,
@@ -112,9 +118,10 @@ class MaskedAutoencoder(ResizableMAE):
             patch_size=vit.patch_embed.patch_size,
             mask_ratio=mask_ratio,
             learned_positions=positions == "learned",
+            mask_block=mask_block,
         )
         self.encoder = vit
-        self.encoder_args = dict(encoder_args or {})
+        self.encoder_args = encoder_args
         self.in_chans = in_chans
         self.num_prefix_tokens: int = vit.num_prefix_tokens
         self.decode_ratio = decode_ratio
@@ -162,7 +169,10 @@ class MaskedAutoencoder(ResizableMAE):
     def num_decoded(self) -> int:
         """M at the current input size and in the current mode (training or evaluation)."""
         num_masked = self.num_patches - self.num_visible
-        return max(1, round(num_masked * self.decode_ratio)) if self.training else num_masked
+        if not self.training:
+            return num_masked
+        per_unit = self.mask_block**2
+        return per_unit * max(1, round(num_masked // per_unit * self.decode_ratio))
 
     def forward(
         self,
@@ -181,8 +191,8 @@ class MaskedAutoencoder(ResizableMAE):
         Args:
             images: (N, C, H, W), normalised, of the current input size; with `size`, of that size
                 or of the full size.
-            noise: (N, L). The patches with the smallest noise stay visible, and of the masked ones
-                those with the smallest noise are decoded. None to draw it.
+            noise: (N, U). The mask units with the smallest noise stay visible, and of the masked
+                ones those with the smallest noise are decoded. None to draw it.
             masked_only: Whether to leave out the predictions of visible patches, which are never
                 scored. The loss is the same and costs less.
             size: An input size to set before, and to which images of the full size are cropped by
@@ -202,8 +212,8 @@ class MaskedAutoencoder(ResizableMAE):
             )
         patches = self.patchify(images)
         if noise is None:
-            noise = torch.rand(patches.shape[:2], device=images.device)
-        patch_mask = mask_patches(noise, self.num_visible)
+            noise = torch.rand(len(images), self.num_units, device=images.device)
+        patch_mask = mask_blocks(noise, self.num_visible, self.grid, self.mask_block)
         encoder_positions, decoder_positions = self._positions()
 
         latent = self.encode(
