@@ -14,39 +14,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..curriculum import Size, as_size
+from ..curriculum import Size
 from .decoder import DecoderKind, LayerNorm, create_decoder
-from .encoder import create_vit, with_class_tokens
-from .mae_input_size import ResizableMAE
+from .encoder import build_vit, with_class_tokens
+from .mae_input_size import PositionTable, ResizableMAE
+from .mae_output import MAEOutput
 from .masking import PatchMask, mask_blocks, take_patches
-from .pos_embed import sincos_table
 from .targets import create_target
-
-
-class MAEOutput(NamedTuple):
-    """The result of a forward pass."""
-
-    loss: Tensor
-    """(): mean squared error over the masked patches that were decoded."""
-    mask: Tensor
-    """(N, L) bool, True where masked."""
-    shuffled: Tensor
-    """(N, R, P): predicted targets of R patches, in the order in which they were decoded."""
-    order: Tensor
-    """(N, R): the index of each of these patches in the grid."""
-
-    @property
-    def prediction(self) -> Tensor:
-        """(N, L, P): predicted targets in the order of the grid, NaN for patches not decoded."""
-        num_values = self.shuffled.shape[-1]
-        prediction = self.shuffled.new_full((*self.mask.shape, num_values), math.nan)
-        return prediction.scatter(1, self.order[..., None].expand_as(self.shuffled), self.shuffled)
 
 
 class MaskedAutoencoder(ResizableMAE):
@@ -79,6 +59,9 @@ class MaskedAutoencoder(ResizableMAE):
         ValueError: The encoder has no absolute positions, or a size does not fit.
     """
 
+    build_encoder = staticmethod(build_vit)
+    """Builds the encoder from its name and arguments."""
+
     def __init__(
         self,
         encoder: str = "vit_base_patch16_224",
@@ -103,36 +86,34 @@ class MaskedAutoencoder(ResizableMAE):
             raise ValueError(f"model.decode_ratio must be in (0, 1], got {decode_ratio}")
         if positions not in ("sincos", "learned"):
             raise ValueError(f"model.positions must be 'sincos' or 'learned', got {positions!r}")
-        encoder_args = with_class_tokens(encoder_args, num_class_tokens)
-        vit = create_vit(
+        built = type(self).build_encoder(
             encoder,
+            with_class_tokens(encoder_args, num_class_tokens),
             image_size=image_size,
             patch_size=patch_size,
             in_chans=in_chans,
-            encoder_args=encoder_args,
-            num_classes=0,
-            fc_norm=False,  # the norm is applied to every token, before any pooling
-        )
-        super().__init__(
-            full_size=as_size(*vit.patch_embed.img_size),
-            patch_size=vit.patch_embed.patch_size,
-            mask_ratio=mask_ratio,
-            learned_positions=positions == "learned",
             mask_block=mask_block,
         )
-        self.encoder = vit
-        self.encoder_args = encoder_args
+        super().__init__(
+            full_size=built.full_size,
+            patch_size=built.patch_size,
+            mask_ratio=mask_ratio,
+            learned_positions=positions == "learned",
+            mask_block=built.mask_block,
+        )
+        self.encoder: Any = built.module
+        self.encoder_args = built.arguments
         self.in_chans = in_chans
-        self.num_prefix_tokens: int = vit.num_prefix_tokens
+        self.num_prefix_tokens = built.num_prefix_tokens
         self.decode_ratio = decode_ratio
         self.target_name = target
         self.target = create_target(
             target, patch_size=self.patch_size, in_chans=in_chans, **(hog or {})
         )
 
-        self.decoder_embed = nn.Linear(vit.embed_dim, decoder_dim)
+        self.decoder_embed = nn.Linear(built.dim, decoder_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_dim))
-        num_tokens = self.num_prefix_tokens + vit.patch_embed.num_patches
+        num_tokens = self.num_prefix_tokens + math.prod(self.full_grid)
         self.decoder_pos_embed = nn.Parameter(torch.zeros(1, num_tokens, decoder_dim))
         self.decoder_blocks = create_decoder(
             decoder, dim=decoder_dim, depth=decoder_depth, num_heads=decoder_num_heads
@@ -150,19 +131,20 @@ class MaskedAutoencoder(ResizableMAE):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.encoder.patch_embed.proj.weight.flatten(1))
-        for token in (self.mask_token, self.encoder.cls_token, self.encoder.reg_token):
+        tokens = (getattr(self.encoder, name, None) for name in ("cls_token", "reg_token"))
+        for token in (self.mask_token, *tokens):
             if token is not None:
                 nn.init.normal_(token, std=0.02)
-        for table, num_prefix_tokens in self._tables():
-            sincos = sincos_table(self.full_grid, table.shape[-1], num_prefix_tokens)
-            table.data.copy_(sincos)
-            table.requires_grad_(self.learned_positions)
+        for table in self.position_tables():
+            table.init(self.full_grid)
+            table.values.requires_grad_(self.learned_positions)
 
-    def _tables(self) -> tuple[tuple[Tensor, int], tuple[Tensor, int]]:
+    def position_tables(self) -> tuple[PositionTable, PositionTable]:
+        """The position tables of encoder and decoder at the full grid."""
         encoder_prefix = 0 if self.encoder.no_embed_class else self.num_prefix_tokens
         return (
-            (self.encoder.pos_embed, encoder_prefix),
-            (self.decoder_pos_embed, self.num_prefix_tokens),
+            PositionTable(self.encoder.pos_embed, encoder_prefix),
+            PositionTable(self.decoder_pos_embed, self.num_prefix_tokens),
         )
 
     @property
@@ -216,9 +198,7 @@ class MaskedAutoencoder(ResizableMAE):
         patch_mask = mask_blocks(noise, self.num_visible, self.grid, self.mask_block)
         encoder_positions, decoder_positions = self._positions()
 
-        latent = self.encode(
-            take_patches(patches, patch_mask.visible), patch_mask, encoder_positions
-        )
+        latent = self._encode(images, patches, patch_mask, encoder_positions)
         decoded = patch_mask.masked[:, : self.num_decoded]
         num_outputs = decoded.shape[1] + (0 if masked_only else self.num_visible)
         shuffled = self.decode(latent, patch_mask.visible, decoded, decoder_positions, num_outputs)
@@ -229,6 +209,12 @@ class MaskedAutoencoder(ResizableMAE):
         target = self.target.normalize(take_patches(values, decoded).float())
         loss = nn.functional.mse_loss(shuffled[:, -self.num_decoded :].float(), target)
         return MAEOutput(loss, patch_mask.mask, shuffled, order)
+
+    def _encode(
+        self, images: Tensor, patches: Tensor, patch_mask: PatchMask, positions: Tensor
+    ) -> Tensor:
+        """The tokens (N, T + K, D) of the visible patches of images, which are cut in patches."""
+        return self.encode(take_patches(patches, patch_mask.visible), patch_mask, positions)
 
     def encode(self, visible: Tensor, patch_mask: PatchMask, positions: Tensor) -> Tensor:
         """Encode the visible patches of each image.

@@ -10,6 +10,8 @@ width, F features of a map of h × w, P values of a patch.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -19,13 +21,40 @@ from ..curriculum import Size, as_pair, as_size
 from ..errors import check
 from ..lowfreq import low_frequency_crop
 from .masking import num_visible_patches
-from .pos_embed import Grid, resample_table
+from .pos_embed import Grid, resample_table, sincos_table
+
+
+class PositionTable(NamedTuple):
+    """A table of positions: prefix rows, and a row for each cell of the full grid."""
+
+    values: Tensor
+    """(1, prefix + cells, D)."""
+    num_prefix: int
+    """Rows of prefix tokens, before those of the cells."""
+    per_patch: int = 1
+    """Cells on a side of a patch."""
+
+    def grid(self, grid: Grid) -> Grid:
+        """Return the (rows, columns) of cells of a grid of patches."""
+        return grid[0] * self.per_patch, grid[1] * self.per_patch
+
+    def init(self, full_grid: Grid) -> None:
+        """Fill the table with sin-cos positions, unless it is of another kind (a map)."""
+        if self.values.ndim != 3:
+            return
+        dim = self.values.shape[-1]
+        self.values.data.copy_(sincos_table(self.grid(full_grid), dim, self.num_prefix))
+
+    def resampled(self, full_grid: Grid, grid: Grid) -> Tensor:
+        """Return the table resampled from the full grid of patches to another."""
+        values = whole_table(self.values)
+        return resample_table(values, self.grid(full_grid), self.grid(grid), self.num_prefix)
 
 
 class ResizableMAE(nn.Module):
     """A base class: a model of image patches whose input size may change at any step.
 
-    A subclass provides the position tables (`_tables`) and, once they are filled, calls
+    A subclass provides the position tables (`position_tables`) and, once they are filled, calls
     `set_input_size` with the full size.
 
     Args:
@@ -74,8 +103,8 @@ class ResizableMAE(nn.Module):
         )
         self.input_size = (0, 0)
 
-    def _tables(self) -> tuple[tuple[Tensor, int], tuple[Tensor, int]]:
-        """The full-grid position tables of encoder and decoder, with their prefix rows."""
+    def position_tables(self) -> tuple[PositionTable, PositionTable]:
+        """The position tables of encoder and decoder at the full grid."""
         raise NotImplementedError
 
     def set_input_size(self, size: Size) -> None:
@@ -183,11 +212,9 @@ class ResizableMAE(nn.Module):
             self.encoder_positions, self.decoder_positions = encoder.detach(), decoder.detach()
 
     def _resampled_tables(self) -> tuple[Tensor, Tensor]:
-        encoder, decoder = (
-            resample_table(_whole(table), self.full_grid, self.grid, num_prefix_tokens)
-            for table, num_prefix_tokens in self._tables()
-        )
-        return encoder, decoder
+        encoder, decoder = self.position_tables()
+        grids = (self.full_grid, self.grid)
+        return encoder.resampled(*grids), decoder.resampled(*grids)
 
     def _positions(self) -> tuple[Tensor, Tensor]:
         """The positions of encoder and decoder at the current input size."""
@@ -245,8 +272,11 @@ def check_mask_block(mask_block: int, grid: Grid, size: Size) -> None:
     check(mask_block == 1 or mask_block in fitting, "model.mask_block", mask_block, allowed)
 
 
-def _whole(table: Tensor) -> Tensor:
-    """All of a table, of which FSDP may have left this process a part (`mae_et.training.fsdp`)."""
+def whole_table(table: Tensor) -> Tensor:
+    """Return all of a table, of which FSDP may have left this process a part.
+
+    See `mae_et.training.fsdp`.
+    """
     return table.full_tensor() if isinstance(table, DTensor) else table
 
 
