@@ -16,7 +16,7 @@ from . import data
 from .config import ModelConfig, PretrainConfig, to_dict
 from .curriculum import Curriculum, as_pair, num_training_steps
 from .evaluation import ProbeImages, load_probe_images
-from .model import MaskedAutoencoder, training_flops
+from .model import MaskedAutoencoder, create_masked, training_flops
 from .shortening import shorten_all
 from .training import RunImages, main_process_first
 
@@ -28,7 +28,7 @@ def build_model(config: PretrainConfig) -> MaskedAutoencoder:
         ValueError: The model cannot be built, or does not accept the size of a stage.
     """
     set_seed(config.run.seed)
-    model = MaskedAutoencoder(**to_dict(config.model))
+    model = create_masked(to_dict(config.model))
     _check_stages(config, model)
     return model
 
@@ -40,7 +40,7 @@ def build_on_meta(config: ModelConfig) -> MaskedAutoencoder:
         ValueError: The model cannot be built.
     """
     with torch.device("meta"):
-        return MaskedAutoencoder(**to_dict(config))
+        return create_masked(to_dict(config))
 
 
 def build_model_on_meta(config: PretrainConfig) -> MaskedAutoencoder:

@@ -105,6 +105,11 @@ class HieraAutoencoder(MaskedAutoencoder):
         of_tokens = split_positions(self.encoder, encoder.grid(self.grid))
         return of_tokens, decoder.resampled(self.full_grid, self.grid)
 
+    def features(self, images: Tensor) -> Tensor:
+        """Return the encoder's own pooled features; see `MaskedAutoencoder.features`."""
+        pooled: Tensor = self.encoder(images)
+        return pooled.float()
+
     def _encode(
         self, images: Tensor, patches: Tensor, patch_mask: PatchMask, positions: Tensor
     ) -> Tensor:

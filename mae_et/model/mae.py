@@ -210,6 +210,16 @@ class MaskedAutoencoder(ResizableMAE):
         loss = nn.functional.mse_loss(shuffled[:, -self.num_decoded :].float(), target)
         return MAEOutput(loss, patch_mask.mask, shuffled, order)
 
+    def features(self, images: Tensor) -> Tensor:
+        """Return what probes compare images by: the mean patch token, (N, C, H, W) -> (N, D).
+
+        Args:
+            images: Normalised images of the full size, none of whose patches is masked.
+        """
+        tokens = self.encoder.forward_features(images)
+        mean: Tensor = tokens[:, self.num_prefix_tokens :].float().mean(dim=1)
+        return mean
+
     def _encode(
         self, images: Tensor, patches: Tensor, patch_mask: PatchMask, positions: Tensor
     ) -> Tensor:

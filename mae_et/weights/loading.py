@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ImagesConfig
-from ..model import MaskedAutoencoder
+from ..model import MaskedAutoencoder, create_masked
 from .files import check_shapes, load_weights
 from .origin import find_weights
 from .pretrained import Pretrained, describe
@@ -35,7 +35,7 @@ def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder
     arguments, weights = origin.mae()
     # What is wrong with the checkpoint, before the overrides, and before memory is taken.
     check_shapes(origin.build_on_meta(arguments).state_dict(), weights, path)
-    model = MaskedAutoencoder(**{**arguments, **overrides})
+    model = create_masked({**arguments, **overrides})
     load_weights(model, weights, path)
     return model
 
@@ -115,10 +115,10 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
             f"{model.target_name} has {model.target.num_values}; give the target it was trained "
             "for, or its encoder alone, such as RUN/encoder"
         )
-    prefix = 0 if model.encoder.no_embed_class else model.num_prefix_tokens
-    prefixes = {"encoder.pos_embed": prefix, "decoder_pos_embed": model.num_prefix_tokens}
+    names = ("encoder.pos_embed", "decoder_pos_embed")
     tables = {
-        name: pretrained.resampled(name, model.full_grid, num) for name, num in prefixes.items()
+        name: pretrained.resampled(name, model.full_grid, table.num_prefix, table.per_patch)
+        for name, table in zip(names, model.position_tables(), strict=True)
     }
     weights = pretrained.weights | {k: v for k, v in tables.items() if v is not None}
     may_miss = () if pretrained.has_decoder else DECODER
