@@ -87,7 +87,7 @@ def build_encoder(model: ClassifierConfig, checkpoint: str) -> nn.Module:
     """
     pretrained = find_weights(checkpoint, prefer_result=True).read()
     if not _is_vit(model.encoder):
-        encoder = create_encoder(
+        encoder: nn.Module = create_encoder(
             model.encoder,
             image_size=model.image_size,
             in_chans=model.in_chans,

@@ -9,6 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timm
+from timm.models.hiera import Hiera
+
 from ..config import ImagesConfig
 from ..model import MaskedAutoencoder, create_masked
 from .files import check_shapes, load_weights
@@ -86,6 +89,26 @@ def _without_head(pretrained: Pretrained, path: str | Path) -> Pretrained:
     return replace(pretrained, weights=kept)
 
 
+def _check_method(model: MaskedAutoencoder, pretrained: Pretrained, path: str | Path) -> None:
+    """Check that a checkpoint is of the kind of network that the model's method trains.
+
+    Raises:
+        ValueError: It is of that of another method.
+    """
+    name = pretrained.encoder
+    if name is None or not timm.is_model(name):
+        return
+    theirs, ours = (
+        "hiera" if module == Hiera.__module__ else "mae"
+        for module in (timm.model_entrypoint(name).__module__, type(model.encoder).__module__)
+    )
+    if theirs != ours:
+        raise ValueError(
+            f"checkpoint {path} must be of model.method {ours}, got an encoder {name}; give "
+            f"--model.method {theirs} --model.encoder {name}"
+        )
+
+
 def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     """Start a model from the weights of a checkpoint; see `find_weights` for its kinds.
 
@@ -105,6 +128,7 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     pretrained = find_weights(path).read()
     if pretrained.note:
         log.warning(pretrained.note)
+    _check_method(model, pretrained, path)
     pretrained = _without_head(pretrained, path)
     pretrained.check_fits(describe(model, model.state_dict()), path)
     pretrained.check_layers(model.encoder, path)
