@@ -23,7 +23,7 @@ from .config import PretrainConfig, Resume, to_dict
 from .curriculum import Curriculum, Size, as_pair
 from .evaluation import ProbeImages, probe_scores
 from .lowfreq import low_frequency_crop
-from .model import MaskedAutoencoder
+from .model import MaskedAutoencoder, create_masked
 from .runs import Run
 from .training import (
     Chunks,
@@ -143,10 +143,10 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         Args:
             model: The model, at that input size.
             images: (N, C, H, W) as loaded.
-            noise: (N, L) for the full grid; a smaller grid uses the first values.
+            noise: (N, U) for the full grid; a smaller grid uses the first values.
             size: The input size in pixels.
         """
-        noise = noise[:, : self.unwrapped.num_patches]
+        noise = noise[:, : self.unwrapped.num_units]
         loss: Tensor = model(self.crop(images, size), noise, masked_only=True).loss
         return loss
 
@@ -170,7 +170,7 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         if is_fsdp(model):
             weights = whole(model.state_dict())
             with torch.random.fork_rng(devices=[]):  # new weights draw numbers, but are not used
-                model = MaskedAutoencoder(**to_dict(self.config.model))
+                model = create_masked(to_dict(self.config.model))
             model.load_state_dict(weights)
             model.to(self.accelerator.device)
         return model.eval()
@@ -200,7 +200,7 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         return self.config.eval.knn_every, self.config.eval.linear_every
 
     def probe(self, done: int) -> dict[str, float]:
-        """Return the accuracies of the probes that are due, on the mean of the patch tokens."""
+        """Return the accuracies of the probes that are due, on the features of the encoder."""
         knn, linear = (is_due(done, every) for every in self._probe_periods())
         if self.probe_images is None or not (knn or linear):
             return {}
@@ -218,13 +218,9 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         return scores[0]
 
     def features(self, model: MaskedAutoencoder, images: Tensor) -> Tensor:
-        """Return the mean patch token (N, D) of full-size images (N, C, H, W) as loaded."""
+        """Return the features (N, D) of full-size images (N, C, H, W) as loaded."""
         with self.accelerator.autocast():
-            tokens = model.encoder.forward_features(
-                data.normalize(images.float(), self.mean, self.std)
-            )
-        mean: Tensor = tokens[:, model.num_prefix_tokens :].float().mean(dim=1)
-        return mean
+            return model.features(data.normalize(images.float(), self.mean, self.std))
 
     def finish(self, run: RunFolder, chunks: Chunks) -> None:
         """Write the encoder."""

@@ -86,6 +86,26 @@ def create_model(
     return sized
 
 
+def create_encoder(
+    name: str, *, image_size: Size, in_chans: int, model_args: dict[str, Any]
+) -> nn.Module:
+    """Build a backbone of timm without a head, with new weights, for images of one size.
+
+    Args:
+        name: Name of the timm model.
+        image_size: Pixels or (height, width).
+        in_chans: Image channels.
+        model_args: The user's further arguments.
+
+    Raises:
+        ValueError: The model cannot be found or built.
+    """
+    check_depths("model.encoder_args", model_args)
+    wanted = {"img_size": as_size(*as_pair(image_size)), "in_chans": in_chans}
+    arguments = {"num_classes": 0, **model_args}
+    return _construct(name, _timm_constructor(name), arguments, wanted)[0]
+
+
 def class_axes(
     model: nn.Module,
     name: str,

@@ -196,7 +196,7 @@ def epochs_for(
     def time_of(budget: int) -> float:
         planned = config.curriculum.build(
             full_size=model.full_size,
-            multiple=model.patch_size,
+            multiple=model.mask_unit,
             num_steps=budget,
             flops=flops,
         )

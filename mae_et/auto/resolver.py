@@ -42,6 +42,9 @@ MEASURED_SHARE = 0.1
 LONG_RUN = 0.2
 """Hours from which on a run is long enough for a longer measurement."""
 
+REPLANNED_REPLAY = 2.0
+"""Hours from which on a run with replay is replanned, too; each time, its buffers start empty."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
@@ -79,6 +82,8 @@ def resolve(
     check(hours is None or hours > 0, "--hours", hours, "above 0")
     allowed = "left out, since optim.epochs is given"
     check(hours is None or "optim.epochs" not in given, "--hours", hours, allowed)
+    method, allowed = given.get("model.method", "mae"), "mae without a recipe (--config hiera_b)"
+    check(method == "mae", "model.method", method, allowed)
     source = make(_neutral(given))
     accelerator = make_accelerator(source.run, allow_fsdp=True)
     is_given = not {"model.in_chans", "data.mean", "data.std"}.isdisjoint(given)
@@ -168,7 +173,7 @@ class _Resolver:
         model = build_model_on_meta(config)
         curriculum = build_curriculum(config, model, self.facts.number)
         seconds = speed.start + speed.seconds(curriculum) + speed.evaluation
-        if self.hours is not None and not config.data.replay:  # which starts anew too slowly
+        if self.hours is not None and (self.hours >= REPLANNED_REPLAY or not config.data.replay):
             reason = "ends in time, with fewer or more steps, if the speed turns out otherwise"
             self.choices.choose("run.on_late", "fit", reason)
         for name, every in intervals(curriculum, speed, seconds).items():

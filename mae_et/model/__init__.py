@@ -7,16 +7,18 @@ Of the rest of `mae_et`, this package imports only `curriculum` (for sizes), `lo
 
 from .any_size import SizedModel
 from .decoder import SelfDecoder
-from .encoder import FROM_ELSEWHERE, create_vit
+from .encoder import FROM_ELSEWHERE, create_timm, create_vit, with_class_tokens
 from .flops import counted_flops, training_flops
 from .mae import MaskedAutoencoder
 from .masking import num_visible_patches
+from .methods import METHODS, create_masked
 from .networks import CSWinTransformer, PyramidTransformer, PyramidVisionTransformer
 from .pos_embed import Grid, resample_table
 from .targets import unnormalize
 
 __all__ = [
     "FROM_ELSEWHERE",
+    "METHODS",
     "CSWinTransformer",
     "Grid",
     "MaskedAutoencoder",
@@ -25,9 +27,12 @@ __all__ = [
     "SelfDecoder",
     "SizedModel",
     "counted_flops",
+    "create_masked",
+    "create_timm",
     "create_vit",
     "num_visible_patches",
     "resample_table",
     "training_flops",
     "unnormalize",
+    "with_class_tokens",
 ]

@@ -9,8 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timm
+from timm.models.hiera import Hiera
+
 from ..config import ImagesConfig
-from ..model import MaskedAutoencoder
+from ..model import MaskedAutoencoder, create_masked
 from .files import check_shapes, load_weights
 from .origin import find_weights
 from .pretrained import Pretrained, describe
@@ -35,7 +38,7 @@ def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder
     arguments, weights = origin.mae()
     # What is wrong with the checkpoint, before the overrides, and before memory is taken.
     check_shapes(origin.build_on_meta(arguments).state_dict(), weights, path)
-    model = MaskedAutoencoder(**{**arguments, **overrides})
+    model = create_masked({**arguments, **overrides})
     load_weights(model, weights, path)
     return model
 
@@ -86,6 +89,26 @@ def _without_head(pretrained: Pretrained, path: str | Path) -> Pretrained:
     return replace(pretrained, weights=kept)
 
 
+def _check_method(model: MaskedAutoencoder, pretrained: Pretrained, path: str | Path) -> None:
+    """Check that a checkpoint is of the kind of network that the model's method trains.
+
+    Raises:
+        ValueError: It is of that of another method.
+    """
+    name = pretrained.encoder
+    if name is None or not timm.is_model(name):
+        return
+    theirs, ours = (
+        "hiera" if module == Hiera.__module__ else "mae"
+        for module in (timm.model_entrypoint(name).__module__, type(model.encoder).__module__)
+    )
+    if theirs != ours:
+        raise ValueError(
+            f"checkpoint {path} must be of model.method {ours}, got an encoder {name}; give "
+            f"--model.method {theirs} --model.encoder {name}"
+        )
+
+
 def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     """Start a model from the weights of a checkpoint; see `find_weights` for its kinds.
 
@@ -105,6 +128,7 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     pretrained = find_weights(path).read()
     if pretrained.note:
         log.warning(pretrained.note)
+    _check_method(model, pretrained, path)
     pretrained = _without_head(pretrained, path)
     pretrained.check_fits(describe(model, model.state_dict()), path)
     pretrained.check_layers(model.encoder, path)
@@ -115,10 +139,10 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
             f"{model.target_name} has {model.target.num_values}; give the target it was trained "
             "for, or its encoder alone, such as RUN/encoder"
         )
-    prefix = 0 if model.encoder.no_embed_class else model.num_prefix_tokens
-    prefixes = {"encoder.pos_embed": prefix, "decoder_pos_embed": model.num_prefix_tokens}
+    names = ("encoder.pos_embed", "decoder_pos_embed")
     tables = {
-        name: pretrained.resampled(name, model.full_grid, num) for name, num in prefixes.items()
+        name: pretrained.resampled(name, model.full_grid, table.num_prefix, table.per_patch)
+        for name, table in zip(names, model.position_tables(), strict=True)
     }
     weights = pretrained.weights | {k: v for k, v in tables.items() if v is not None}
     may_miss = () if pretrained.has_decoder else DECODER

@@ -26,6 +26,7 @@ LABELS = {
     "encoder_args.embed_dim": "width {}",
     "encoder_args.depth": "{} blocks",
     "encoder_args.num_heads": "{} attention heads",
+    "encoder_args.reg_tokens": "{} register tokens",
     "decoder_dim": "decoder width {}",
     "decoder_depth": "{} decoder blocks",
     "decoder_num_heads": "{} decoder attention heads",
@@ -73,7 +74,9 @@ class Pretrained:
         """Whether any weights belong to a decoder; many encoders have a mask token too."""
         return any(name.startswith(DECODER) and name != MASK_TOKEN for name in self.weights)
 
-    def resampled(self, name: str, grid: Grid, num_prefix_tokens: int) -> Tensor | None:
+    def resampled(
+        self, name: str, grid: Grid, num_prefix_tokens: int, per_patch: int = 1
+    ) -> Tensor | None:
         """Return a position table resampled to another grid, or unchanged if its own is unknown.
 
         A table of unknown grid is of the other grid if it has as many rows, else of a square one;
@@ -83,14 +86,17 @@ class Pretrained:
             name: The name of the table among the weights; without it, the result is None.
             grid: The other grid.
             num_prefix_tokens: Rows of the table before those of the patches.
+            per_patch: Cells of the table on a side of a patch, of which the grids are.
         """
         table = self.weights.get(name)
         if table is None or table.ndim != 3:
             return table
         num_patches = table.shape[1] - num_prefix_tokens
         side = round(max(num_patches, 0) ** 0.5)
+        grid = grid[0] * per_patch, grid[1] * per_patch
+        known = self.grid and (self.grid[0] * per_patch, self.grid[1] * per_patch)
         same = grid[0] * grid[1] == num_patches
-        own = self.grid or (grid if same else (side, side))
+        own = known or (grid if same else (side, side))
         if own[0] * own[1] != num_patches:
             return table
         if self.grid is None and grid[0] != grid[1] and side**2 == num_patches:
@@ -201,6 +207,9 @@ def _architecture(pretrained: Pretrained) -> dict[str, Any]:
         found["patch_size"] = as_size(*kernel.shape[2:])
         found["in_chans"] = kernel.shape[1]
         found["encoder_args.embed_dim"] = kernel.shape[0]
+    if "encoder.cls_token" in weights:
+        registers = weights.get("encoder.reg_token")
+        found["encoder_args.reg_tokens"] = 0 if registers is None else registers.shape[1]
     found["encoder_args.depth"] = num_blocks(weights, "encoder.blocks") or None
     found["encoder_args.num_heads"] = pretrained.num_heads
     if "decoder_embed.weight" in weights:

@@ -53,11 +53,11 @@ def export_encoder(
     arguments = {
         **model.encoder_args,
         "img_size": list(as_pair(model.full_size)),
-        "patch_size": list(model.patch_size),
         "in_chans": model.in_chans,
         "num_classes": 0,
-        "fc_norm": False,
     }
+    if isinstance(encoder, VisionTransformer):
+        arguments |= {"patch_size": list(model.patch_size), "fc_norm": False}
     config = {
         "input_size": [model.in_chans, *as_pair(model.full_size)],
         "interpolation": "bicubic",

@@ -67,6 +67,11 @@ def to_vit_mae(model: MaskedAutoencoder) -> Converted:
     Raises:
         ValueError: The model cannot be expressed in transformers; the message says what.
     """
+    if not isinstance(model.encoder, VisionTransformer):
+        raise ValueError(
+            "transformers' ViTMAE has a plain vision transformer, got a "
+            f"{type(model.encoder).__name__}; its encoder can be exported to timm or onnx"
+        )
     if model.target_name not in ("pixel", "norm_pixel"):
         raise ValueError(
             "transformers' ViTMAE predicts pixels (model.target pixel or norm_pixel), got a model "

@@ -6,11 +6,11 @@ import math
 from itertools import pairwise
 
 import pytest
-from mae_et.replanning import replan
 
 from mae_et.curriculum import Curriculum, Size
 from mae_et.data import ReplaySpan, SampleClock, StepBatches
 from mae_et.early_batch import enlarge_batches, rate_factor
+from mae_et.replanning import replan
 
 PLUS = Curriculum.efficienttrain_plus(full_size=224, patch_size=32, budget=333)
 EQUAL = Curriculum.efficienttrain(full_size=224, patch_size=32, num_steps=101)
