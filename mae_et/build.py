@@ -55,7 +55,10 @@ def build_model_on_meta(config: PretrainConfig) -> MaskedAutoencoder:
 
 
 def _check_stages(config: PretrainConfig, model: MaskedAutoencoder) -> None:
-    sizes = config.curriculum.stage_sizes(full_size=model.full_size, multiple=model.patch_size)
+    own = config.curriculum.own_sizes if model.mask_block > 1 else []
+    for size in own:  # the curriculum would call the mask unit a patch
+        model.check_input_size(size)
+    sizes = config.curriculum.stage_sizes(full_size=model.full_size, multiple=model.mask_unit)
     for size in sizes:
         model.check_input_size(size)
 
@@ -88,7 +91,7 @@ def build_curriculum(
     """
     planned = config.curriculum.build(
         full_size=model.full_size,
-        multiple=model.patch_size,
+        multiple=model.mask_unit,
         num_steps=full_size_steps(config, num_images),
         flops=cache(partial(training_flops, model)),
     )
@@ -165,7 +168,7 @@ def open_samples(
     curriculum = build_curriculum(config, model, len(train))
     clock = data.sample_clock(config, curriculum)
     augment = _augmentation(config, model, curriculum, clock)
-    transform = data.EvalTransform(size, model.num_patches)
+    transform = data.EvalTransform(size, model.num_units)
     still = data.Samples(held_out, transform, seed, shuffle=False)
     still[0]  # if no image can be read, fail now
     if isinstance(train, data.StreamedImages):
@@ -188,7 +191,7 @@ def _augmentation(
     at_stage = partial(data.stage_size, curriculum, clock)
     return data.PretrainTransform(
         as_pair(model.full_size),
-        model.num_patches,
+        model.num_units,
         source.crop_scale,
         source.flip,
         at_stage if source.downsample == "loader" else None,

@@ -143,10 +143,10 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         Args:
             model: The model, at that input size.
             images: (N, C, H, W) as loaded.
-            noise: (N, L) for the full grid; a smaller grid uses the first values.
+            noise: (N, U) for the full grid; a smaller grid uses the first values.
             size: The input size in pixels.
         """
-        noise = noise[:, : self.unwrapped.num_patches]
+        noise = noise[:, : self.unwrapped.num_units]
         loss: Tensor = model(self.crop(images, size), noise, masked_only=True).loss
         return loss
 

@@ -118,7 +118,7 @@ def our_step(name: str, size: int, options: argparse.Namespace) -> Step:
     trainer = our_trainer(name, size, options)
     batch = batch_at(size, options)
     images = torch.randint(0, 256, (batch, 3, FULL_SIZE, FULL_SIZE), dtype=torch.uint8)
-    noise = torch.rand(batch, trainer.unwrapped.num_patches)
+    noise = torch.rand(batch, trainer.unwrapped.num_units)
     device = trainer.accelerator.device
     chunk = {"image": images.to(device), "noise": noise.to(device), "unreadable": []}
     chunks = repeat(chunk)

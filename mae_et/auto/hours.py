@@ -194,7 +194,7 @@ def epochs_for(
         return speed.seconds(
             config.curriculum.build(
                 full_size=model.full_size,
-                multiple=model.patch_size,
+                multiple=model.mask_unit,
                 num_steps=budget,
                 flops=flops,
             )

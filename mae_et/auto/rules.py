@@ -91,6 +91,7 @@ def _choose_sizes(choices: Choices, facts: ImageFacts) -> None:
     else:
         choices.choose("model.patch_size", patch, "")
     multiple = max(patch) if isinstance(patch, list | tuple) else patch
+    multiple *= choices.given.get("model.mask_block", 1)
     if usual < max(SMALLEST_SIZE, 2 * multiple) and "model.image_size" not in choices.given:
         raise ValueError(
             f"data.path must hold images of at least {max(SMALLEST_SIZE, 2 * multiple)} pixels, "

@@ -63,6 +63,11 @@ class CurriculumConfig:
         numbers = {"constant": 1, "efficienttrain": 5, "efficienttrain_plus": plus}
         return numbers.get(self.name, len(self.stages))
 
+    @property
+    def own_sizes(self) -> list[Size]:
+        """The sizes that the user lists, of which none is rounded."""
+        return self.sizes if isinstance(self.sizes, list) else [part.size for part in self.stages]
+
     def stage_sizes(self, *, full_size: Size, multiple: Size) -> list[Size]:
         """Return the input size of each stage, which does not depend on the number of steps.
 

@@ -36,6 +36,8 @@ class ModelConfig(EncoderConfig):
 
     Args:
         encoder: Name of a timm VisionTransformer with absolute positions.
+        num_class_tokens: Number of class tokens, such as Pixio's 8: one of timm's class_token, and
+            the others of its reg_tokens; null for those that the encoder has.
         decoder_dim: Width of the decoder.
         decoder_depth: Blocks of the decoder.
         decoder_num_heads: Attention heads of the decoder.
@@ -45,25 +47,29 @@ class ModelConfig(EncoderConfig):
             scores, drawn at random; evaluations decode all. CrossMAE states a share of all
             patches: its prediction ratio is decode_ratio times mask_ratio.
         mask_ratio: Share of masked patches, in (0, 1).
+        mask_block: Patches on a side of a mask unit, which is masked as a whole (1 in MAE, 4 in
+            Pixio); input sizes are multiples of these units.
         target: What is predicted: pixels, pixels normalised per patch, or histograms of oriented
             gradients (hog).
         hog: Options of the target hog.
         positions: Fixed sin-cos tables (as in MAE) or learned ones.
     """
 
+    num_class_tokens: int | None = None
     decoder_dim: int = 512
     decoder_depth: int = 8
     decoder_num_heads: int = 16
     decoder: Literal["self", "cross"] = "self"
     decode_ratio: float = 1.0
     mask_ratio: float = 0.75
+    mask_block: int = 1
     target: Literal["norm_pixel", "pixel", "hog"] = "norm_pixel"
     hog: HogConfig = field(default_factory=HogConfig)
     positions: Literal["sincos", "learned"] = "sincos"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "model", "decoder_dim", "decoder_num_heads")
+        check_positive(self, "model", "decoder_dim", "decoder_num_heads", "mask_block")
         check(self.decoder_depth >= 0, "model.decoder_depth", self.decoder_depth, "at least 0")
         check(0 < self.mask_ratio < 1, "model.mask_ratio", self.mask_ratio, "in (0, 1)")
 

@@ -26,12 +26,12 @@ class PretrainTransform:
 
     Augmentation may grow from weak to strong, as EfficientTrain's does in supervised training.
 
-    A sample has an "image" (C, h, w), and "noise" (L,) for the full grid. A smaller grid of l
-    patches uses the first l values, so that masks, too, depend on the sample number alone.
+    A sample has an "image" (C, h, w), and "noise" (U,) for the full grid. A smaller grid of u
+    units uses the first u values, so that masks, too, depend on the sample number alone.
 
     Args:
         size: (h, w) of the images in pixels.
-        num_patches: L, the number of patches of the full grid.
+        num_units: U, the number of mask units of the full grid.
         crop_scale: Share of the image's area that a crop covers, [least, most].
         flip: Whether half of the images are mirrored.
         size_at: Sample number -> (h, w) of its image, in place of `size`. What a crop shows and
@@ -46,7 +46,7 @@ class PretrainTransform:
     def __init__(
         self,
         size: tuple[int, int],
-        num_patches: int,
+        num_units: int,
         crop_scale: tuple[float, float] = (0.2, 1.0),
         flip: bool = True,
         size_at: Callable[[int], tuple[int, int]] | None = None,
@@ -56,7 +56,7 @@ class PretrainTransform:
         progress_at: Callable[[int], float] | None = None,
     ) -> None:
         self.size, self.size_at = size, size_at
-        self.num_patches = num_patches
+        self.num_units = num_units
         self.crop_scale, self.first_crop_scale = crop_scale, first_crop_scale or crop_scale
         self.flip = flip
         self.color_jitter = color_jitter or 0.0
@@ -69,7 +69,7 @@ class PretrainTransform:
         """Make the sample of a number from an image; its row does not matter."""
         if self.color_jitter and isinstance(image, ArrayImage):  # even in stages without jitter
             image.check_bounded("data.color_jitter")
-        noise = torch.rand(self.num_patches)
+        noise = torch.rand(self.num_units)
         progress = 1.0 if self.progress_at is None else self.progress_at(number)
         least, most = (
             _between(first, last, progress)
@@ -105,20 +105,20 @@ def random_box(height: int, width: int, scale: tuple[float, float]) -> Box:
 
 
 class EvalTransform:
-    """The centre of the image at full size, "image" (C, H, W), with "noise" (L,) as in training.
+    """The centre of the image at full size, "image" (C, H, W), with "noise" (U,) as in training.
 
     Args:
         size: (H, W) in pixels.
-        num_patches: L, the number of patches of the full grid.
+        num_units: U, the number of mask units of the full grid.
     """
 
-    def __init__(self, size: tuple[int, int], num_patches: int) -> None:
-        self.num_patches = num_patches
+    def __init__(self, size: tuple[int, int], num_units: int) -> None:
+        self.num_units = num_units
         self.crop = centre_crop(size)
 
     def __call__(self, image: AnyImage, index: int, number: int) -> dict[str, Any]:
         """Make a sample from an image, whatever its row and the sample's number."""
-        return {"noise": torch.rand(self.num_patches), "image": self.crop(image.decode())}
+        return {"noise": torch.rand(self.num_units), "image": self.crop(image.decode())}
 
 
 class LabelledCrop:

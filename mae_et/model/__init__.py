@@ -7,7 +7,7 @@ Of the rest of `mae_et`, this package imports only `curriculum` (for sizes), `lo
 
 from .any_size import SizedModel
 from .decoder import SelfDecoder
-from .encoder import FROM_ELSEWHERE, create_vit
+from .encoder import FROM_ELSEWHERE, create_vit, with_class_tokens
 from .flops import training_flops
 from .mae import MaskedAutoencoder
 from .masking import num_visible_patches
@@ -29,4 +29,5 @@ __all__ = [
     "resample_table",
     "training_flops",
     "unnormalize",
+    "with_class_tokens",
 ]

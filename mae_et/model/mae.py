@@ -4,49 +4,29 @@ Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022
 (https://arxiv.org/abs/2111.06377). Encoder, decoder and target all work at the current input size,
 which a curriculum changes with `set_input_size`.
 
-Shape legend: N images of H × W, L patches, K of them visible, M masked ones decoded, T prefix
-tokens (class, registers), D encoder width, E decoder width, P values of a patch or its target.
-Tokens need no un-shuffling in the decoder: attention is blind to their order, and positions are
-added by index.
+Shape legend: N images of H × W, L patches, K of them visible, U mask units (patches, or blocks of
+them), M masked patches decoded, T prefix tokens (class, registers), D encoder width, E decoder
+width, P values of a patch or its target. Tokens need no un-shuffling in the decoder: attention is
+blind to their order, and positions are added by index.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..curriculum import Size, as_size
+from ..curriculum import Size
 from .decoder import DecoderKind, LayerNorm, create_decoder
-from .encoder import create_vit
-from .mae_input_size import ResizableMAE
-from .masking import PatchMask, mask_patches, take_patches
-from .pos_embed import sincos_table
+from .encoder import build_vit, with_class_tokens
+from .mae_input_size import PositionTable, ResizableMAE
+from .mae_output import MAEOutput
+from .masking import PatchMask, mask_blocks, take_patches
 from .targets import create_target
-
-
-class MAEOutput(NamedTuple):
-    """The result of a forward pass."""
-
-    loss: Tensor
-    """(): mean squared error over the masked patches that were decoded."""
-    mask: Tensor
-    """(N, L) bool, True where masked."""
-    shuffled: Tensor
-    """(N, R, P): predicted targets of R patches, in the order in which they were decoded."""
-    order: Tensor
-    """(N, R): the index of each of these patches in the grid."""
-
-    @property
-    def prediction(self) -> Tensor:
-        """(N, L, P): predicted targets in the order of the grid, NaN for patches not decoded."""
-        num_values = self.shuffled.shape[-1]
-        prediction = self.shuffled.new_full((*self.mask.shape, num_values), math.nan)
-        return prediction.scatter(1, self.order[..., None].expand_as(self.shuffled), self.shuffled)
 
 
 class MaskedAutoencoder(ResizableMAE):
@@ -56,6 +36,8 @@ class MaskedAutoencoder(ResizableMAE):
         encoder: Name of a timm model. The attribute `encoder` is that model without a head, and
             its state dict has timm's keys.
         encoder_args: Further arguments of the timm model.
+        num_class_tokens: Number of class tokens; None for those that the encoder has. See
+            `mae_et.model.encoder.with_class_tokens`.
         image_size: Full size, pixels or (height, width).
         patch_size: Pixels or (height, width); None for the encoder's default.
         in_chans: Image channels.
@@ -67,6 +49,7 @@ class MaskedAutoencoder(ResizableMAE):
         decode_ratio: Share of the masked patches, in (0, 1], that training decodes and scores. In
             evaluation mode all of them are, so that losses compare.
         mask_ratio: Share of masked patches, in (0, 1).
+        mask_block: Patches on a side of a mask unit, which is masked as a whole; 4 in Pixio.
         target: "norm_pixel", "pixel" or "hog".
         hog: Options of `mae_et.model.targets.hog`, for that target.
         positions: "sincos" (fixed, as in MAE) or "learned", for encoder and decoder. The tables
@@ -76,11 +59,15 @@ class MaskedAutoencoder(ResizableMAE):
         ValueError: The encoder has no absolute positions, or a size does not fit.
     """
 
+    build_encoder = staticmethod(build_vit)
+    """Builds the encoder from its name and arguments."""
+
     def __init__(
         self,
         encoder: str = "vit_base_patch16_224",
         *,
         encoder_args: dict[str, Any] | None = None,
+        num_class_tokens: int | None = None,
         image_size: Size = 224,
         patch_size: Size | None = None,
         in_chans: int = 3,
@@ -90,6 +77,7 @@ class MaskedAutoencoder(ResizableMAE):
         decoder: DecoderKind = "self",
         decode_ratio: float = 1.0,
         mask_ratio: float = 0.75,
+        mask_block: int = 1,
         target: Literal["norm_pixel", "pixel", "hog"] = "norm_pixel",
         hog: Mapping[str, Any] | None = None,
         positions: Literal["sincos", "learned"] = "sincos",
@@ -98,34 +86,34 @@ class MaskedAutoencoder(ResizableMAE):
             raise ValueError(f"model.decode_ratio must be in (0, 1], got {decode_ratio}")
         if positions not in ("sincos", "learned"):
             raise ValueError(f"model.positions must be 'sincos' or 'learned', got {positions!r}")
-        vit = create_vit(
+        built = type(self).build_encoder(
             encoder,
+            with_class_tokens(encoder_args, num_class_tokens),
             image_size=image_size,
             patch_size=patch_size,
             in_chans=in_chans,
-            encoder_args=encoder_args,
-            num_classes=0,
-            fc_norm=False,  # the norm is applied to every token, before any pooling
+            mask_block=mask_block,
         )
         super().__init__(
-            full_size=as_size(*vit.patch_embed.img_size),
-            patch_size=vit.patch_embed.patch_size,
+            full_size=built.full_size,
+            patch_size=built.patch_size,
             mask_ratio=mask_ratio,
             learned_positions=positions == "learned",
+            mask_block=built.mask_block,
         )
-        self.encoder = vit
-        self.encoder_args = dict(encoder_args or {})
+        self.encoder: Any = built.module
+        self.encoder_args = built.arguments
         self.in_chans = in_chans
-        self.num_prefix_tokens: int = vit.num_prefix_tokens
+        self.num_prefix_tokens = built.num_prefix_tokens
         self.decode_ratio = decode_ratio
         self.target_name = target
         self.target = create_target(
             target, patch_size=self.patch_size, in_chans=in_chans, **(hog or {})
         )
 
-        self.decoder_embed = nn.Linear(vit.embed_dim, decoder_dim)
+        self.decoder_embed = nn.Linear(built.dim, decoder_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_dim))
-        num_tokens = self.num_prefix_tokens + vit.patch_embed.num_patches
+        num_tokens = self.num_prefix_tokens + math.prod(self.full_grid)
         self.decoder_pos_embed = nn.Parameter(torch.zeros(1, num_tokens, decoder_dim))
         self.decoder_blocks = create_decoder(
             decoder, dim=decoder_dim, depth=decoder_depth, num_heads=decoder_num_heads
@@ -143,26 +131,30 @@ class MaskedAutoencoder(ResizableMAE):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.encoder.patch_embed.proj.weight.flatten(1))
-        for token in (self.mask_token, self.encoder.cls_token, self.encoder.reg_token):
+        tokens = (getattr(self.encoder, name, None) for name in ("cls_token", "reg_token"))
+        for token in (self.mask_token, *tokens):
             if token is not None:
                 nn.init.normal_(token, std=0.02)
-        for table, num_prefix_tokens in self._tables():
-            sincos = sincos_table(self.full_grid, table.shape[-1], num_prefix_tokens)
-            table.data.copy_(sincos)
-            table.requires_grad_(self.learned_positions)
+        for table in self.position_tables():
+            table.init(self.full_grid)
+            table.values.requires_grad_(self.learned_positions)
 
-    def _tables(self) -> tuple[tuple[Tensor, int], tuple[Tensor, int]]:
+    def position_tables(self) -> tuple[PositionTable, PositionTable]:
+        """The position tables of encoder and decoder at the full grid."""
         encoder_prefix = 0 if self.encoder.no_embed_class else self.num_prefix_tokens
         return (
-            (self.encoder.pos_embed, encoder_prefix),
-            (self.decoder_pos_embed, self.num_prefix_tokens),
+            PositionTable(self.encoder.pos_embed, encoder_prefix),
+            PositionTable(self.decoder_pos_embed, self.num_prefix_tokens),
         )
 
     @property
     def num_decoded(self) -> int:
         """M at the current input size and in the current mode (training or evaluation)."""
         num_masked = self.num_patches - self.num_visible
-        return max(1, round(num_masked * self.decode_ratio)) if self.training else num_masked
+        if not self.training:
+            return num_masked
+        per_unit = self.mask_block**2
+        return per_unit * max(1, round(num_masked // per_unit * self.decode_ratio))
 
     def forward(
         self,
@@ -181,8 +173,8 @@ class MaskedAutoencoder(ResizableMAE):
         Args:
             images: (N, C, H, W), normalised, of the current input size; with `size`, of that size
                 or of the full size.
-            noise: (N, L). The patches with the smallest noise stay visible, and of the masked ones
-                those with the smallest noise are decoded. None to draw it.
+            noise: (N, U). The mask units with the smallest noise stay visible, and of the masked
+                ones those with the smallest noise are decoded. None to draw it.
             masked_only: Whether to leave out the predictions of visible patches, which are never
                 scored. The loss is the same and costs less.
             size: An input size to set before, and to which images of the full size are cropped by
@@ -202,13 +194,11 @@ class MaskedAutoencoder(ResizableMAE):
             )
         patches = self.patchify(images)
         if noise is None:
-            noise = torch.rand(patches.shape[:2], device=images.device)
-        patch_mask = mask_patches(noise, self.num_visible)
+            noise = torch.rand(len(images), self.num_units, device=images.device)
+        patch_mask = mask_blocks(noise, self.num_visible, self.grid, self.mask_block)
         encoder_positions, decoder_positions = self._positions()
 
-        latent = self.encode(
-            take_patches(patches, patch_mask.visible), patch_mask, encoder_positions
-        )
+        latent = self._encode(images, patches, patch_mask, encoder_positions)
         decoded = patch_mask.masked[:, : self.num_decoded]
         num_outputs = decoded.shape[1] + (0 if masked_only else self.num_visible)
         shuffled = self.decode(latent, patch_mask.visible, decoded, decoder_positions, num_outputs)
@@ -219,6 +209,12 @@ class MaskedAutoencoder(ResizableMAE):
         target = self.target.normalize(take_patches(values, decoded).float())
         loss = nn.functional.mse_loss(shuffled[:, -self.num_decoded :].float(), target)
         return MAEOutput(loss, patch_mask.mask, shuffled, order)
+
+    def _encode(
+        self, images: Tensor, patches: Tensor, patch_mask: PatchMask, positions: Tensor
+    ) -> Tensor:
+        """The tokens (N, T + K, D) of the visible patches of images, which are cut in patches."""
+        return self.encode(take_patches(patches, patch_mask.visible), patch_mask, positions)
 
     def encode(self, visible: Tensor, patch_mask: PatchMask, positions: Tensor) -> Tensor:
         """Encode the visible patches of each image.

@@ -10,21 +10,51 @@ width, F features of a map of h × w, P values of a patch.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ..curriculum import Size, as_pair, as_size
+from ..errors import check
 from ..lowfreq import low_frequency_crop
 from .masking import num_visible_patches
-from .pos_embed import Grid, resample_table
+from .pos_embed import Grid, resample_table, sincos_table
+
+
+class PositionTable(NamedTuple):
+    """A table of positions: prefix rows, and a row for each cell of the full grid."""
+
+    values: Tensor
+    """(1, prefix + cells, D)."""
+    num_prefix: int
+    """Rows of prefix tokens, before those of the cells."""
+    per_patch: int = 1
+    """Cells on a side of a patch."""
+
+    def grid(self, grid: Grid) -> Grid:
+        """Return the (rows, columns) of cells of a grid of patches."""
+        return grid[0] * self.per_patch, grid[1] * self.per_patch
+
+    def init(self, full_grid: Grid) -> None:
+        """Fill the table with sin-cos positions, unless it is of another kind (a map)."""
+        if self.values.ndim != 3:
+            return
+        dim = self.values.shape[-1]
+        self.values.data.copy_(sincos_table(self.grid(full_grid), dim, self.num_prefix))
+
+    def resampled(self, full_grid: Grid, grid: Grid) -> Tensor:
+        """Return the table resampled from the full grid of patches to another."""
+        values = whole_table(self.values)
+        return resample_table(values, self.grid(full_grid), self.grid(grid), self.num_prefix)
 
 
 class ResizableMAE(nn.Module):
     """A base class: a model of image patches whose input size may change at any step.
 
-    A subclass provides the position tables (`_tables`) and, once they are filled, calls
+    A subclass provides the position tables (`position_tables`) and, once they are filled, calls
     `set_input_size` with the full size.
 
     Args:
@@ -32,6 +62,10 @@ class ResizableMAE(nn.Module):
         patch_size: (height, width) in pixels.
         mask_ratio: Share of masked patches, in (0, 1).
         learned_positions: Whether the position tables are trained.
+        mask_block: Patches on a side of a mask unit, which is masked as a whole.
+
+    Raises:
+        ValueError: The mask units do not divide the full grid.
     """
 
     input_size: tuple[int, int]
@@ -51,13 +85,16 @@ class ResizableMAE(nn.Module):
         patch_size: tuple[int, int],
         mask_ratio: float,
         learned_positions: bool,
+        mask_block: int = 1,
     ) -> None:
         super().__init__()
         height, width = as_pair(full_size)
         self.full_size = full_size
         self.patch_size = patch_size
         self.full_grid: Grid = (height // patch_size[0], width // patch_size[1])
+        check_mask_block(mask_block, self.full_grid, full_size)
         self.mask_ratio = mask_ratio
+        self.mask_block = mask_block
         self.learned_positions = learned_positions
         self.register_buffer("encoder_positions", torch.empty(0), persistent=False)
         self.register_buffer("decoder_positions", torch.empty(0), persistent=False)
@@ -66,16 +103,16 @@ class ResizableMAE(nn.Module):
         )
         self.input_size = (0, 0)
 
-    def _tables(self) -> tuple[tuple[Tensor, int], tuple[Tensor, int]]:
-        """The full-grid position tables of encoder and decoder, with their prefix rows."""
+    def position_tables(self) -> tuple[PositionTable, PositionTable]:
+        """The position tables of encoder and decoder at the full grid."""
         raise NotImplementedError
 
     def set_input_size(self, size: Size) -> None:
         """Accept images of another size from now on; parameters stay as they are.
 
         Args:
-            size: Pixels or (height, width): multiples of the patch size, at most the full size,
-                with at least one visible patch.
+            size: Pixels or (height, width): whole mask units, at most the full size, with at least
+                one visible patch.
 
         Raises:
             ValueError: The size does not fit.
@@ -117,19 +154,38 @@ class ResizableMAE(nn.Module):
         Raises:
             ValueError: The size does not fit; see `set_input_size`.
         """
-        sides = zip(as_pair(size), as_pair(self.full_size), self.patch_size, strict=True)
-        for pixels, limit, patch in sides:
-            if pixels % patch or not patch <= pixels <= limit:
-                raise ValueError(
-                    f"input size must be a multiple of the patch size {as_size(*self.patch_size)} "
-                    f"and at most the full size {self.full_size}, got {size}"
-                )
+        limits, units = as_pair(self.full_size), as_pair(self.mask_unit)
+        sides = list(zip(as_pair(size), limits, units, strict=True))
+        if any(side % unit or not unit <= side <= limit for side, limit, unit in sides):
+            patch, block = as_size(*self.patch_size), self.mask_block
+            wanted, near = f"the patch size {patch}", ""
+            if block > 1:  # sizes that were chosen for patches alone
+                wanted = f"{self.mask_unit} (model.mask_block {block} of {patch} pixels)"
+                below = (max(unit, side // unit * unit) for side, _, unit in sides)
+                above = (min(limit, -(-side // unit) * unit) for side, limit, unit in sides)
+                nearest = dict.fromkeys([as_size(*below), as_size(*above)])
+                near = f"; nearest: {' or '.join(map(str, nearest))}"
+            raise ValueError(
+                f"input size must be a multiple of {wanted} "
+                f"and at most the full size {self.full_size}, got {size}{near}"
+            )
         height, width = as_pair(size)
         grid = (height // self.patch_size[0], width // self.patch_size[1])
-        if grid[0] * grid[1] < 2:
-            raise ValueError(f"input size must be at least 2 patches, got {size}")
-        num_visible_patches(grid[0] * grid[1], self.mask_ratio)
+        if grid[0] * grid[1] < 2 * self.mask_block**2:
+            unit = "patches" if self.mask_block == 1 else f"mask units of {self.mask_unit} pixels"
+            raise ValueError(f"input size must be at least 2 {unit}, got {size}")
+        self.num_visible_of(grid)
         return grid
+
+    @property
+    def mask_unit(self) -> Size:
+        """The pixels, or (height, width), of a mask unit, of which input sizes are multiples."""
+        return as_size(*(self.mask_block * side for side in self.patch_size))
+
+    @property
+    def num_units(self) -> int:
+        """U, the number of mask units at the current input size."""
+        return self.num_patches // self.mask_block**2
 
     @property
     def num_patches(self) -> int:
@@ -139,7 +195,15 @@ class ResizableMAE(nn.Module):
     @property
     def num_visible(self) -> int:
         """The number of visible patches at the current input size."""
-        return num_visible_patches(self.num_patches, self.mask_ratio)
+        return self.num_visible_of(self.grid)
+
+    def num_visible_of(self, grid: Grid) -> int:
+        """Return the number of visible patches of a grid (rows, columns).
+
+        Raises:
+            ValueError: There would be none.
+        """
+        return num_visible_patches(grid[0] * grid[1], self.mask_ratio, self.mask_block)
 
     def _update_positions(self) -> None:
         """Resample fixed tables to the current grid."""
@@ -148,11 +212,9 @@ class ResizableMAE(nn.Module):
             self.encoder_positions, self.decoder_positions = encoder.detach(), decoder.detach()
 
     def _resampled_tables(self) -> tuple[Tensor, Tensor]:
-        encoder, decoder = (
-            resample_table(_whole(table), self.full_grid, self.grid, num_prefix_tokens)
-            for table, num_prefix_tokens in self._tables()
-        )
-        return encoder, decoder
+        encoder, decoder = self.position_tables()
+        grids = (self.full_grid, self.grid)
+        return encoder.resampled(*grids), decoder.resampled(*grids)
 
     def _positions(self) -> tuple[Tensor, Tensor]:
         """The positions of encoder and decoder at the current input size."""
@@ -189,8 +251,32 @@ class ResizableMAE(nn.Module):
         )
 
 
-def _whole(table: Tensor) -> Tensor:
-    """All of a table, of which FSDP may have left this process a part (`mae_et.training.fsdp`)."""
+def check_mask_block(mask_block: int, grid: Grid, size: Size) -> None:
+    """Check that a grid is of at least two whole mask units.
+
+    Args:
+        mask_block: Patches on a side of a mask unit.
+        grid: (rows, columns) of patches.
+        size: The image size in pixels, for the message.
+
+    Raises:
+        ValueError: It is not; the message says which blocks fit.
+    """
+    fitting = [
+        block
+        for block in range(1, min(grid) + 1)
+        if not (grid[0] % block or grid[1] % block) and grid[0] * grid[1] >= 2 * block**2
+    ]
+    allowed = f"one of {', '.join(map(str, fitting))}, which divide the {grid[0]} x {grid[1]} "
+    allowed += f"patches of model.image_size {size} into two or more"
+    check(mask_block == 1 or mask_block in fitting, "model.mask_block", mask_block, allowed)
+
+
+def whole_table(table: Tensor) -> Tensor:
+    """Return all of a table, of which FSDP may have left this process a part.
+
+    See `mae_et.training.fsdp`.
+    """
     return table.full_tensor() if isinstance(table, DTensor) else table
 
 

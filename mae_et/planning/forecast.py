@@ -12,7 +12,7 @@ from ..config import ModelConfig, PretrainConfig
 from ..curriculum import Curriculum, Size, as_pair, as_size, num_training_steps
 from ..data import replay_bytes, replay_spans, split_batch
 from ..errors import check
-from ..model import MaskedAutoencoder, num_visible_patches, training_flops
+from ..model import MaskedAutoencoder, training_flops
 from ..training import chunks_per_micro_batch
 from .measure import StepTime
 
@@ -150,7 +150,7 @@ def _plan_stages(
         stage = StagePlan(
             size=size,
             grid=grid,
-            visible=num_visible_patches(grid[0] * grid[1], model.mask_ratio),
+            visible=model.num_visible_of(grid),
             patches=grid[0] * grid[1],
             epochs=steps * batch_size / num_images,
             steps=steps,

@@ -34,7 +34,7 @@ from accelerate import Accelerator
 from .. import __version__
 from ..build import build_images, build_on_meta, build_probe_images
 from ..config import CurriculumConfig, PretrainConfig, StageConfig, to_dict
-from ..curriculum import Size, area, as_size, scaled_sizes
+from ..curriculum import Size, area, scaled_sizes
 from ..errors import check
 from ..model import MaskedAutoencoder
 from ..training import Interrupt, make_accelerator
@@ -196,7 +196,7 @@ def _sizes(model: MaskedAutoencoder, given: list[Size] | None, budget: Budget) -
     """Return the candidates, rising to the full size."""
     full_size = model.full_size
     check(given != [], "--sizes", given, "pixels")
-    sizes = given or scaled_sizes(budget.sizes, full_size, as_size(*model.patch_size))
+    sizes = given or scaled_sizes(budget.sizes, full_size, model.mask_unit)
     for size in sizes:
         try:
             model.check_input_size(size)

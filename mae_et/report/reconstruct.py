@@ -79,12 +79,12 @@ def reconstruct(
         model: The model in evaluation mode; its input size becomes `size`.
         images: (N, C, H, W), normalised, at full size.
         size: The input size, in pixels.
-        noise: (N, L) for the full grid; see `mae_et.data.PretrainTransform`.
+        noise: (N, U) for the full grid; see `mae_et.data.PretrainTransform`.
         nyquist: See `low_frequency_crop`.
     """
     model.set_input_size(size)
     cropped = low_frequency_crop(images, as_pair(size), nyquist)
-    output = model(cropped, noise[:, : model.num_patches])
+    output = model(cropped, noise[:, : model.num_units])
     patches, prediction = model.patchify(cropped), output.prediction.float()
     if model.target_name == "norm_pixel":
         prediction = unnormalize(prediction, patches)
@@ -275,7 +275,7 @@ def _sizes(model: MaskedAutoencoder, metrics: Sequence[dict[str, Any]]) -> list[
     if not seen:
         curriculum = Curriculum.efficienttrain(
             full_size=model.full_size,
-            patch_size=model.patch_size,
+            patch_size=model.mask_unit,
             num_steps=len(EFFICIENTTRAIN_SIZES),
         )
         seen = [stage.size for stage in curriculum.stages]

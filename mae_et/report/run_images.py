@@ -100,7 +100,7 @@ def load_images(
         images = data.ImageTable(rows, source.image_column, model.in_chans)
     else:
         _, images = data.open_images(source, model.in_chans, run_seed)
-    transform = data.EvalTransform(as_pair(model.full_size), model.num_patches)
+    transform = data.EvalTransform(as_pair(model.full_size), model.num_units)
     samples = data.Samples(images, transform, seed)  # shuffled by --seed
     batch = data.collate([samples[number] for number in range(min(num_images, len(samples)))])
     return batch["image"], batch["noise"]

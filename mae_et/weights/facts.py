@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..curriculum import as_pair
+from ..model import with_class_tokens
 from ..runs import Run
 from .files import num_blocks
 from .from_reference import REFERENCE_HEADS
@@ -78,9 +79,10 @@ def _of_mae(arguments: Mapping[str, Any], images: dict[str, Any]) -> Facts:
     """The facts of a masked autoencoder, by the arguments of `MaskedAutoencoder`."""
     patch_size = arguments.get("patch_size")
     patch = {} if patch_size is None else {"patch_size": as_pair(patch_size)}
+    number = arguments.get("num_class_tokens")
     return Facts(
         encoder=arguments.get("encoder", "vit_base_patch16_224"),
-        encoder_args={**(arguments.get("encoder_args") or {}), **patch},
+        encoder_args={**with_class_tokens(arguments.get("encoder_args"), number), **patch},
         image_size=_pair(arguments.get("image_size", 224)),
         in_chans=int(arguments.get("in_chans", 3)),
         images=dict(images),

@@ -26,6 +26,7 @@ LABELS = {
     "encoder_args.embed_dim": "width {}",
     "encoder_args.depth": "{} blocks",
     "encoder_args.num_heads": "{} attention heads",
+    "encoder_args.reg_tokens": "{} register tokens",
     "decoder_dim": "decoder width {}",
     "decoder_depth": "{} decoder blocks",
     "decoder_num_heads": "{} decoder attention heads",
@@ -201,6 +202,9 @@ def _architecture(pretrained: Pretrained) -> dict[str, Any]:
         found["patch_size"] = as_size(*kernel.shape[2:])
         found["in_chans"] = kernel.shape[1]
         found["encoder_args.embed_dim"] = kernel.shape[0]
+    if "encoder.cls_token" in weights:
+        registers = weights.get("encoder.reg_token")
+        found["encoder_args.reg_tokens"] = 0 if registers is None else registers.shape[1]
     found["encoder_args.depth"] = num_blocks(weights, "encoder.blocks") or None
     found["encoder_args.num_heads"] = pretrained.num_heads
     if "decoder_embed.weight" in weights:

@@ -14,6 +14,7 @@ from mae_et.runs import Run
 SHRUNK = [
     "--model.encoder_args={embed_dim: 16, depth: 1, num_heads: 2}",
     "--model.decoder_dim=16",
+    "--model.decoder_depth=1",
     "--model.decoder_num_heads=2",
     "--data.eval_images=4",
     "--data.num_workers=0",
@@ -27,7 +28,7 @@ SHRUNK = [
     "--run.tracker=none",
     "--run.progress=false",
 ]
-"""A small model on 80 images; input sizes, patches, target and decoder depth are the recipe's."""
+"""A small model on 80 images; input sizes, patches, masks and target are the recipe's."""
 
 SIZES = {
     "et": {160: 6, 192: 2, 224: 2},
@@ -37,6 +38,8 @@ SIZES = {
     "fastmim_p_vit_b_16": {128: 3, 160: 4, 192: 3},
     "mae_vit_b_16": {224: 10},
     "efficient_vit_b_16": {224: 10},
+    "pixio_vit_b_16": {256: 10},
+    "etpp_pixio_vit_b_16": {192: 11, 256: 4},
 }
 """Input size -> steps of ten, or of what costs as much."""
 

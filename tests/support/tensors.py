@@ -19,4 +19,4 @@ def images_for(model: MaskedAutoencoder, num_images: int = 3) -> Tensor:
 
 
 def noise_for(model: MaskedAutoencoder, num_images: int = 3) -> Tensor:
-    return torch.rand(num_images, model.num_patches, generator=torch.Generator().manual_seed(2))
+    return torch.rand(num_images, model.num_units, generator=torch.Generator().manual_seed(2))
