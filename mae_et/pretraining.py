@@ -23,7 +23,7 @@ from .config import PretrainConfig, Resume, to_dict
 from .curriculum import Curriculum, Size, as_pair
 from .evaluation import ProbeImages, probe_scores
 from .lowfreq import low_frequency_crop
-from .model import MaskedAutoencoder
+from .model import MaskedModel, create_masked
 from .runs import Run
 from .training import (
     Chunks,
@@ -107,8 +107,8 @@ def _train(
         ).train()
 
 
-class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
-    """The trainer of a masked autoencoder under a curriculum.
+class Pretrainer(Trainer[PretrainConfig, MaskedModel]):
+    """The trainer of a masked model under a curriculum.
 
     Args:
         config: The run.
@@ -122,13 +122,13 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         self,
         config: PretrainConfig,
         accelerator: Accelerator,
-        model: MaskedAutoencoder,
+        model: MaskedModel,
         curriculum: Curriculum,
         probe_images: ProbeImages | None = None,
     ) -> None:
-        groups = param_groups_weight_decay(model, config.optim.weight_decay)
-        blocks = [*model.encoder.blocks, *model.decoder_blocks]
-        super().__init__(config, accelerator, model, groups, curriculum, blocks)
+        unpenalised = model.no_weight_decay()
+        groups = param_groups_weight_decay(model, config.optim.weight_decay, unpenalised)
+        super().__init__(config, accelerator, model, groups, curriculum, model.blocks)
         self.probe_images = probe_images
 
     def micro_batch_loss(
@@ -159,7 +159,7 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         cropped = low_frequency_crop(images.float(), as_pair(size), self.config.curriculum.nyquist)
         return data.normalize(cropped, self.mean, self.std)
 
-    def whole_model(self) -> MaskedAutoencoder:
+    def whole_model(self) -> MaskedModel:
         """Return the model in evaluation mode at full size, with all weights in every process.
 
         With FSDP it is a copy: the parts of the original compute in step, but processes differ in
@@ -170,7 +170,7 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         if is_fsdp(model):
             weights = whole(model.state_dict())
             with torch.random.fork_rng(devices=[]):  # new weights draw numbers, but are not used
-                model = MaskedAutoencoder(**to_dict(self.config.model))
+                model = create_masked(to_dict(self.config.model))
             model.load_state_dict(weights)
             model.to(self.accelerator.device)
         return model.eval()
@@ -200,7 +200,7 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         return self.config.eval.knn_every, self.config.eval.linear_every
 
     def probe(self, done: int) -> dict[str, float]:
-        """Return the accuracies of the probes that are due, on the mean of the patch tokens."""
+        """Return the accuracies of the probes that are due, on the features of the encoder."""
         knn, linear = (is_due(done, every) for every in self._probe_periods())
         if self.probe_images is None or not (knn or linear):
             return {}
@@ -217,14 +217,10 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         broadcast_object_list(scores)
         return scores[0]
 
-    def features(self, model: MaskedAutoencoder, images: Tensor) -> Tensor:
-        """Return the mean patch token (N, D) of full-size images (N, C, H, W) as loaded."""
+    def features(self, model: MaskedModel, images: Tensor) -> Tensor:
+        """Return the features (N, D) of full-size images (N, C, H, W) as loaded."""
         with self.accelerator.autocast():
-            tokens = model.encoder.forward_features(
-                data.normalize(images.float(), self.mean, self.std)
-            )
-        mean: Tensor = tokens[:, model.num_prefix_tokens :].float().mean(dim=1)
-        return mean
+            return model.features(data.normalize(images.float(), self.mean, self.std))
 
     def finish(self, run: RunFolder, chunks: Chunks) -> None:
         """Write the encoder."""

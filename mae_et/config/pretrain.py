@@ -35,7 +35,9 @@ class ModelConfig(EncoderConfig):
     """The encoder by its timm name, and the decoder.
 
     Args:
-        encoder: Name of a timm VisionTransformer with absolute positions.
+        method: What is masked, and how it is encoded: mae leaves out patches of a plain
+            VisionTransformer, hiera leaves out whole windows of a Hiera.
+        encoder: Name of a timm VisionTransformer with absolute positions, or of a Hiera.
         num_class_tokens: Number of class tokens, such as Pixio's 8: one of timm's class_token, and
             the others of its reg_tokens; null for those that the encoder has.
         decoder_dim: Width of the decoder.
@@ -55,6 +57,7 @@ class ModelConfig(EncoderConfig):
         positions: Fixed sin-cos tables (as in MAE) or learned ones.
     """
 
+    method: Literal["mae", "hiera"] = "mae"
     num_class_tokens: int | None = None
     decoder_dim: int = 512
     decoder_depth: int = 8

@@ -6,24 +6,32 @@ Of the rest of `mae_et`, this package imports only `curriculum` (for sizes), `lo
 """
 
 from .any_size import SizedModel
+from .backbone import build_backbone
 from .decoder import SelfDecoder
-from .encoder import FROM_ELSEWHERE, create_vit, with_class_tokens
+from .encoder import FROM_ELSEWHERE, create_timm, create_vit, with_class_tokens
 from .flops import training_flops
 from .mae import MaskedAutoencoder
+from .masked import MaskedModel
 from .masking import num_visible_patches
+from .methods import METHODS, create_masked
 from .networks import CSWinTransformer, PyramidTransformer, PyramidVisionTransformer
 from .pos_embed import Grid, resample_table
 from .targets import unnormalize
 
 __all__ = [
     "FROM_ELSEWHERE",
+    "METHODS",
     "CSWinTransformer",
     "Grid",
     "MaskedAutoencoder",
+    "MaskedModel",
     "PyramidTransformer",
     "PyramidVisionTransformer",
     "SelfDecoder",
     "SizedModel",
+    "build_backbone",
+    "create_masked",
+    "create_timm",
     "create_vit",
     "num_visible_patches",
     "resample_table",

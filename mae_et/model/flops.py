@@ -16,10 +16,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..curriculum import Size, as_pair
-from .mae import MaskedAutoencoder
+from .masked import MaskedModel
 
 
-def training_flops(model: MaskedAutoencoder, size: Size) -> int:
+def training_flops(model: MaskedModel, size: Size) -> int:
     """Count the FLOPs of the forward and the backward pass of one image.
 
     Args:

@@ -81,6 +81,7 @@ class HieraAutoencoder(MaskedAutoencoder):
     token covers before the last pooling (16 pixels), its mask units the windows (32 pixels).
     """
 
+    method = "hiera"
     build_encoder = staticmethod(build_hiera)
 
     def __init__(self, encoder: str = "hiera_base_224", **arguments: Any) -> None:
@@ -104,6 +105,11 @@ class HieraAutoencoder(MaskedAutoencoder):
             return super()._resampled_tables()
         of_tokens = split_positions(self.encoder, encoder.grid(self.grid))
         return of_tokens, decoder.resampled(self.full_grid, self.grid)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the encoder's own pooled features; see `MaskedAutoencoder.features`."""
+        pooled: Tensor = self.encoder(images)
+        return pooled.float()
 
     def _encode(
         self, images: Tensor, patches: Tensor, patch_mask: PatchMask, positions: Tensor

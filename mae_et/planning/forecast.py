@@ -12,7 +12,7 @@ from ..config import ModelConfig, PretrainConfig
 from ..curriculum import Curriculum, Size, as_pair, as_size, num_training_steps
 from ..data import replay_bytes, replay_spans, split_batch
 from ..errors import check
-from ..model import MaskedAutoencoder, training_flops
+from ..model import MaskedModel, training_flops
 from ..training import chunks_per_micro_batch
 from .measure import StepTime
 
@@ -82,7 +82,7 @@ class Plan:
 
 def make_plan(
     config: PretrainConfig,
-    model: MaskedAutoencoder,
+    model: MaskedModel,
     curriculum: Curriculum,
     num_images: int,
     processes: int = 1,
@@ -109,7 +109,7 @@ def make_plan(
     spans = replay_spans(config, curriculum, chunk_size)
     buffers = [replay_bytes(config, curriculum, span) for span in spans]
     mae_size = mae_size or model.full_size
-    mae = _mae_of(config.model, mae_size, model.patch_size)
+    mae = _mae_of(config.model, mae_size, model)
     is_mae = mae == config.model
     mae_step = flops(mae_size) if is_mae else training_flops(build_on_meta(mae), mae_size)
     return Plan(
@@ -130,7 +130,7 @@ def make_plan(
 
 def _plan_stages(
     config: PretrainConfig,
-    model: MaskedAutoencoder,
+    model: MaskedModel,
     curriculum: Curriculum,
     flops: Callable[[Size], int],
     num_images: int,
@@ -164,13 +164,21 @@ def _plan_stages(
     return stages
 
 
-def _mae_of(source: ModelConfig, size: Size, patch_size: tuple[int, int]) -> ModelConfig:
-    """Return the MAE with the encoder of a model; its decoder, mask and target are the defaults."""
-    sides = zip(as_pair(size), patch_size, strict=True)
+def _mae_of(source: ModelConfig, size: Size, model: MaskedModel) -> ModelConfig:
+    """Return the MAE with the encoder of a model; its decoder, mask and target are the published.
+
+    A plain VisionTransformer has its own class tokens, and single patches are masked.
+    """
+    is_hiera = source.method == "hiera"
+    multiple = model.mask_unit if is_hiera else as_size(*model.patch_size)
+    sides = zip(as_pair(size), as_pair(multiple), strict=True)
     ok = all(side % patch == 0 for side, patch in sides)
-    allowed = f"a multiple of the patch size {as_size(*patch_size)}"
+    allowed = f"a multiple of the {'mask unit' if is_hiera else 'patch size'} {multiple}"
     check(ok, "--mae_size", size, allowed)
     return ModelConfig(
+        method=source.method,
+        mask_ratio=0.6 if is_hiera else 0.75,
+        positions=source.positions,
         encoder=source.encoder,
         encoder_args=source.encoder_args,
         image_size=size,

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from ..config import BOOK_KEEPING
-from ..model import MaskedAutoencoder, training_flops
+from ..model import create_masked, training_flops
 from ..runs import Kind, RunHistory
 
 NOT_COMPARED = BOOK_KEEPING | {"run.seed", "data.label_seed"}
@@ -195,7 +195,7 @@ def pretraining_folder(run: RunHistory, known: Mapping[Path, object]) -> Path | 
 @cache
 def _flops_per_image(model: str, size: str) -> int:
     with torch.device("meta"):
-        built = MaskedAutoencoder(**json.loads(model))
+        built = create_masked(json.loads(model))
     height, _, width = size.partition("×")
     return training_flops(built, (int(height), int(width or height)))
 

@@ -24,7 +24,7 @@ from .. import data
 from ..curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
 from ..errors import check
 from ..lowfreq import Nyquist, low_frequency_crop
-from ..model import MaskedAutoencoder, unnormalize
+from ..model import MaskedModel, unnormalize
 from ..runs import Run
 from ..weights import find_weights, load_mae_checkpoint
 from .palette import style
@@ -67,7 +67,7 @@ class Reconstruction(NamedTuple):
 
 @torch.no_grad()
 def reconstruct(
-    model: MaskedAutoencoder,
+    model: MaskedModel,
     images: Tensor,
     size: Size,
     noise: Tensor,
@@ -249,7 +249,7 @@ def picture(
 def _columns(
     pictures: Reconstruction,
     size: Size,
-    model: MaskedAutoencoder,
+    model: MaskedModel,
     shown: Callable[[Tensor], Tensor],
 ) -> list[Column]:
     """Return the columns of a size; `shown` turns normalised images into values in [0, 1]."""
@@ -267,7 +267,7 @@ def _columns(
     ]
 
 
-def _sizes(model: MaskedAutoencoder, metrics: Sequence[dict[str, Any]]) -> list[Size]:
+def _sizes(model: MaskedModel, metrics: Sequence[dict[str, Any]]) -> list[Size]:
     """Return the input sizes of a run, each once; without a run, those of EfficientTrain."""
     seen = [line["size"] for line in metrics if "size" in line]
     number = len({as_pair(size) for size in seen})
@@ -275,7 +275,7 @@ def _sizes(model: MaskedAutoencoder, metrics: Sequence[dict[str, Any]]) -> list[
     if not seen:
         curriculum = Curriculum.efficienttrain(
             full_size=model.full_size,
-            patch_size=model.mask_unit,
+            patch_size=model.size_multiple,
             num_steps=len(EFFICIENTTRAIN_SIZES),
         )
         seen = [stage.size for stage in curriculum.stages]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import data
 from ..config import TrainingConfig
 from ..curriculum import Curriculum, Size, learning_rate
-from ..model import MaskedAutoencoder, SizedModel
+from ..model import MaskedModel, SizedModel
 from .checkpoint import save_unwrapped
 from .compile import compile_in_place
 from .fsdp import prepare
@@ -42,7 +42,7 @@ MAX_WAIT = 0.3
 Config = TypeVar("Config", bound=TrainingConfig)
 
 
-Model = TypeVar("Model", MaskedAutoencoder, SizedModel)
+Model = TypeVar("Model", MaskedModel, SizedModel)
 
 
 class Trainer(ABC, Generic[Config, Model]):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ImagesConfig
-from ..model import MaskedAutoencoder
+from ..model import MaskedAutoencoder, MaskedModel, create_masked
 from .files import check_shapes, load_weights
 from .origin import find_weights
 from .pretrained import Pretrained, describe
@@ -19,14 +19,14 @@ from .unwrap import DECODER, MASK_TOKEN
 log = logging.getLogger(__name__)
 
 
-def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder:
-    """Load a masked autoencoder with the weights of a checkpoint.
+def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedModel:
+    """Load a masked model with the weights of a checkpoint.
 
     Args:
         path: A .pth file in the layout of the reference implementation
             (https://github.com/facebookresearch/mae; ViT-B, L or H with decoder), a run's folder,
             one of its checkpoints, or a folder of transformers' ViTMAEForPreTraining.
-        overrides: Further arguments of `MaskedAutoencoder` (mask_ratio, target, …).
+        overrides: Further fields of the section `model` (mask_ratio, target, …).
 
     Raises:
         ValueError: The checkpoint is missing, damaged, unsafe, or of another architecture.
@@ -35,7 +35,7 @@ def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder
     arguments, weights = origin.mae()
     # What is wrong with the checkpoint, before the overrides, and before memory is taken.
     check_shapes(origin.build_on_meta(arguments).state_dict(), weights, path)
-    model = MaskedAutoencoder(**{**arguments, **overrides})
+    model = create_masked({**arguments, **overrides})
     load_weights(model, weights, path)
     return model
 
@@ -86,7 +86,7 @@ def _without_head(pretrained: Pretrained, path: str | Path) -> Pretrained:
     return replace(pretrained, weights=kept)
 
 
-def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
+def load_initial_weights(model: MaskedModel, path: str | Path) -> bool:
     """Start a model from the weights of a checkpoint; see `find_weights` for its kinds.
 
     Position tables of a different grid are resampled to the model's full grid.
@@ -105,6 +105,11 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     pretrained = find_weights(path).read()
     if pretrained.note:
         log.warning(pretrained.note)
+    if pretrained.method not in (None, model.method):
+        raise ValueError(
+            f"checkpoint {path} is of model.method {pretrained.method}, got a run of "
+            f"{model.method}; the encoder alone, such as RUN/encoder, fits the same network"
+        )
     pretrained = _without_head(pretrained, path)
     pretrained.check_fits(describe(model, model.state_dict()), path)
     pretrained.check_layers(model.encoder, path)
@@ -115,10 +120,11 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
             f"{model.target_name} has {model.target.num_values}; give the target it was trained "
             "for, or its encoder alone, such as RUN/encoder"
         )
-    prefix = 0 if model.encoder.no_embed_class else model.num_prefix_tokens
-    prefixes = {"encoder.pos_embed": prefix, "decoder_pos_embed": model.num_prefix_tokens}
+    names = ("encoder.pos_embed", "decoder_pos_embed")
+    own = model.position_tables() if isinstance(model, MaskedAutoencoder) else ()
     tables = {
-        name: pretrained.resampled(name, model.full_grid, num) for name, num in prefixes.items()
+        name: pretrained.resampled(name, model.full_grid, table.num_prefix, table.per_patch)
+        for name, table in zip(names, own, strict=False)
     }
     weights = pretrained.weights | {k: v for k, v in tables.items() if v is not None}
     may_miss = () if pretrained.has_decoder else DECODER

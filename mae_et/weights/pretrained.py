@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..curriculum import as_pair, as_size
-from ..model import Grid, MaskedAutoencoder, resample_table
+from ..model import Grid, MaskedModel, resample_table
 from .files import num_blocks
 from .unwrap import DECODER, MASK_TOKEN
 
@@ -47,6 +47,8 @@ class Pretrained:
 
     Args:
         weights: The weights of encoder and decoder, of the encoder alone, or of a classifier.
+        method: The method of pretraining, as in `model.method`; None if there is no decoder, or it
+            is unknown.
         encoder: The encoder's timm name; None if unknown.
         grid: The grid of the position tables; None for a square one.
         num_heads: Attention heads of the encoder; None if unknown.
@@ -59,6 +61,7 @@ class Pretrained:
     """
 
     weights: dict[str, Tensor]
+    method: str | None = None
     encoder: str | None = None
     grid: Grid | None = None
     num_heads: int | None = None
@@ -74,7 +77,9 @@ class Pretrained:
         """Whether any weights belong to a decoder; many encoders have a mask token too."""
         return any(name.startswith(DECODER) and name != MASK_TOKEN for name in self.weights)
 
-    def resampled(self, name: str, grid: Grid, num_prefix_tokens: int) -> Tensor | None:
+    def resampled(
+        self, name: str, grid: Grid, num_prefix_tokens: int, per_patch: int = 1
+    ) -> Tensor | None:
         """Return a position table resampled to another grid, or unchanged if its own is unknown.
 
         A table of unknown grid is of the other grid if it has as many rows, else of a square one;
@@ -84,14 +89,17 @@ class Pretrained:
             name: The name of the table among the weights; without it, the result is None.
             grid: The other grid.
             num_prefix_tokens: Rows of the table before those of the patches.
+            per_patch: Cells of the table on a side of a patch, of which the grids are.
         """
         table = self.weights.get(name)
         if table is None or table.ndim != 3:
             return table
         num_patches = table.shape[1] - num_prefix_tokens
         side = round(max(num_patches, 0) ** 0.5)
+        grid = grid[0] * per_patch, grid[1] * per_patch
+        known = self.grid and (self.grid[0] * per_patch, self.grid[1] * per_patch)
         same = grid[0] * grid[1] == num_patches
-        own = self.grid or (grid if same else (side, side))
+        own = known or (grid if same else (side, side))
         if own[0] * own[1] != num_patches:
             return table
         if self.grid is None and grid[0] != grid[1] and side**2 == num_patches:
@@ -158,21 +166,24 @@ class Pretrained:
         raise ValueError(f"checkpoint {path} is of another architecture ({found}); give {options}")
 
 
-def describe(model: MaskedAutoencoder, weights: Mapping[str, Tensor]) -> Pretrained:
-    """Return the weights of a masked autoencoder with what is known about it."""
+def describe(model: MaskedModel, weights: Mapping[str, Tensor]) -> Pretrained:
+    """Return the weights of a masked model with what is known about it."""
+    decoder_blocks: Any = getattr(model, "decoder_blocks", ())
     return Pretrained(
+        method=model.method,
         weights=dict(weights),
         grid=model.full_grid,
         num_heads=num_heads(model.encoder),
         encoder_args=model.encoder_args,
         layers=layers_of(model.encoder),
-        decoder_num_heads=model.decoder_blocks.num_heads if len(model.decoder_blocks) else None,
+        decoder_num_heads=decoder_blocks.num_heads if len(decoder_blocks) else None,
     )
 
 
 def num_heads(vit: nn.Module) -> int | None:
     """Return the attention heads of a VisionTransformer; None if its blocks are of another kind."""
-    block = next(iter(getattr(vit, "blocks", ())), None)
+    blocks = getattr(vit, "blocks", None)
+    block = next(iter(blocks), None) if isinstance(blocks, nn.Sequential | nn.ModuleList) else None
     heads: int | None = getattr(getattr(block, "attn", None), "num_heads", None)
     return heads
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..curriculum import Size, as_pair
 from ..errors import check, check_depths, first_line
-from ..model import FROM_ELSEWHERE, Grid, MaskedAutoencoder
+from ..model import FROM_ELSEWHERE, Grid, MaskedModel
 from ..runs import new_folder
 from .files import check_numbers, check_shapes, load_weights
 from .pretrained import layers_of, num_heads
@@ -36,7 +36,7 @@ CLAIMS = ("license", "description", "origin_url", "paper_name", "paper_ids", "no
 
 
 def export_encoder(
-    model: MaskedAutoencoder, folder: str | Path, *, mean: Any = None, std: Any = None
+    model: MaskedModel, folder: str | Path, *, mean: Any = None, std: Any = None
 ) -> None:
     """Write the encoder as a folder that ``timm.create_model("local-dir:FOLDER")`` opens.
 
@@ -49,15 +49,6 @@ def export_encoder(
     Raises:
         RunStoppedError: The folder cannot be written.
     """
-    encoder = model.encoder
-    arguments = {
-        **model.encoder_args,
-        "img_size": list(as_pair(model.full_size)),
-        "patch_size": list(model.patch_size),
-        "in_chans": model.in_chans,
-        "num_classes": 0,
-        "fc_norm": False,
-    }
     config = {
         "input_size": [model.in_chans, *as_pair(model.full_size)],
         "interpolation": "bicubic",
@@ -65,7 +56,9 @@ def export_encoder(
         **({"mean": list(mean)} if mean is not None else {}),
         **({"std": list(std)} if std is not None else {}),
     }
-    save_timm_folder(encoder, folder, model_args=arguments, pretrained_cfg=config)
+    save_timm_folder(
+        model.encoder, folder, model_args=model.timm_arguments(), pretrained_cfg=config
+    )
 
 
 def save_timm_folder(
