@@ -67,6 +67,24 @@ def create_model(
     return sized
 
 
+def create_encoder(
+    name: str, *, image_size: Size, in_chans: int, model_args: dict[str, Any]
+) -> nn.Module:
+    """Build a backbone without a head, with new weights, for images of one size.
+
+    Args:
+        name: See `create_model`.
+        image_size: Pixels or (height, width).
+        in_chans: Image channels.
+        model_args: The user's further arguments.
+
+    Raises:
+        ValueError: The model cannot be found or built.
+    """
+    wanted = {"img_size": as_size(*as_pair(image_size)), "in_chans": in_chans}
+    return build_backbone(name, arguments={"num_classes": 0, **model_args}, wanted=wanted).module
+
+
 def class_axes(
     model: nn.Module,
     name: str,

@@ -16,7 +16,7 @@ from mae_et.model import SizedModel, create_vit
 from mae_et.weights import find_weights, load_encoder
 
 from ..config import ClassifierConfig
-from .backbone import class_axes, create_model
+from .backbone import class_axes, create_encoder, create_model
 
 
 def build_classifier(
@@ -75,7 +75,8 @@ def build_classifier(
 def build_encoder(model: ClassifierConfig, checkpoint: str) -> nn.Module:
     """Build the encoder of a checkpoint, which maps images (N, C, H, W) to features (N, D).
 
-    Features are pooled as `model.global_pool` says, after the norm that the checkpoint has.
+    Features of a VisionTransformer are pooled as `model.global_pool` says, after the norm that the
+    checkpoint has; other networks have a way of their own.
 
     Args:
         model: The section `model` of the configuration.
@@ -85,7 +86,16 @@ def build_encoder(model: ClassifierConfig, checkpoint: str) -> nn.Module:
         ValueError: The model cannot be built, or the checkpoint is not its encoder.
     """
     pretrained = find_weights(checkpoint, prefer_result=True).read()
-    encoder: nn.Module = create_vit(
+    if not _is_vit(model.encoder):
+        encoder: nn.Module = create_encoder(
+            model.encoder,
+            image_size=model.image_size,
+            in_chans=model.in_chans,
+            model_args=model.encoder_args,
+        )
+        load_encoder(encoder, pretrained, checkpoint)
+        return encoder
+    encoder = create_vit(
         model.encoder,
         image_size=model.image_size,
         patch_size=model.patch_size,

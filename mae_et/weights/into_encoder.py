@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
+from timm.models.hiera import Hiera
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ def load_encoder(
 
     Args:
         classifier: The model that gets the weights; positions are resampled to the grid of a
-            VisionTransformer, and of a PVT.
+            VisionTransformer, of a PVT, and of a Hiera.
         pretrained: The weights, as `Origin.read` returns them.
         checkpoint: Where the weights come from, for messages.
         class_names: The names of the classifier's classes; None for an encoder without a head.
@@ -54,6 +56,10 @@ def load_encoder(
         weights = encoder_weights(pretrained, own)
     if isinstance(classifier, PyramidTransformer):
         weights = classifier.fit_weights(weights)
+    if isinstance(classifier, Hiera):
+        height, width = classifier.tokens_spatial_shape  # its table is not of the patches decoded
+        table = replace(pretrained, grid=None).resampled("encoder.pos_embed", (height, width), 0)
+        weights |= {} if table is None else {"pos_embed": table}
     pretrained.check_layers(classifier, checkpoint)
     axes = class_axes or {}
     heads = _head_names(classifier, axes)

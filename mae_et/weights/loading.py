@@ -9,6 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timm
+from timm.models.hiera import Hiera
+
 from ..config import ImagesConfig
 from ..model import MaskedAutoencoder, MaskedModel, create_masked
 from .files import check_shapes, load_weights
@@ -86,6 +89,24 @@ def _without_head(pretrained: Pretrained, path: str | Path) -> Pretrained:
     return replace(pretrained, weights=kept)
 
 
+def _check_method(model: MaskedModel, pretrained: Pretrained, path: str | Path) -> None:
+    """Check that a checkpoint is of the model's method, or is an encoder that the method trains.
+
+    Raises:
+        ValueError: It is of another method.
+    """
+    name, ours, theirs = pretrained.encoder, model.method, pretrained.method
+    if theirs is None and ours != "simmim" and name is not None and timm.is_model(name):
+        is_hiera = timm.model_entrypoint(name).__module__ == Hiera.__module__
+        theirs = "hiera" if is_hiera else "mae"
+    if theirs not in (None, ours):
+        raise ValueError(
+            f"checkpoint {path} must be of model.method {ours}, got an encoder {name} of {theirs}; "
+            f"give --model.method {theirs} --model.encoder {name}, or the encoder of the same "
+            "network alone, such as RUN/encoder"
+        )
+
+
 def load_initial_weights(model: MaskedModel, path: str | Path) -> bool:
     """Start a model from the weights of a checkpoint; see `find_weights` for its kinds.
 
@@ -105,11 +126,7 @@ def load_initial_weights(model: MaskedModel, path: str | Path) -> bool:
     pretrained = find_weights(path).read()
     if pretrained.note:
         log.warning(pretrained.note)
-    if pretrained.method not in (None, model.method):
-        raise ValueError(
-            f"checkpoint {path} is of model.method {pretrained.method}, got a run of "
-            f"{model.method}; the encoder alone, such as RUN/encoder, fits the same network"
-        )
+    _check_method(model, pretrained, path)
     pretrained = _without_head(pretrained, path)
     pretrained.check_fits(describe(model, model.state_dict()), path)
     pretrained.check_layers(model.encoder, path)

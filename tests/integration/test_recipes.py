@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import timm
+import torch
 
 from mae_et.__main__ import main
 from mae_et.config.parser import recipe_names
 from mae_et.runs import Run
 
 SHRUNK = [
-    "--model.encoder_args={embed_dim: 16, depth: 1, num_heads: 2}",
     "--model.decoder_dim=16",
     "--model.decoder_depth=1",
     "--model.decoder_num_heads=2",
@@ -30,6 +30,12 @@ SHRUNK = [
 ]
 """A small model on 80 images; input sizes, patches, masks and target are the recipe's."""
 
+ENCODERS = {
+    "hiera_b": "{embed_dim: 8, stages: [1, 1, 1, 1]}",
+    "etpp_hiera_b": "{embed_dim: 8, stages: [1, 1, 1, 1], abs_win_pos_embed: true}",
+}
+"""Small encoders of other kinds than ViT."""
+
 SIZES = {
     "et": {160: 6, 192: 2, 224: 2},
     "et_vit_h_14": {154: 6, 196: 2, 224: 2},
@@ -37,6 +43,7 @@ SIZES = {
     "fastmim_vit_b_16": {128: 10},
     "fastmim_p_vit_b_16": {128: 3, 160: 4, 192: 3},
     "mae_vit_b_16": {224: 10},
+    "hiera_b": {224: 10},
     "efficient_vit_b_16": {224: 10},
     "pixio_vit_b_16": {256: 10},
     "etpp_pixio_vit_b_16": {192: 11, 256: 4},
@@ -47,7 +54,9 @@ SIZES = {
 @pytest.mark.parametrize("name", sorted(set(recipe_names("mae_et")) - {"demo"}))
 def test_recipe_runs_through_its_stages(clothes: str, tmp_path: Path, name: str) -> None:
     run = tmp_path / "run"
+    encoder_args = ENCODERS.get(name, "{embed_dim: 16, depth: 1, num_heads: 2}")
     arguments = [f"--data.path={clothes}", f"--run.output_dir={run}", *SHRUNK]
+    arguments.append(f"--model.encoder_args={encoder_args}")
     assert main(["pretrain", f"--config={name}", *arguments]) == 0
     plus = Run(run).read_config()["curriculum"]["name"] == "efficienttrain_plus"
     curriculum = "etpp" if plus else "et"
@@ -56,4 +65,5 @@ def test_recipe_runs_through_its_stages(clothes: str, tmp_path: Path, name: str)
     full_size = Run(run).read_config()["model"]["image_size"]
     assert sizes[-1] == full_size
     encoder = timm.create_model(f"local-dir:{run / 'encoder'}", pretrained=True)
-    assert encoder.patch_embed.img_size == (full_size, full_size)
+    images = torch.zeros(1, 3, full_size, full_size)
+    assert encoder(images).shape == (1, encoder.num_features)
