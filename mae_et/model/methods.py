@@ -9,8 +9,11 @@ from ..errors import check
 from .hiera import HieraAutoencoder
 from .mae import MaskedAutoencoder
 from .masked import MaskedModel
+from .simmim import SimMIM
 
-METHODS: dict[str, type[MaskedModel]] = {"mae": MaskedAutoencoder, "hiera": HieraAutoencoder}
+METHODS: dict[str, type[MaskedModel]] = {
+    kind.method: kind for kind in (MaskedAutoencoder, SimMIM, HieraAutoencoder)
+}
 """Method -> its model."""
 
 
