@@ -28,7 +28,7 @@ def build_model(config: PretrainConfig) -> MaskedModel:
         ValueError: The model cannot be built, or does not accept the size of a stage.
     """
     set_seed(config.run.seed)
-    model = create_masked(to_dict(config.model))
+    model = create_masked(to_dict(config.model), allow_code=True)
     _check_stages(config, model)
     return model
 
@@ -40,7 +40,7 @@ def build_on_meta(config: ModelConfig) -> MaskedModel:
         ValueError: The model cannot be built.
     """
     with torch.device("meta"):
-        return create_masked(to_dict(config))
+        return create_masked(to_dict(config), allow_code=True)
 
 
 def build_model_on_meta(config: PretrainConfig) -> MaskedModel:

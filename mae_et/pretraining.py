@@ -170,7 +170,7 @@ class Pretrainer(Trainer[PretrainConfig, MaskedModel]):
         if is_fsdp(model):
             weights = whole(model.state_dict())
             with torch.random.fork_rng(devices=[]):  # new weights draw numbers, but are not used
-                model = create_masked(to_dict(self.config.model))
+                model = create_masked(to_dict(self.config.model), allow_code=True)
             model.load_state_dict(weights)
             model.to(self.accelerator.device)
         return model.eval()

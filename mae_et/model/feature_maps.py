@@ -8,6 +8,7 @@ Shape legend: N images of C × H × W; maps (N, D, h, w); stems of E channels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -32,7 +33,8 @@ class Stem(NamedTuple):
     """(height, width) of a token in pixels."""
 
 
-class MapReader(NamedTuple):
+@dataclass(frozen=True)
+class MapReader:
     """How to get the last map of a network."""
 
     layout: Layout

@@ -26,7 +26,7 @@ from ..errors import check
 from ..lowfreq import Nyquist, low_frequency_crop
 from ..model import MaskedModel, unnormalize
 from ..runs import Run
-from ..weights import find_weights, load_mae_checkpoint
+from ..weights import find_weights, load_masked
 from .palette import style
 from .run_images import load_images, source_of
 
@@ -200,7 +200,7 @@ def picture(
     """Draw what the model of a checkpoint sees and reconstructs, and the losses of its run.
 
     Args:
-        checkpoint: See `load_mae_checkpoint`.
+        checkpoint: See `load_masked`.
         path: The images, as in data.path; None for those of the run.
         split: The split of the images; None for the held-out ones.
         sizes: Input sizes, in pixels; None for those of the run.
@@ -212,7 +212,7 @@ def picture(
     Raises:
         ValueError: The checkpoint or the data is missing, or a channel or a size does not exist.
     """
-    model = load_mae_checkpoint(checkpoint).eval()
+    model = load_masked(checkpoint).eval()
     channels = channels or ([0] if model.in_chans < 3 else [0, 1, 2])
     check(
         len(channels) in (1, 3) and all(0 <= channel < model.in_chans for channel in channels),

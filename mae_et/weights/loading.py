@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,8 @@ from .unwrap import DECODER, MASK_TOKEN
 log = logging.getLogger(__name__)
 
 
-def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedModel:
-    """Load a masked model with the weights of a checkpoint.
+def load_masked(path: str | Path, **overrides: Any) -> MaskedModel:
+    """Load a model of masked pretraining, of any method, with the weights of a checkpoint.
 
     Args:
         path: A .pth file in the layout of the reference implementation
@@ -40,6 +41,26 @@ def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedModel:
     check_shapes(origin.build_on_meta(arguments).state_dict(), weights, path)
     model = create_masked({**arguments, **overrides})
     load_weights(model, weights, path)
+    return model
+
+
+def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder:
+    """Load a masked autoencoder with the weights of a checkpoint; see `load_masked`.
+
+    Args:
+        path: The checkpoint.
+        overrides: Further arguments of `MaskedAutoencoder` (mask_ratio, target, …).
+
+    Raises:
+        ValueError: The checkpoint is missing, damaged, unsafe, of another architecture, or of a
+            method without an autoencoder.
+    """
+    model = load_masked(path, **overrides)
+    if not isinstance(model, MaskedAutoencoder):
+        raise ValueError(
+            f"checkpoint {path} must be a masked autoencoder, got one of model.method "
+            f"{model.method}, which mae_et.weights.load_masked loads"
+        )
     return model
 
 
@@ -70,14 +91,20 @@ def warn_of_other_normalisation(path: str | Path, images: ImagesConfig) -> None:
         )
 
 
-def _without_head(pretrained: Pretrained, path: str | Path) -> Pretrained:
+def _without_head(model: MaskedModel, pretrained: Pretrained, path: str | Path) -> Pretrained:
     """Return the weights of a classifier without its head, which pretraining has no use for.
+
+    Norms within the head, such as ConvNeXt's, are the encoder's.
 
     Raises:
         ValueError: The classifier averages the patches, so its encoder has no norm.
     """
-    weights, heads = pretrained.weights, ("encoder.head", "encoder.fc_norm.")
-    kept = {name: value for name, value in weights.items() if not name.startswith(heads)}
+    weights, own = pretrained.weights, model.state_dict()
+    named = (getattr(model.encoder, "pretrained_cfg", None) or {}).get("classifier") or "head"
+    heads = ("encoder.head", "encoder.fc_norm.", *(f"encoder.{n}." for n in _as_list(named)))
+    kept = {
+        name: value for name, value in weights.items() if name in own or not name.startswith(heads)
+    }
     if len(kept) == len(weights):
         return pretrained
     if "encoder.fc_norm.weight" in weights and "encoder.norm.weight" not in weights:
@@ -87,6 +114,10 @@ def _without_head(pretrained: Pretrained, path: str | Path) -> Pretrained:
         )
     log.warning("%s is a classifier; its head is left out", path)
     return replace(pretrained, weights=kept)
+
+
+def _as_list(names: str | Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def _check_method(model: MaskedModel, pretrained: Pretrained, path: str | Path) -> None:
@@ -127,14 +158,15 @@ def load_initial_weights(model: MaskedModel, path: str | Path) -> bool:
     if pretrained.note:
         log.warning(pretrained.note)
     _check_method(model, pretrained, path)
-    pretrained = _without_head(pretrained, path)
+    pretrained = _without_head(model, pretrained, path)
     pretrained.check_fits(describe(model, model.state_dict()), path)
     pretrained.check_layers(model.encoder, path)
     predicted = pretrained.weights.get("decoder_pred.bias")
-    if predicted is not None and len(predicted) != model.target.num_values:
+    own_predicted = model.state_dict()["decoder_pred.bias"]
+    if predicted is not None and len(predicted) != len(own_predicted):
         raise ValueError(
             f"checkpoint {path} predicts {len(predicted)} values of a patch, and model.target "
-            f"{model.target_name} has {model.target.num_values}; give the target it was trained "
+            f"{model.target_name} has {len(own_predicted)}; give the target it was trained "
             "for, or its encoder alone, such as RUN/encoder"
         )
     names = ("encoder.pos_embed", "decoder_pos_embed")

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..curriculum import as_pair, as_size
-from ..model import Grid, MaskedModel, resample_table
+from ..model import Grid, MaskedAutoencoder, MaskedModel, resample_table
 from .files import num_blocks
 from .unwrap import DECODER, MASK_TOKEN
 
@@ -172,7 +172,7 @@ def describe(model: MaskedModel, weights: Mapping[str, Tensor]) -> Pretrained:
     return Pretrained(
         method=model.method,
         weights=dict(weights),
-        grid=model.full_grid,
+        grid=model.full_grid if isinstance(model, MaskedAutoencoder) else None,
         num_heads=num_heads(model.encoder),
         encoder_args=model.encoder_args,
         layers=layers_of(model.encoder),
