@@ -16,34 +16,34 @@ from . import data
 from .config import ModelConfig, PretrainConfig, to_dict
 from .curriculum import Curriculum, as_pair, num_training_steps
 from .evaluation import ProbeImages, load_probe_images
-from .model import MaskedAutoencoder, create_masked, training_flops
+from .model import MaskedModel, create_masked, training_flops
 from .replanning import replan_all
 from .training import RunImages, main_process_first
 
 
-def build_model(config: PretrainConfig) -> MaskedAutoencoder:
+def build_model(config: PretrainConfig) -> MaskedModel:
     """Build the model of a run, with the same new weights in every process.
 
     Raises:
         ValueError: The model cannot be built, or does not accept the size of a stage.
     """
     set_seed(config.run.seed)
-    model = create_masked(to_dict(config.model))
+    model = create_masked(to_dict(config.model), allow_code=True)
     _check_stages(config, model)
     return model
 
 
-def build_on_meta(config: ModelConfig) -> MaskedAutoencoder:
+def build_on_meta(config: ModelConfig) -> MaskedModel:
     """Build a model on the meta device: its shapes and what it accepts, without memory.
 
     Raises:
         ValueError: The model cannot be built.
     """
     with torch.device("meta"):
-        return create_masked(to_dict(config))
+        return create_masked(to_dict(config), allow_code=True)
 
 
-def build_model_on_meta(config: PretrainConfig) -> MaskedAutoencoder:
+def build_model_on_meta(config: PretrainConfig) -> MaskedModel:
     """Build the model of a run on the meta device, without memory.
 
     Raises:
@@ -54,11 +54,11 @@ def build_model_on_meta(config: PretrainConfig) -> MaskedAutoencoder:
     return model
 
 
-def _check_stages(config: PretrainConfig, model: MaskedAutoencoder) -> None:
+def _check_stages(config: PretrainConfig, model: MaskedModel) -> None:
     own = config.curriculum.own_sizes if model.mask_block > 1 else []
     for size in own:  # the curriculum would call the mask unit a patch
         model.check_input_size(size)
-    sizes = config.curriculum.stage_sizes(full_size=model.full_size, multiple=model.mask_unit)
+    sizes = config.curriculum.stage_sizes(full_size=model.full_size, multiple=model.size_multiple)
     for size in sizes:
         model.check_input_size(size)
 
@@ -76,9 +76,7 @@ def full_size_steps(config: PretrainConfig, num_images: int) -> int:
     )
 
 
-def build_curriculum(
-    config: PretrainConfig, model: MaskedAutoencoder, num_images: int
-) -> Curriculum:
+def build_curriculum(config: PretrainConfig, model: MaskedModel, num_images: int) -> Curriculum:
     """Build the curriculum of a run.
 
     Args:
@@ -91,7 +89,7 @@ def build_curriculum(
     """
     planned = config.curriculum.build(
         full_size=model.full_size,
-        multiple=model.mask_unit,
+        multiple=model.size_multiple,
         num_steps=full_size_steps(config, num_images),
         flops=cache(partial(training_flops, model)),
     )
@@ -103,7 +101,7 @@ def build_curriculum(
 
 
 def build_images(
-    config: PretrainConfig, model: MaskedAutoencoder, accelerator: Accelerator
+    config: PretrainConfig, model: MaskedModel, accelerator: Accelerator
 ) -> tuple[RunImages, Curriculum]:
     """Open the images of a run, and build its curriculum, whose length depends on their number.
 
@@ -128,7 +126,7 @@ def build_images(
 
 
 def build_probe_images(
-    config: PretrainConfig, model: MaskedAutoencoder, accelerator: Accelerator
+    config: PretrainConfig, model: MaskedModel, accelerator: Accelerator
 ) -> ProbeImages:
     """Open the labelled images of the run's probes.
 
@@ -154,7 +152,7 @@ def build_probe_images(
 
 
 def open_samples(
-    config: PretrainConfig, model: MaskedAutoencoder
+    config: PretrainConfig, model: MaskedModel
 ) -> tuple[data.Samples | data.StreamedSamples, data.Samples, Curriculum]:
     """Open the training samples and the held-out samples of a run, in this process only.
 
@@ -183,7 +181,7 @@ def open_samples(
 
 def _augmentation(
     config: PretrainConfig,
-    model: MaskedAutoencoder,
+    model: MaskedModel,
     curriculum: Curriculum,
     clock: data.SampleClock,
 ) -> data.PretrainTransform:

@@ -23,7 +23,7 @@ from .config import PretrainConfig, Resume, to_dict
 from .curriculum import Curriculum, Size, as_pair
 from .evaluation import ProbeImages, probe_scores
 from .lowfreq import low_frequency_crop
-from .model import MaskedAutoencoder, create_masked
+from .model import MaskedModel, create_masked
 from .runs import Run
 from .training import (
     Chunks,
@@ -107,8 +107,8 @@ def _train(
         ).train()
 
 
-class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
-    """The trainer of a masked autoencoder under a curriculum.
+class Pretrainer(Trainer[PretrainConfig, MaskedModel]):
+    """The trainer of a masked model under a curriculum.
 
     Args:
         config: The run.
@@ -122,13 +122,13 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         self,
         config: PretrainConfig,
         accelerator: Accelerator,
-        model: MaskedAutoencoder,
+        model: MaskedModel,
         curriculum: Curriculum,
         probe_images: ProbeImages | None = None,
     ) -> None:
-        groups = param_groups_weight_decay(model, config.optim.weight_decay)
-        blocks = [*model.encoder.blocks, *model.decoder_blocks]
-        super().__init__(config, accelerator, model, groups, curriculum, blocks)
+        unpenalised = model.no_weight_decay()
+        groups = param_groups_weight_decay(model, config.optim.weight_decay, unpenalised)
+        super().__init__(config, accelerator, model, groups, curriculum, model.blocks)
         self.probe_images = probe_images
 
     def micro_batch_loss(
@@ -159,7 +159,7 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         cropped = low_frequency_crop(images.float(), as_pair(size), self.config.curriculum.nyquist)
         return data.normalize(cropped, self.mean, self.std)
 
-    def whole_model(self) -> MaskedAutoencoder:
+    def whole_model(self) -> MaskedModel:
         """Return the model in evaluation mode at full size, with all weights in every process.
 
         With FSDP it is a copy: the parts of the original compute in step, but processes differ in
@@ -170,7 +170,7 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         if is_fsdp(model):
             weights = whole(model.state_dict())
             with torch.random.fork_rng(devices=[]):  # new weights draw numbers, but are not used
-                model = create_masked(to_dict(self.config.model))
+                model = create_masked(to_dict(self.config.model), allow_code=True)
             model.load_state_dict(weights)
             model.to(self.accelerator.device)
         return model.eval()
@@ -217,7 +217,7 @@ class Pretrainer(Trainer[PretrainConfig, MaskedAutoencoder]):
         broadcast_object_list(scores)
         return scores[0]
 
-    def features(self, model: MaskedAutoencoder, images: Tensor) -> Tensor:
+    def features(self, model: MaskedModel, images: Tensor) -> Tensor:
         """Return the features (N, D) of full-size images (N, C, H, W) as loaded."""
         with self.accelerator.autocast():
             return model.features(data.normalize(images.float(), self.mean, self.std))

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import functools
-import inspect
 import logging
-from collections.abc import Callable
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from mae_et.config import import_callable
 from mae_et.curriculum import Size, as_pair, as_size
-from mae_et.errors import check_depths, first_line
-from mae_et.model import SizedModel
+from mae_et.model import SizedModel, build_backbone
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +30,7 @@ def create_model(
             returns a module which turns images (N, C, H, W) into logits (N, classes). It is called
             with num_classes=, and with those of img_size=, in_chans= and drop_path_rate= that it
             takes. One that depends on the size must take img_size=, and choose windows that fit it;
-            see `mae_et.model.any_size` for the parameters that may follow the size. One whose
+            see `mae_et.model.twins` for the parameters that may follow the size. One whose
             attribute `dynamic_img_size` is true takes images of any size as it is.
         image_size: Full size in pixels, or (height, width).
         in_chans: Image channels.
@@ -48,8 +41,6 @@ def create_model(
     Raises:
         ValueError: The model cannot be found, built, or run at the full size.
     """
-    check_depths("model.encoder_args", model_args or {})
-    constructor = import_callable(name, "model.encoder") if ":" in name else _timm_constructor(name)
     wanted = {
         "img_size": as_size(*as_pair(image_size)),
         "in_chans": in_chans,
@@ -62,25 +53,15 @@ def create_model(
             "model.image_size, model.in_chans, model.drop_path and the data set"
         )
     arguments = {"num_classes": num_classes, **(model_args or {})}
-    model, refused = _construct(name, constructor, arguments, wanted)
-    if drop_path and "drop_path_rate" in refused:
+    built = build_backbone(name, arguments=arguments, wanted=wanted)
+    if drop_path and "drop_path_rate" in built.refused:
         log.warning("%s has no drop_path_rate; model.drop_path %s is unused", name, drop_path)
-    accepted = {name: value for name, value in wanted.items() if name not in refused}
-    is_dynamic = getattr(model, "dynamic_img_size", False)  # timm's word for it
-    takes_size = "img_size" in accepted and not is_dynamic
-    takes_size = takes_size and (  # not everything that **kwargs swallows is used
-        _names_argument(constructor, "img_size") or _names_argument(type(model), "img_size")
-    )
-
-    def build(size: Size) -> nn.Module:
-        return constructor(**arguments, **{**accepted, "img_size": size})
-
     sized = SizedModel(
-        model,
+        built.module,
         full_size=image_size,
         in_chans=in_chans,
         num_classes=num_classes,
-        build=build if takes_size else None,
+        build=built.build,
     )
     sized.check_input_size(image_size)
     return sized
@@ -89,10 +70,10 @@ def create_model(
 def create_encoder(
     name: str, *, image_size: Size, in_chans: int, model_args: dict[str, Any]
 ) -> nn.Module:
-    """Build a backbone of timm without a head, with new weights, for images of one size.
+    """Build a backbone without a head, with new weights, for images of one size.
 
     Args:
-        name: Name of the timm model.
+        name: See `create_model`.
         image_size: Pixels or (height, width).
         in_chans: Image channels.
         model_args: The user's further arguments.
@@ -100,10 +81,8 @@ def create_encoder(
     Raises:
         ValueError: The model cannot be found or built.
     """
-    check_depths("model.encoder_args", model_args)
     wanted = {"img_size": as_size(*as_pair(image_size)), "in_chans": in_chans}
-    arguments = {"num_classes": 0, **model_args}
-    return _construct(name, _timm_constructor(name), arguments, wanted)[0]
+    return build_backbone(name, arguments={"num_classes": 0, **model_args}, wanted=wanted).module
 
 
 def class_axes(
@@ -154,65 +133,3 @@ def class_axes(
         if tensor in larger and larger[tensor].ndim == value.ndim
     }
     return {tensor: axes for tensor, axes in changed.items() if axes}
-
-
-def _construct(
-    name: str,
-    constructor: Callable[..., nn.Module],
-    arguments: dict[str, Any],
-    wanted: dict[str, Any],
-) -> tuple[nn.Module, set[str]]:
-    """Call a constructor with the arguments, and with the wanted ones that it does not refuse.
-
-    Returns:
-        The model, and the names of the wanted arguments that the constructor refuses.
-
-    Raises:
-        ValueError: The model cannot be built, or is not a module.
-    """
-    try:
-        model, refused = _try_arguments(constructor, arguments, wanted)
-    except Exception as error:  # constructors may raise anything
-        raise ValueError(
-            f"model.encoder {name!r} can't be built with {arguments | wanted}: {first_line(error)}"
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"model.encoder {name!r} must return a torch.nn.Module, got {type(model).__name__}"
-        )
-    return model, refused
-
-
-def _try_arguments(
-    constructor: Callable[..., nn.Module], arguments: dict[str, Any], wanted: dict[str, Any]
-) -> tuple[nn.Module, set[str]]:
-    """Find out by trial what a constructor refuses; most signatures merely pass **kwargs on."""
-    refused: set[str] = set()
-    while True:
-        accepted = {name: value for name, value in wanted.items() if name not in refused}
-        try:
-            return constructor(**arguments, **accepted), refused
-        except TypeError as error:
-            named = {name for name in accepted if f"'{name}'" in str(error)}
-            if not named or "unexpected keyword argument" not in str(error):
-                raise
-            refused |= named
-
-
-def _names_argument(function: Callable[..., Any], name: str) -> bool:
-    return name in inspect.signature(function).parameters
-
-
-def _timm_constructor(name: str) -> Callable[..., nn.Module]:
-    """Return the constructor of a timm model.
-
-    Raises:
-        ValueError: There is no such model.
-    """
-    if not timm.is_model(name):
-        similar = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3))
-        raise ValueError(
-            f"model.encoder must be the name of a timm model or module:callable, got {name!r}"
-            + (f"; nearest: {similar}" if similar else "")
-        )
-    return functools.partial(timm.create_model, name, pretrained=False)

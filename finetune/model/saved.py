@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from timm.data import create_transform, resolve_data_config
 from torch import nn
 
 from mae_et.curriculum import as_pair
 from mae_et.errors import check, check_depths, first_line
-from mae_et.runs import new_folder
 from mae_et.weights import (
     Named,
     TimmFolder,
@@ -23,6 +20,7 @@ from mae_et.weights import (
     folder_config,
     load_weights,
     read_weights,
+    save_own_folder,
     save_timm_folder,
 )
 
@@ -74,10 +72,7 @@ def save_classifier(
         "pretrained_cfg": preprocessing,
         **facts,
     }
-    with new_folder(folder) as unfinished:
-        tensors = {name: value.clone() for name, value in classifier.state_dict().items()}
-        save_file(tensors, unfinished / "model.safetensors")
-        (unfinished / "config.json").write_text(json.dumps(config, indent=2))
+    save_own_folder(classifier, folder, config)
 
 
 def saved_top1(folder: Path) -> float:

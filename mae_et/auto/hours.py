@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list, find_executable_batch_size
 from ..build import build_images, build_model
 from ..config import PretrainConfig
 from ..curriculum import Curriculum, Size, as_pair
-from ..model import MaskedAutoencoder, training_flops
+from ..model import MaskedModel, training_flops
 from ..planning.measure import StepTime, measure_steps
 from ..pretraining import Pretrainer
 from ..training import RunImages, Trainer, make_accelerator
@@ -172,7 +172,7 @@ def _try(size: int, config: PretrainConfig, accelerator: Accelerator) -> int:
 
 def epochs_for(
     config: PretrainConfig,
-    model: MaskedAutoencoder,
+    model: MaskedModel,
     num_images: int,
     speed: Speed,
     seconds: float,
@@ -196,7 +196,7 @@ def epochs_for(
     def time_of(budget: int) -> float:
         planned = config.curriculum.build(
             full_size=model.full_size,
-            multiple=model.mask_unit,
+            multiple=model.size_multiple,
             num_steps=budget,
             flops=flops,
         )

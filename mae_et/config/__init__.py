@@ -4,6 +4,7 @@ Imports only the leaves `curriculum`, `early_batch` and `errors`, and no torch. 
 out here: only command lines need it, and they import `mae_et.config.parser`.
 """
 
+from ..user_code import import_callable
 from .curriculum import CurriculumConfig, StageConfig
 from .data import (
     IMAGENET_MEAN,
@@ -28,7 +29,6 @@ from .training import (
     TrainingConfig,
 )
 from .untrusted import check_within, open_text, parse_json, parse_yaml, read_text, read_yaml
-from .user_code import import_callable
 
 __all__ = [
     "BOOK_KEEPING",

@@ -7,12 +7,25 @@ sections.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from ..curriculum import Size
 from ..errors import check, check_positive
 from .data import DataConfig
 from .training import EncoderConfig, EvalConfig, TrainingConfig
+
+NOT_OF_SIMMIM = (
+    "num_class_tokens",
+    "decoder_dim",
+    "decoder_depth",
+    "decoder_num_heads",
+    "decoder",
+    "decode_ratio",
+    "mask_block",
+    "positions",
+)
+"""Fields of `model` that say what MAE's decoder and masks are like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +49,11 @@ class ModelConfig(EncoderConfig):
 
     Args:
         method: What is masked, and how it is encoded: mae leaves out patches of a plain
-            VisionTransformer, hiera leaves out whole windows of a Hiera.
-        encoder: Name of a timm VisionTransformer with absolute positions, or of a Hiera.
+            VisionTransformer, hiera leaves out whole windows of a Hiera; simmim masks units of the
+            input of any network that gives a map of features, has no decoder but one layer, and
+            refuses the fields of the others.
+        encoder: Name of a timm VisionTransformer with absolute positions, or of a Hiera; with
+            simmim, of any timm model, or module:callable.
         num_class_tokens: Number of class tokens, such as Pixio's 8: one of timm's class_token, and
             the others of its reg_tokens; null for those that the encoder has.
         decoder_dim: Width of the decoder.
@@ -51,13 +67,15 @@ class ModelConfig(EncoderConfig):
         mask_ratio: Share of masked patches, in (0, 1).
         mask_block: Patches on a side of a mask unit, which is masked as a whole (1 in MAE, 4 in
             Pixio); input sizes are multiples of these units.
+        mask_unit: With simmim, pixels on a side of a mask unit, or [height, width]; null for the
+            stride of the encoder's last map, mostly 32. Input sizes are multiples of both.
         target: What is predicted: pixels, pixels normalised per patch, or histograms of oriented
             gradients (hog).
         hog: Options of the target hog.
         positions: Fixed sin-cos tables (as in MAE) or learned ones.
     """
 
-    method: Literal["mae", "hiera"] = "mae"
+    method: Literal["mae", "simmim", "hiera"] = "mae"
     num_class_tokens: int | None = None
     decoder_dim: int = 512
     decoder_depth: int = 8
@@ -66,6 +84,7 @@ class ModelConfig(EncoderConfig):
     decode_ratio: float = 1.0
     mask_ratio: float = 0.75
     mask_block: int = 1
+    mask_unit: Size | None = None
     target: Literal["norm_pixel", "pixel", "hog"] = "norm_pixel"
     hog: HogConfig = field(default_factory=HogConfig)
     positions: Literal["sincos", "learned"] = "sincos"
@@ -75,6 +94,12 @@ class ModelConfig(EncoderConfig):
         check_positive(self, "model", "decoder_dim", "decoder_num_heads", "mask_block")
         check(self.decoder_depth >= 0, "model.decoder_depth", self.decoder_depth, "at least 0")
         check(0 < self.mask_ratio < 1, "model.mask_ratio", self.mask_ratio, "in (0, 1)")
+        is_simmim, own = self.method == "simmim", {item.name: item for item in fields(self)}
+        for name in NOT_OF_SIMMIM if is_simmim else ("mask_unit",):
+            value, default = getattr(self, name), own[name].default
+            shown = "null" if default is None else default
+            allowed = f"left out ({shown}) with model.method {self.method}, which has no use for it"
+            check(value == default, f"model.{name}", value, allowed)
 
 
 @dataclass(frozen=True, kw_only=True)

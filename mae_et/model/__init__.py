@@ -6,10 +6,12 @@ Of the rest of `mae_et`, this package imports only `curriculum` (for sizes), `lo
 """
 
 from .any_size import SizedModel
+from .backbone import build_backbone
 from .decoder import SelfDecoder
 from .encoder import FROM_ELSEWHERE, create_timm, create_vit, with_class_tokens
 from .flops import counted_flops, training_flops
 from .mae import MaskedAutoencoder
+from .masked import MaskedModel
 from .masking import num_visible_patches
 from .methods import METHODS, create_masked
 from .networks import CSWinTransformer, PyramidTransformer, PyramidVisionTransformer
@@ -22,10 +24,12 @@ __all__ = [
     "CSWinTransformer",
     "Grid",
     "MaskedAutoencoder",
+    "MaskedModel",
     "PyramidTransformer",
     "PyramidVisionTransformer",
     "SelfDecoder",
     "SizedModel",
+    "build_backbone",
     "counted_flops",
     "create_masked",
     "create_timm",

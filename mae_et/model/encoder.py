@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import timm
@@ -169,19 +169,7 @@ def create_timm(
             f"model.encoder must be the name of a {kind.split(' with ')[0]}, got {name!r}"
             + (f"; nearest: {similar}" if similar else "")
         )
-    check_depths("model.encoder_args", encoder_args or {})
-    named = FROM_ELSEWHERE & (encoder_args or {}).keys()
-    if named:
-        raise ValueError(
-            f"model.encoder_args must not have {', '.join(sorted(named))}; weights to start from "
-            "are given by --checkpoint"
-        )
-    taken = {"patch_size", "patch_drop_rate", *arguments} & (encoder_args or {}).keys()
-    if taken:
-        raise ValueError(
-            f"model.encoder_args must not have {', '.join(sorted(taken))}, which "
-            "model.image_size, model.patch_size, model.in_chans and the method itself set"
-        )
+    check_arguments(encoder_args or {}, {"patch_size", "patch_drop_rate", *arguments})
     given = {**arguments, **(encoder_args or {})}
     try:
         return timm.create_model(name, pretrained=False, **given)
@@ -190,6 +178,31 @@ def create_timm(
             f"model.encoder must be a {kind} that accepts {given}, got {name!r}: "
             f"{type(error).__name__} {error}"
         ) from error
+
+
+def check_arguments(encoder_args: Mapping[str, Any], taken: Set[str]) -> None:
+    """Check the user's arguments of an encoder.
+
+    Args:
+        encoder_args: The arguments.
+        taken: Those that options of their own set.
+
+    Raises:
+        ValueError: They are nested too deeply, name weights, or are set by other options.
+    """
+    check_depths("model.encoder_args", encoder_args)
+    named = FROM_ELSEWHERE & encoder_args.keys()
+    if named:
+        raise ValueError(
+            f"model.encoder_args must not have {', '.join(sorted(named))}; weights to start from "
+            "are given by --checkpoint"
+        )
+    both = taken & encoder_args.keys()
+    if both:
+        raise ValueError(
+            f"model.encoder_args must not have {', '.join(sorted(both))}, which "
+            "model.image_size, model.patch_size, model.in_chans and the method itself set"
+        )
 
 
 def _check_vit(encoder: Any, name: str, image_size: Size) -> None:

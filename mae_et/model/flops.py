@@ -9,18 +9,18 @@ the optimizer, nor what happens before the model: decoding and the low-frequency
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 
 import torch
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..curriculum import Size, as_pair
-from .mae import MaskedAutoencoder
+from .masked import MaskedModel
+from .meta import on_meta
 
 
-def training_flops(model: MaskedAutoencoder, size: Size) -> int:
+def training_flops(model: MaskedModel, size: Size) -> int:
     """Count the FLOPs of the forward and the backward pass of one image.
 
     Args:
@@ -30,18 +30,13 @@ def training_flops(model: MaskedAutoencoder, size: Size) -> int:
     Raises:
         ValueError: The size does not fit the model.
     """
-    size_before = model.input_size
-    model.set_input_size(size)
-    tensors = {
-        name: torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
-        for name, tensor in chain(model.named_parameters(), model.named_buffers())
-    }
-    images = torch.empty(1, model.in_chans, *as_pair(size), device="meta")
-    flops = counted_flops(
-        lambda: functional_call(model, tensors, (images,), {"masked_only": True}).loss.backward()
-    )
-    model.set_input_size(size_before)
-    return flops
+    copied = on_meta(model)
+    copied.set_input_size(size)
+    has_batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
+    num_images = 2 if has_batch_norm else 1  # of a single value there is no variance
+    images = torch.empty(num_images, model.in_chans, *as_pair(size), device="meta")
+    flops = counted_flops(lambda: copied(images, masked_only=True).loss.backward())
+    return flops // num_images
 
 
 def counted_flops(work: Callable[[], object]) -> int:

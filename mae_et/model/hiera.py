@@ -81,6 +81,7 @@ class HieraAutoencoder(MaskedAutoencoder):
     token covers before the last pooling (16 pixels), its mask units the windows (32 pixels).
     """
 
+    method = "hiera"
     build_encoder = staticmethod(build_hiera)
 
     def __init__(self, encoder: str = "hiera_base_224", **arguments: Any) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 from einops import rearrange
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ..curriculum import Size
@@ -59,6 +60,8 @@ class MaskedAutoencoder(ResizableMAE):
         ValueError: The encoder has no absolute positions, or a size does not fit.
     """
 
+    method = "mae"
+    other_fields = frozenset({"mask_unit"})
     build_encoder = staticmethod(build_vit)
     """Builds the encoder from its name and arguments."""
 
@@ -101,7 +104,8 @@ class MaskedAutoencoder(ResizableMAE):
             learned_positions=positions == "learned",
             mask_block=built.mask_block,
         )
-        self.encoder: Any = built.module
+        self.encoder = built.module
+        self.encoder_name = encoder
         self.encoder_args = built.arguments
         self.in_chans = in_chans
         self.num_prefix_tokens = built.num_prefix_tokens
@@ -184,17 +188,8 @@ class MaskedAutoencoder(ResizableMAE):
             ValueError: The images or the size do not fit.
             TypeError: The images to crop are not floating point.
         """
-        if size is not None:
-            # FSDP may have cast the weights, and the crop gives float32 for any images but float64.
-            images = self.at_size(images, size).to(self.mask_token.dtype)
-        if images.shape[1:] != (self.in_chans, *self.input_size):
-            raise ValueError(
-                f"images must be (N, {self.in_chans}, {self.input_size[0]}, {self.input_size[1]}), "
-                f"got {tuple(images.shape)}; see set_input_size"
-            )
+        images, noise = self._prepare(images, noise, size)
         patches = self.patchify(images)
-        if noise is None:
-            noise = torch.rand(len(images), self.num_units, device=images.device)
         patch_mask = mask_blocks(noise, self.num_visible, self.grid, self.mask_block)
         encoder_positions, decoder_positions = self._positions()
 
@@ -209,6 +204,18 @@ class MaskedAutoencoder(ResizableMAE):
         target = self.target.normalize(take_patches(values, decoded).float())
         loss = nn.functional.mse_loss(shuffled[:, -self.num_decoded :].float(), target)
         return MAEOutput(loss, patch_mask.mask, shuffled, order)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The blocks of encoder and decoder; see `MaskedModel.blocks`."""
+        return [*self.encoder.blocks, *self.decoder_blocks]
+
+    def timm_arguments(self) -> dict[str, Any]:
+        """Return the arguments with which timm builds the encoder; see `MaskedModel`."""
+        arguments = super().timm_arguments()
+        if isinstance(self.encoder, VisionTransformer):
+            arguments |= {"patch_size": list(self.patch_size), "fc_norm": False}
+        return arguments
 
     def features(self, images: Tensor) -> Tensor:
         """Return what probes compare images by: the mean patch token, (N, C, H, W) -> (N, D).

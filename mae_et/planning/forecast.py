@@ -14,13 +14,13 @@ from ..config import ModelConfig, PretrainConfig, TrainingConfig
 from ..curriculum import Curriculum, Size, as_pair, as_size, num_training_steps
 from ..data import replay_bytes, replay_spans, split_batch
 from ..errors import check
-from ..model import MaskedAutoencoder, training_flops
+from ..model import MaskedModel, training_flops
 from ..training import chunks_per_micro_batch
 from .measure import StepTime
 
-MAE_EPOCHS = 1600
-"""Epochs of the MAE that runs are compared with: decoder 512 × 8, mask ratio 0.75, normalised
-pixels."""
+PUBLISHED_EPOCHS = {"mae": 1600, "hiera": 1600, "simmim": 800}
+"""Epochs of the published run of each method that runs are compared with. MAE's has a decoder of
+512 × 8, mask ratio 0.75 and normalised pixels; SimMIM's has mask ratio 0.6 and pixels."""
 
 USUAL_EPOCHS = 300
 """Epochs at full size that supervised runs are compared with, as in their networks' papers."""
@@ -87,8 +87,10 @@ class Plan:
     """FLOPs of the budget at full size, divided by those of the run."""
     mae_size: Size | None = None
     mae_speedup: float | None = None
-    """FLOPs of 1600 epochs of MAE at `mae_size` with the same encoder, divided by the run's; None
-    for supervised training."""
+    """FLOPs of the published epochs of the method at `mae_size` with the same encoder, divided by
+    the run's; None for supervised training."""
+    method: str = "mae"
+    """The method, as in `model.method`."""
     usual_speedup: float | None = None
     """FLOPs of 300 epochs at full size, divided by the run's; None for pretraining."""
     hours: float | None = None
@@ -99,7 +101,7 @@ class Plan:
 
 def make_plan(
     config: PretrainConfig,
-    model: MaskedAutoencoder,
+    model: MaskedModel,
     curriculum: Curriculum,
     num_images: int,
     processes: int = 1,
@@ -140,7 +142,11 @@ def make_plan(
         stages=stages,
         replay_gib=max(buffers, default=0) / 2**30,
         mae_size=mae_size,
-        mae_speedup=MAE_EPOCHS * num_images * mae_image / (plan.exaflops * 1e18),
+        method=config.model.method,
+        mae_speedup=PUBLISHED_EPOCHS[config.model.method]
+        * num_images
+        * mae_image
+        / (plan.exaflops * 1e18),
     )
 
 
@@ -206,17 +212,21 @@ def plan_training(
     )
 
 
-def _mae_of(source: ModelConfig, size: Size, model: MaskedAutoencoder) -> ModelConfig:
-    """Return the MAE with the encoder of a model; its decoder, mask and target are the published.
+def _mae_of(source: ModelConfig, size: Size, model: MaskedModel) -> ModelConfig:
+    """Return the model that was published for the method, with the encoder of a model.
 
     A plain VisionTransformer has its own class tokens, and single patches are masked.
     """
-    is_hiera = source.method == "hiera"
-    multiple = model.mask_unit if is_hiera else as_size(*model.patch_size)
+    is_hiera, is_simmim = source.method == "hiera", source.method == "simmim"
+    multiple = as_size(*model.patch_size) if source.method == "mae" else model.size_multiple
     sides = zip(as_pair(size), as_pair(multiple), strict=True)
     ok = all(side % patch == 0 for side, patch in sides)
-    allowed = f"a multiple of the {'mask unit' if is_hiera else 'patch size'} {multiple}"
+    allowed = (
+        f"a multiple of the {'patch size' if source.method == 'mae' else 'mask unit'} {multiple}"
+    )
     check(ok, "--mae_size", size, allowed)
+    if is_simmim:
+        return replace(source, image_size=size, mask_ratio=0.6, target="pixel")
     return ModelConfig(
         method=source.method,
         mask_ratio=0.6 if is_hiera else 0.75,

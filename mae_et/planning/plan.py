@@ -18,7 +18,7 @@ from ..config import PretrainConfig
 from ..curriculum import Size, area
 from ..pretraining import Pretrainer
 from ..training import make_accelerator
-from .forecast import MAE_EPOCHS, USUAL_EPOCHS, Plan, make_plan, with_times
+from .forecast import PUBLISHED_EPOCHS, USUAL_EPOCHS, Plan, make_plan, with_times
 from .measure import StepTime, measure_steps
 
 IMAGENET_IMAGES = 1_281_167
@@ -62,8 +62,10 @@ def describe(plan: Plan) -> str:
         f"speedup in FLOPs: {plan.speedup:.2f} against {plan.budget:g} epochs at full size",
     ]
     if plan.mae_speedup is not None and plan.mae_speedup < MOST_SPEEDUP:
+        name = "SimMIM" if plan.method == "simmim" else "MAE"
         lines[-1] += (
-            f", {plan.mae_speedup:.2f} against {MAE_EPOCHS} epochs of MAE at {plan.mae_size}"
+            f", {plan.mae_speedup:.2f} against {PUBLISHED_EPOCHS[plan.method]} epochs of {name} at "
+            f"{plan.mae_size}"
         )
     if plan.usual_speedup is not None and plan.usual_speedup < MOST_SPEEDUP:
         lines[-1] += f", {plan.usual_speedup:.2f} against {USUAL_EPOCHS}"

@@ -36,7 +36,7 @@ from ..build import build_images, build_on_meta, build_probe_images
 from ..config import CurriculumConfig, PretrainConfig, StageConfig, to_dict
 from ..curriculum import Size, area, scaled_sizes
 from ..errors import check
-from ..model import MaskedAutoencoder
+from ..model import MaskedModel
 from ..training import Interrupt, make_accelerator
 from .schedules import HEADER
 from .trials import Trials
@@ -194,11 +194,11 @@ def _with_epochs(config: PretrainConfig, given: float | None, budget: Budget) ->
     return replace(config, optim=replace(optim, epochs=epochs, warmup_epochs=warmup))
 
 
-def _sizes(model: MaskedAutoencoder, given: list[Size] | None, budget: Budget) -> list[Size]:
+def _sizes(model: MaskedModel, given: list[Size] | None, budget: Budget) -> list[Size]:
     """Return the candidates, rising to the full size."""
     full_size = model.full_size
     check(given != [], "--sizes", given, "pixels")
-    sizes = given or scaled_sizes(budget.sizes, full_size, model.mask_unit)
+    sizes = given or scaled_sizes(budget.sizes, full_size, model.size_multiple)
     for size in sizes:
         try:
             model.check_input_size(size)

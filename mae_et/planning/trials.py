@@ -36,7 +36,7 @@ from ..config import (
 )
 from ..curriculum import Curriculum, Size, area
 from ..errors import RunInterruptedError, RunStoppedError, check
-from ..model import MaskedAutoencoder, training_flops
+from ..model import MaskedModel, training_flops
 from ..pretraining import pretrain
 from ..runs import Run, new_folder
 from ..training import Interrupt
@@ -63,7 +63,7 @@ class Trials:
     def __init__(
         self,
         config: PretrainConfig,
-        model: MaskedAutoencoder,
+        model: MaskedModel,
         num_images: int,
         *,
         num_stages: int,

@@ -24,9 +24,9 @@ from .. import data
 from ..curriculum import EFFICIENTTRAIN_SIZES, Curriculum, Size, as_pair, as_size
 from ..errors import check
 from ..lowfreq import Nyquist, low_frequency_crop
-from ..model import MaskedAutoencoder, unnormalize
+from ..model import MaskedModel, unnormalize
 from ..runs import Run
-from ..weights import find_weights, load_mae_checkpoint
+from ..weights import find_weights, load_masked
 from .palette import style
 from .run_images import load_images, source_of
 
@@ -67,7 +67,7 @@ class Reconstruction(NamedTuple):
 
 @torch.no_grad()
 def reconstruct(
-    model: MaskedAutoencoder,
+    model: MaskedModel,
     images: Tensor,
     size: Size,
     noise: Tensor,
@@ -200,7 +200,7 @@ def picture(
     """Draw what the model of a checkpoint sees and reconstructs, and the losses of its run.
 
     Args:
-        checkpoint: See `load_mae_checkpoint`.
+        checkpoint: See `load_masked`.
         path: The images, as in data.path; None for those of the run.
         split: The split of the images; None for the held-out ones.
         sizes: Input sizes, in pixels; None for those of the run.
@@ -212,7 +212,7 @@ def picture(
     Raises:
         ValueError: The checkpoint or the data is missing, or a channel or a size does not exist.
     """
-    model = load_mae_checkpoint(checkpoint).eval()
+    model = load_masked(checkpoint).eval()
     channels = channels or ([0] if model.in_chans < 3 else [0, 1, 2])
     check(
         len(channels) in (1, 3) and all(0 <= channel < model.in_chans for channel in channels),
@@ -249,7 +249,7 @@ def picture(
 def _columns(
     pictures: Reconstruction,
     size: Size,
-    model: MaskedAutoencoder,
+    model: MaskedModel,
     shown: Callable[[Tensor], Tensor],
 ) -> list[Column]:
     """Return the columns of a size; `shown` turns normalised images into values in [0, 1]."""
@@ -267,7 +267,7 @@ def _columns(
     ]
 
 
-def _sizes(model: MaskedAutoencoder, metrics: Sequence[dict[str, Any]]) -> list[Size]:
+def _sizes(model: MaskedModel, metrics: Sequence[dict[str, Any]]) -> list[Size]:
     """Return the input sizes of a run, each once; without a run, those of EfficientTrain."""
     seen = [line["size"] for line in metrics if "size" in line]
     number = len({as_pair(size) for size in seen})
@@ -275,7 +275,7 @@ def _sizes(model: MaskedAutoencoder, metrics: Sequence[dict[str, Any]]) -> list[
     if not seen:
         curriculum = Curriculum.efficienttrain(
             full_size=model.full_size,
-            patch_size=model.mask_unit,
+            patch_size=model.size_multiple,
             num_steps=len(EFFICIENTTRAIN_SIZES),
         )
         seen = [stage.size for stage in curriculum.stages]

@@ -15,7 +15,7 @@ from ..config import DataConfig
 from ..curriculum import as_pair
 from ..data.tables import ALL_ENDINGS
 from ..errors import check, first_line
-from ..model import MaskedAutoencoder
+from ..model import MaskedModel
 from ..runs import Run
 
 LOCAL_KINDS = ("imagefolder", "parquet", "webdataset", "disk")
@@ -68,7 +68,7 @@ def is_local(path: str) -> bool:
 
 
 def load_images(
-    model: MaskedAutoencoder,
+    model: MaskedModel,
     source: DataConfig,
     split: str | None,
     num_images: int,

@@ -21,7 +21,7 @@ from .. import data
 from ..config import TrainingConfig
 from ..curriculum import Curriculum, Size, learning_rate
 from ..early_batch import rate_factor
-from ..model import MaskedAutoencoder, SizedModel
+from ..model import MaskedModel, SizedModel
 from .checkpoint import save_unwrapped
 from .compile import compile_in_place
 from .fsdp import prepare
@@ -44,7 +44,7 @@ MAX_WAIT = 0.3
 Config = TypeVar("Config", bound=TrainingConfig)
 
 
-Model = TypeVar("Model", MaskedAutoencoder, SizedModel)
+Model = TypeVar("Model", MaskedModel, SizedModel)
 
 
 class Trainer(ABC, Generic[Config, Model]):

@@ -11,11 +11,12 @@ from .into_encoder import encoder_weights, linear_head, load_encoder
 from .loading import (
     load_initial_weights,
     load_mae_checkpoint,
+    load_masked,
     warn_of_other_normalisation,
 )
 from .origin import Origin, TimmFolder, find_weights
 from .pretrained import Pretrained, num_heads
-from .timm_folder import OF_SIZES, export_encoder, save_timm_folder
+from .timm_folder import OF_SIZES, export_encoder, save_own_folder, save_timm_folder
 
 __all__ = [
     "OF_SIZES",
@@ -33,9 +34,11 @@ __all__ = [
     "load_encoder",
     "load_initial_weights",
     "load_mae_checkpoint",
+    "load_masked",
     "load_weights",
     "num_heads",
     "read_weights",
+    "save_own_folder",
     "save_timm_folder",
     "warn_of_other_normalisation",
 ]

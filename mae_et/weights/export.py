@@ -20,7 +20,7 @@ from ..errors import RunStoppedError, first_line
 from ..runs import new_folder
 from .by_name import WEIGHTS, Named
 from .exported import Exported, find_exported
-from .loading import load_mae_checkpoint
+from .loading import load_masked
 from .model_card import Described, model_card
 from .to_onnx import save_onnx
 from .to_transformers import (
@@ -76,7 +76,7 @@ def _converted(exported: Exported) -> Converted:
             "--checkpoint must be the pretraining run for --format transformers, which takes the "
             f"decoder too, got the encoder {exported.folder} alone"
         )
-    return to_vit_mae(load_mae_checkpoint(exported.mae))
+    return to_vit_mae(load_masked(exported.mae))
 
 
 def write_onnx(exported: Exported, folder: Path) -> None:

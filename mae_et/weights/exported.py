@@ -13,7 +13,7 @@ from ..runs import Run
 from .by_name import WEIGHTS, Named
 from .files import folder_config, read_weights
 from .licence import Source, find_source, licence_of_folder, licence_of_named
-from .loading import load_mae_checkpoint
+from .loading import load_masked
 from .origin import Origin, RunCheckpoint, TimmFolder, TransformersFolder, find_weights
 from .timm_folder import build_timm_model, export_encoder
 
@@ -97,7 +97,7 @@ def _write_encoder(origin: Origin, path: str | Path, folder: Path) -> None:
     """
     if not isinstance(origin, RunCheckpoint | TransformersFolder):
         raise ValueError(f"--checkpoint must have a config.json of timm, got {path}")
-    model, told = load_mae_checkpoint(path), origin.normalisation
+    model, told = load_masked(path), origin.normalisation
     prefix, at = "image_", origin.path / "preprocessor_config.json"
     if isinstance(origin, RunCheckpoint):
         prefix, at = "data.", Run(origin.checkpoint.run_folder).config_file

@@ -96,14 +96,16 @@ def _of_timm(origin: TimmFolder) -> Facts:
     arguments = dict(config.get("model_args") or {})
     in_chans, *size = images.pop("input_size", None) or (None, None)
     size = arguments.get("img_size") or (size if len(size) == 2 else None)
-    pool = arguments.pop("global_pool", None) or config.get("global_pool")
+    stated = arguments.pop("global_pool", None)
+    pool = stated or config.get("global_pool")
+    is_chosen = config.get("num_classes") or pool == "map" or stated == "avg"  # as simmim pools
     kept = ("mean", "std", "crop_pct", "interpolation", "crop_mode")
     return Facts(
         encoder=str(config["architecture"]),
         encoder_args={name: arguments[name] for name in arguments if name not in OF_IMAGES},
         image_size=_pair(size) if size else None,
         in_chans=arguments.get("in_chans", in_chans),
-        pool=pool if config.get("num_classes") or pool == "map" else None,
+        pool=pool if is_chosen else None,
         images={name: images[name] for name in kept if images.get(name) is not None},
     )
 

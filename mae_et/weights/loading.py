@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import timm
 from timm.models.hiera import Hiera
 
 from ..config import ImagesConfig
-from ..model import MaskedAutoencoder, create_masked
+from ..model import MaskedAutoencoder, MaskedModel, create_masked
 from .files import check_shapes, load_weights
 from .origin import find_weights
 from .pretrained import Pretrained, describe
@@ -22,14 +23,14 @@ from .unwrap import DECODER, MASK_TOKEN
 log = logging.getLogger(__name__)
 
 
-def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder:
-    """Load a masked autoencoder with the weights of a checkpoint.
+def load_masked(path: str | Path, **overrides: Any) -> MaskedModel:
+    """Load a model of masked pretraining, of any method, with the weights of a checkpoint.
 
     Args:
         path: A .pth file in the layout of the reference implementation
             (https://github.com/facebookresearch/mae; ViT-B, L or H with decoder), a run's folder,
             one of its checkpoints, or a folder of transformers' ViTMAEForPreTraining.
-        overrides: Further arguments of `MaskedAutoencoder` (mask_ratio, target, …).
+        overrides: Further fields of the section `model` (mask_ratio, target, …).
 
     Raises:
         ValueError: The checkpoint is missing, damaged, unsafe, or of another architecture.
@@ -40,6 +41,26 @@ def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder
     check_shapes(origin.build_on_meta(arguments).state_dict(), weights, path)
     model = create_masked({**arguments, **overrides})
     load_weights(model, weights, path)
+    return model
+
+
+def load_mae_checkpoint(path: str | Path, **overrides: Any) -> MaskedAutoencoder:
+    """Load a masked autoencoder with the weights of a checkpoint; see `load_masked`.
+
+    Args:
+        path: The checkpoint.
+        overrides: Further arguments of `MaskedAutoencoder` (mask_ratio, target, …).
+
+    Raises:
+        ValueError: The checkpoint is missing, damaged, unsafe, of another architecture, or of a
+            method without an autoencoder.
+    """
+    model = load_masked(path, **overrides)
+    if not isinstance(model, MaskedAutoencoder):
+        raise ValueError(
+            f"checkpoint {path} must be a masked autoencoder, got one of model.method "
+            f"{model.method}, which mae_et.weights.load_masked loads"
+        )
     return model
 
 
@@ -70,14 +91,20 @@ def warn_of_other_normalisation(path: str | Path, images: ImagesConfig) -> None:
         )
 
 
-def _without_head(pretrained: Pretrained, path: str | Path) -> Pretrained:
+def _without_head(model: MaskedModel, pretrained: Pretrained, path: str | Path) -> Pretrained:
     """Return the weights of a classifier without its head, which pretraining has no use for.
+
+    Norms within the head, such as ConvNeXt's, are the encoder's.
 
     Raises:
         ValueError: The classifier averages the patches, so its encoder has no norm.
     """
-    weights, heads = pretrained.weights, ("encoder.head", "encoder.fc_norm.")
-    kept = {name: value for name, value in weights.items() if not name.startswith(heads)}
+    weights, own = pretrained.weights, model.state_dict()
+    named = (getattr(model.encoder, "pretrained_cfg", None) or {}).get("classifier") or "head"
+    heads = ("encoder.head", "encoder.fc_norm.", *(f"encoder.{n}." for n in _as_list(named)))
+    kept = {
+        name: value for name, value in weights.items() if name in own or not name.startswith(heads)
+    }
     if len(kept) == len(weights):
         return pretrained
     if "encoder.fc_norm.weight" in weights and "encoder.norm.weight" not in weights:
@@ -89,27 +116,29 @@ def _without_head(pretrained: Pretrained, path: str | Path) -> Pretrained:
     return replace(pretrained, weights=kept)
 
 
-def _check_method(model: MaskedAutoencoder, pretrained: Pretrained, path: str | Path) -> None:
-    """Check that a checkpoint is of the kind of network that the model's method trains.
+def _as_list(names: str | Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
+
+
+def _check_method(model: MaskedModel, pretrained: Pretrained, path: str | Path) -> None:
+    """Check that a checkpoint is of the model's method, or is an encoder that the method trains.
 
     Raises:
-        ValueError: It is of that of another method.
+        ValueError: It is of another method.
     """
-    name = pretrained.encoder
-    if name is None or not timm.is_model(name):
-        return
-    theirs, ours = (
-        "hiera" if module == Hiera.__module__ else "mae"
-        for module in (timm.model_entrypoint(name).__module__, type(model.encoder).__module__)
-    )
-    if theirs != ours:
+    name, ours, theirs = pretrained.encoder, model.method, pretrained.method
+    if theirs is None and ours != "simmim" and name is not None and timm.is_model(name):
+        is_hiera = timm.model_entrypoint(name).__module__ == Hiera.__module__
+        theirs = "hiera" if is_hiera else "mae"
+    if theirs not in (None, ours):
         raise ValueError(
-            f"checkpoint {path} must be of model.method {ours}, got an encoder {name}; give "
-            f"--model.method {theirs} --model.encoder {name}"
+            f"checkpoint {path} must be of model.method {ours}, got an encoder {name} of {theirs}; "
+            f"give --model.method {theirs} --model.encoder {name}, or the encoder of the same "
+            "network alone, such as RUN/encoder"
         )
 
 
-def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
+def load_initial_weights(model: MaskedModel, path: str | Path) -> bool:
     """Start a model from the weights of a checkpoint; see `find_weights` for its kinds.
 
     Position tables of a different grid are resampled to the model's full grid.
@@ -129,20 +158,22 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     if pretrained.note:
         log.warning(pretrained.note)
     _check_method(model, pretrained, path)
-    pretrained = _without_head(pretrained, path)
+    pretrained = _without_head(model, pretrained, path)
     pretrained.check_fits(describe(model, model.state_dict()), path)
     pretrained.check_layers(model.encoder, path)
     predicted = pretrained.weights.get("decoder_pred.bias")
-    if predicted is not None and len(predicted) != model.target.num_values:
+    own_predicted = model.state_dict()["decoder_pred.bias"]
+    if predicted is not None and len(predicted) != len(own_predicted):
         raise ValueError(
             f"checkpoint {path} predicts {len(predicted)} values of a patch, and model.target "
-            f"{model.target_name} has {model.target.num_values}; give the target it was trained "
+            f"{model.target_name} has {len(own_predicted)}; give the target it was trained "
             "for, or its encoder alone, such as RUN/encoder"
         )
     names = ("encoder.pos_embed", "decoder_pos_embed")
+    own = model.position_tables() if isinstance(model, MaskedAutoencoder) else ()
     tables = {
         name: pretrained.resampled(name, model.full_grid, table.num_prefix, table.per_patch)
-        for name, table in zip(names, model.position_tables(), strict=True)
+        for name, table in zip(names, own, strict=False)
     }
     weights = pretrained.weights | {k: v for k, v in tables.items() if v is not None}
     may_miss = () if pretrained.has_decoder else DECODER

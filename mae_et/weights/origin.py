@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import first_line
-from ..model import MaskedAutoencoder, create_masked
+from ..model import MaskedModel, create_masked
 from ..runs import CHECKPOINT_PREFIX, Checkpoint, Run
 from .by_name import WEIGHTS, Named, check_not_a_name
 from .files import check_model_type, folder_config, read_weights, with_prefix
@@ -80,7 +80,7 @@ class Origin(ABC):
             ValueError: The weights are not of a whole masked autoencoder, or are damaged.
         """
 
-    def build_on_meta(self, arguments: Mapping[str, Any]) -> MaskedAutoencoder:
+    def build_on_meta(self, arguments: Mapping[str, Any]) -> MaskedModel:
         """Build the masked autoencoder that the weights are for, without memory.
 
         Args:

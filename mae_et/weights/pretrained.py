@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..curriculum import as_pair, as_size
-from ..model import Grid, MaskedAutoencoder, resample_table
+from ..model import Grid, MaskedAutoencoder, MaskedModel, resample_table
 from .files import num_blocks
 from .unwrap import DECODER, MASK_TOKEN
 
@@ -47,6 +47,8 @@ class Pretrained:
 
     Args:
         weights: The weights of encoder and decoder, of the encoder alone, or of a classifier.
+        method: The method of pretraining, as in `model.method`; None if there is no decoder, or it
+            is unknown.
         encoder: The encoder's timm name; None if unknown.
         grid: The grid of the position tables; None for a square one.
         num_heads: Attention heads of the encoder; None if unknown.
@@ -59,6 +61,7 @@ class Pretrained:
     """
 
     weights: dict[str, Tensor]
+    method: str | None = None
     encoder: str | None = None
     grid: Grid | None = None
     num_heads: int | None = None
@@ -163,21 +166,24 @@ class Pretrained:
         raise ValueError(f"checkpoint {path} is of another architecture ({found}); give {options}")
 
 
-def describe(model: MaskedAutoencoder, weights: Mapping[str, Tensor]) -> Pretrained:
-    """Return the weights of a masked autoencoder with what is known about it."""
+def describe(model: MaskedModel, weights: Mapping[str, Tensor]) -> Pretrained:
+    """Return the weights of a masked model with what is known about it."""
+    decoder_blocks: Any = getattr(model, "decoder_blocks", ())
     return Pretrained(
+        method=model.method,
         weights=dict(weights),
-        grid=model.full_grid,
+        grid=model.full_grid if isinstance(model, MaskedAutoencoder) else None,
         num_heads=num_heads(model.encoder),
         encoder_args=model.encoder_args,
         layers=layers_of(model.encoder),
-        decoder_num_heads=model.decoder_blocks.num_heads if len(model.decoder_blocks) else None,
+        decoder_num_heads=decoder_blocks.num_heads if len(decoder_blocks) else None,
     )
 
 
 def num_heads(vit: nn.Module) -> int | None:
     """Return the attention heads of a VisionTransformer; None if its blocks are of another kind."""
-    block = next(iter(getattr(vit, "blocks", ())), None)
+    blocks = getattr(vit, "blocks", None)
+    block = next(iter(blocks), None) if isinstance(blocks, nn.Sequential | nn.ModuleList) else None
     heads: int | None = getattr(getattr(block, "attn", None), "num_heads", None)
     return heads
 

@@ -14,14 +14,16 @@ from typing import Any
 
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.models import PretrainedCfg, save_for_hf
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ..curriculum import Size, as_pair
 from ..errors import check, check_depths, first_line
-from ..model import FROM_ELSEWHERE, Grid, MaskedAutoencoder
+from ..model import FROM_ELSEWHERE, Grid, MaskedModel
 from ..runs import new_folder
+from .by_name import WEIGHTS
 from .files import check_numbers, check_shapes, load_weights
 from .pretrained import layers_of, num_heads
 
@@ -36,7 +38,7 @@ CLAIMS = ("license", "description", "origin_url", "paper_name", "paper_ids", "no
 
 
 def export_encoder(
-    model: MaskedAutoencoder, folder: str | Path, *, mean: Any = None, std: Any = None
+    model: MaskedModel, folder: str | Path, *, mean: Any = None, std: Any = None
 ) -> None:
     """Write the encoder as a folder that ``timm.create_model("local-dir:FOLDER")`` opens.
 
@@ -49,15 +51,6 @@ def export_encoder(
     Raises:
         RunStoppedError: The folder cannot be written.
     """
-    encoder = model.encoder
-    arguments = {
-        **model.encoder_args,
-        "img_size": list(as_pair(model.full_size)),
-        "in_chans": model.in_chans,
-        "num_classes": 0,
-    }
-    if isinstance(encoder, VisionTransformer):
-        arguments |= {"patch_size": list(model.patch_size), "fc_norm": False}
     config = {
         "input_size": [model.in_chans, *as_pair(model.full_size)],
         "interpolation": "bicubic",
@@ -65,7 +58,29 @@ def export_encoder(
         **({"mean": list(mean)} if mean is not None else {}),
         **({"std": list(std)} if std is not None else {}),
     }
-    save_timm_folder(encoder, folder, model_args=arguments, pretrained_cfg=config)
+    arguments = model.timm_arguments()
+    if ":" not in model.encoder_name:
+        save_timm_folder(model.encoder, folder, model_args=arguments, pretrained_cfg=config)
+        return
+    own = {"architecture": model.encoder_name, "num_classes": 0, "model_args": arguments}
+    save_own_folder(model.encoder, folder, {**own, "pretrained_cfg": config})
+
+
+def save_own_folder(network: nn.Module, folder: str | Path, config: Mapping[str, Any]) -> None:
+    """Write a network that is not timm's own as a folder, which only this project opens.
+
+    Args:
+        network: The network.
+        folder: The folder, which is replaced if it exists.
+        config: The contents of config.json, whose `architecture` is module:callable.
+
+    Raises:
+        RunStoppedError: The folder cannot be written.
+    """
+    with new_folder(Path(folder)) as unfinished:
+        tensors = {name: value.clone() for name, value in network.state_dict().items()}
+        save_file(tensors, unfinished / WEIGHTS)
+        (unfinished / "config.json").write_text(json.dumps(config, indent=2))
 
 
 def save_timm_folder(

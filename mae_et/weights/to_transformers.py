@@ -29,7 +29,7 @@ from timm.layers import Attention, Mlp, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from ..model import MaskedAutoencoder, SelfDecoder
+from ..model import MaskedAutoencoder, MaskedModel, SelfDecoder
 from .from_transformers import Renaming, rename
 
 PIL_BICUBIC = 3
@@ -61,16 +61,18 @@ class Converted(NamedTuple):
     weights: dict[str, Tensor]
 
 
-def to_vit_mae(model: MaskedAutoencoder) -> Converted:
+def to_vit_mae(model: MaskedModel) -> Converted:
     """Convert a masked autoencoder to ViTMAEForPreTraining.
 
     Raises:
         ValueError: The model cannot be expressed in transformers; the message says what.
     """
-    if not isinstance(model.encoder, VisionTransformer):
+    is_vit = isinstance(model.encoder, VisionTransformer)
+    if not isinstance(model, MaskedAutoencoder) or not is_vit:
         raise ValueError(
-            "transformers' ViTMAE has a plain vision transformer, got a "
-            f"{type(model.encoder).__name__}; its encoder can be exported to timm or onnx"
+            "transformers' ViTMAE is a plain vision transformer of model.method mae, got a "
+            f"{type(model.encoder).__name__} of {model.method}; its encoder can be exported to "
+            "timm or onnx"
         )
     if model.target_name not in ("pixel", "norm_pixel"):
         raise ValueError(

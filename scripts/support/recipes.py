@@ -7,12 +7,12 @@ from finetune.plan import make_parser, plan_from_flops
 from mae_et.build import build_curriculum, build_model_on_meta
 from mae_et.config import PretrainConfig
 from mae_et.config.parser import config_parser, parse
-from mae_et.model import MaskedAutoencoder
+from mae_et.model import MaskedModel
 from mae_et.planning.forecast import Plan, make_plan
 from mae_et.planning.plan import IMAGENET_IMAGES
 
 
-def plan_recipe(name: str) -> tuple[Plan, MaskedAutoencoder]:
+def plan_recipe(name: str) -> tuple[Plan, MaskedModel]:
     """Return the plan of a pretraining recipe, and its model on the meta device."""
     parser = config_parser(PretrainConfig, "plan_recipe", "")
     config, _ = parse(parser, PretrainConfig, ["--config", name], "mae_et")

@@ -26,7 +26,7 @@ def die() -> None:
 def arm(point: str) -> None:
     kind, _, number = point.partition(":")
     train_step, save_state = Pretrainer.train_step, Accelerator.save_state
-    update_positions = MaskedAutoencoder._update_positions
+    update_positions = MaskedAutoencoder._follow_input_size
     training = False
 
     def killed_step(self: Pretrainer, step: int, *arguments: Any) -> Any:
@@ -51,7 +51,7 @@ def arm(point: str) -> None:
 
     Pretrainer.train_step = killed_step  # type: ignore[assignment]
     Accelerator.save_state = killed_save
-    MaskedAutoencoder._update_positions = killed_update  # type: ignore[assignment]
+    MaskedAutoencoder._follow_input_size = killed_update  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
