@@ -35,8 +35,7 @@ EPILOG = """examples:
   mae-et-finetune photos --checkpoint runs/photos --hours 1
   mae-et-finetune --config vit_b_16 --checkpoint none --data.path photos
   mae-et-finetune predict --checkpoint runs/photos_classifier --data new_photos
-  mae-et-finetune plan --config etpp_swin_tiny
-  mae-et-finetune recipes
+  mae-et-finetune recipes; mae-et-finetune plan --config etpp_swin_tiny
   mae-et-finetune --print_completion bash"""
 
 
