@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from timm.models.hiera import MaskUnitAttention
 from torch import nn
 
 from ..errors import is_installed
@@ -32,6 +33,9 @@ def save_onnx(model: nn.Module, input_size: Sequence[int], folder: Path) -> None
     missing = [name for name in ("onnx", "onnxscript") if not is_installed(name)]
     if missing:
         raise ValueError(f"--format onnx needs {' and '.join(missing)}: pip install 'mae-et[onnx]'")
+    for module in model.modules():
+        if isinstance(module, MaskUnitAttention):  # its windows are an axis that ONNX has no op for
+            module.fused_attn = False
     images = torch.zeros(2, *input_size)
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
