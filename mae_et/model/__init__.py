@@ -16,6 +16,7 @@ from .masking import num_visible_patches
 from .methods import METHODS, create_masked
 from .networks import CSWinTransformer, PyramidTransformer, PyramidVisionTransformer
 from .pos_embed import Grid, resample_table
+from .simmim import SimMIM
 from .targets import unnormalize
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "PyramidTransformer",
     "PyramidVisionTransformer",
     "SelfDecoder",
+    "SimMIM",
     "SizedModel",
     "build_backbone",
     "counted_flops",
