@@ -44,7 +44,10 @@ autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
 # Types of other libraries, for which there is no network, and names that only annotations use.
 OTHERS = r"(pathlib\.)?Path|collections\.abc\..*|torch\.Tensor|pd\.DataFrame|Figure|.*LoaderSpeed"
-OURS = "Data|Size|RunOfAnyKind|DecoderKind|(Stage)?Plan|Embedded|PackSummary|Run.*Error"
+OURS = (
+    "Data|Size|RunOfAnyKind|DecoderKind|(Stage)?Plan|Embedded|PackSummary|Run.*Error"
+    "|.*MaskedModel|.*targets.Target"
+)
 nitpick_ignore_regex = [("py:(class|exc)", rf"{OTHERS}|{OURS}")]
 napoleon_numpy_docstring = False
 default_role = "code"  # docstrings name things in single backticks
