@@ -207,7 +207,8 @@ def test_sizes_that_do_not_fit_name_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", sorted(SimMIM.other_fields))
 def test_fields_of_other_methods_are_refused(name: str) -> None:
-    value = {"decoder": "cross", "positions": "learned", "decode_ratio": 0.5}.get(name, 3)
+    values: dict[str, Any] = {"decoder": "cross", "positions": "learned", "decode_ratio": 0.5}
+    value = values.get(name, 3)
     with pytest.raises(
         ValueError, match=f"model.{name} must be left out .* with model.method simmim"
     ):
