@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Container
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -70,14 +71,19 @@ def warn_of_other_normalisation(path: str | Path, images: ImagesConfig) -> None:
         )
 
 
-def _without_head(pretrained: Pretrained, path: str | Path) -> Pretrained:
+def _without_head(pretrained: Pretrained, own: Container[str], path: str | Path) -> Pretrained:
     """Return the weights of a classifier without its head, which pretraining has no use for.
+
+    Args:
+        pretrained: The weights.
+        own: The names of the model's own weights; Hiera has its last norm in its head.
+        path: Where they come from, for messages.
 
     Raises:
         ValueError: The classifier averages the patches, so its encoder has no norm.
     """
     weights, heads = pretrained.weights, ("encoder.head", "encoder.fc_norm.")
-    kept = {name: value for name, value in weights.items() if not name.startswith(heads)}
+    kept = {k: v for k, v in weights.items() if k in own or not k.startswith(heads)}
     if len(kept) == len(weights):
         return pretrained
     if "encoder.fc_norm.weight" in weights and "encoder.norm.weight" not in weights:
@@ -129,7 +135,7 @@ def load_initial_weights(model: MaskedAutoencoder, path: str | Path) -> bool:
     if pretrained.note:
         log.warning(pretrained.note)
     _check_method(model, pretrained, path)
-    pretrained = _without_head(pretrained, path)
+    pretrained = _without_head(pretrained, model.state_dict(), path)
     pretrained.check_fits(describe(model, model.state_dict()), path)
     pretrained.check_layers(model.encoder, path)
     predicted = pretrained.weights.get("decoder_pred.bias")
