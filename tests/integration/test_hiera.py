@@ -14,6 +14,7 @@ from mae_et import load_mae_checkpoint
 from mae_et.__main__ import main
 from mae_et.pretraining import Pretrainer
 from mae_et.runs import Run
+from mae_et.weights import load_initial_weights
 from tests.support.arguments import tiny, tiny_finetune
 from tests.support.compare import assert_same_weights
 
@@ -78,6 +79,9 @@ def test_the_encoder_elsewhere(clothes: str, trained: Path, tmp_path: Path) -> N
     torch.testing.assert_close(encoder(images), model.features(images))
     maps = timm.create_model(name, pretrained=True, features_only=True, out_indices=3)(images)
     assert [tuple(one.shape) for one in maps] == [(2, 8, 16, 16), (2, 16, 8, 8), (2, 32, 4, 4)]
+
+    for weights, has_decoder in ((trained, True), (trained / "encoder", False)):
+        assert load_initial_weights(load_mae_checkpoint(trained), weights) == has_decoder
 
     out = tmp_path / "features.parquet"
     arguments = [f"--checkpoint={trained}", f"--data.path={clothes}", f"--out={out}"]
