@@ -16,10 +16,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..curriculum import Size, as_pair, as_size
-from ..errors import check
 from ..lowfreq import low_frequency_crop
 from .mae_output import MAEOutput
-from .masking import num_visible_patches
+from .masking import check_mask_block, num_visible_patches
 from .pos_embed import Grid
 from .targets import Target
 
@@ -208,7 +207,8 @@ class MaskedModel(nn.Module):
         height, width = as_pair(size)
         grid = (height // self.patch_size[0], width // self.patch_size[1])
         if grid[0] * grid[1] < 2 * self.mask_block**2:
-            unit = "patches" if self.mask_block == 1 else f"mask units of {self.mask_unit} pixels"
+            is_patch = self.mask_block == 1 and self.method != "simmim"
+            unit = "patches" if is_patch else f"mask units of {self.mask_unit} pixels"
             raise ValueError(f"input size must be at least 2 {unit}, got {size}")
         self.num_visible_of(grid)
         return grid
@@ -280,24 +280,3 @@ class MaskedModel(nn.Module):
             h=height,
             w=width,
         )
-
-
-def check_mask_block(mask_block: int, grid: Grid, size: Size) -> None:
-    """Check that a grid is of at least two whole mask units.
-
-    Args:
-        mask_block: Patches on a side of a mask unit.
-        grid: (rows, columns) of patches.
-        size: The image size in pixels, for the message.
-
-    Raises:
-        ValueError: It is not; the message says which blocks fit.
-    """
-    fitting = [
-        block
-        for block in range(1, min(grid) + 1)
-        if not (grid[0] % block or grid[1] % block) and grid[0] * grid[1] >= 2 * block**2
-    ]
-    allowed = f"one of {', '.join(map(str, fitting))}, which divide the {grid[0]} x {grid[1]} "
-    allowed += f"patches of model.image_size {size} into two or more"
-    check(mask_block == 1 or mask_block in fitting, "model.mask_block", mask_block, allowed)

@@ -18,6 +18,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..curriculum import Size
+from ..errors import check
 from .pos_embed import Grid
 
 
@@ -54,6 +56,27 @@ def num_visible_patches(num_patches: int, mask_ratio: float, mask_block: int = 1
             f"allowed: at most {math.ceil(1e3 * (1 - 1 / num_units) - 1) / 1e3}"
         )
     return num_visible * mask_block**2  # always below L, since the ratio is positive
+
+
+def check_mask_block(mask_block: int, grid: Grid, size: Size) -> None:
+    """Check that a grid is of at least two whole mask units.
+
+    Args:
+        mask_block: Patches on a side of a mask unit.
+        grid: (rows, columns) of patches.
+        size: The image size in pixels, for the message.
+
+    Raises:
+        ValueError: It is not; the message says which blocks fit.
+    """
+    fitting = [
+        block
+        for block in range(1, min(grid) + 1)
+        if not (grid[0] % block or grid[1] % block) and grid[0] * grid[1] >= 2 * block**2
+    ]
+    allowed = f"one of {', '.join(map(str, fitting))}, which divide the {grid[0]} x {grid[1]} "
+    allowed += f"patches of model.image_size {size} into two or more"
+    check(mask_block == 1 or mask_block in fitting, "model.mask_block", mask_block, allowed)
 
 
 def mask_patches(noise: Tensor, num_visible: int) -> PatchMask:

@@ -30,14 +30,13 @@ from torch import Tensor, nn
 from ..curriculum import Size, as_pair, as_size
 from ..errors import check, first_line
 from .any_size import check_size
-from .backbone import Backbone, build_backbone
-from .encoder import check_arguments
 from .feature_maps import find_maps, replace_masked
 from .mae_output import MAEOutput
 from .masked import MaskedModel
 from .masking import mask_patches, take_patches
 from .meta import unreached
 from .pos_embed import Grid
+from .simmim_network import build_network, check_unit, with_hook_of
 from .targets import create_target
 from .twins import Twins, device_of
 
@@ -91,11 +90,11 @@ class SimMIM(MaskedModel):
         target: Literal["norm_pixel", "pixel", "hog"] = "pixel",
         hog: Mapping[str, Any] | None = None,
     ) -> None:
-        built = _build(encoder, encoder_args or {}, image_size, patch_size, in_chans)
+        built = build_network(encoder, encoder_args or {}, image_size, patch_size, in_chans)
         images = torch.zeros(2, in_chans, *as_pair(image_size), device=device_of(built.module))
         read = find_maps(built.module, images, encoder)
         unit = as_pair(mask_unit or as_size(*read.stride))
-        _check_unit(unit, as_pair(image_size), read.stem.stride if read.stem else (1, 1))
+        check_unit(unit, as_pair(image_size), read.stem.stride if read.stem else (1, 1))
         super().__init__(
             full_size=as_size(*as_pair(image_size)), patch_size=unit, mask_ratio=mask_ratio
         )
@@ -115,7 +114,10 @@ class SimMIM(MaskedModel):
         nn.init.trunc_normal_(self.decoder_pred.weight, std=0.02)
         nn.init.zeros_(self.decoder_pred.bias)  # type: ignore[arg-type]
         self._twins = Twins(
-            self.encoder, full_size=self.full_size, build=_hooked(built, read.stem), forward=read
+            self.encoder,
+            full_size=self.full_size,
+            build=with_hook_of(built, read.stem),
+            forward=read,
         )
         self.set_input_size(self.full_size)
         for name in unreached(self, images):
@@ -270,57 +272,3 @@ class SimMIM(MaskedModel):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._twins.move(fn)
         return self
-
-
-def _build(
-    name: str,
-    encoder_args: dict[str, Any],
-    image_size: Size,
-    patch_size: Size | None,
-    in_chans: int,
-) -> Backbone:
-    """Build the network, which pools the average of its map, if it can, as it is trained by all."""
-    given = {"img_size": as_size(*as_pair(image_size)), "in_chans": in_chans}
-    check_arguments(encoder_args, {"num_classes", *given, *(["patch_size"] if patch_size else [])})
-    arguments: dict[str, Any] = {"num_classes": 0, **encoder_args}
-    if patch_size is not None:
-        arguments["patch_size"] = as_size(*as_pair(patch_size))
-    pooling = {"global_pool": "avg", "fc_norm": False}
-    wanted = {**given, **pooling}
-    return build_backbone(
-        name,
-        arguments=arguments,
-        wanted={key: value for key, value in wanted.items() if key not in arguments},
-    )
-
-
-def _hooked(built: Backbone, stem: Any) -> Callable[[Size], nn.Module] | None:
-    """Return the constructor of the network at other sizes, with the hook of its stem."""
-    if built.build is None or stem is None:
-        return built.build
-    build = built.build
-
-    def with_hook(size: Size) -> nn.Module:
-        network = build(size)
-        network.get_submodule(stem.name).register_forward_hook(replace_masked)
-        return network
-
-    return with_hook
-
-
-def _check_unit(unit: tuple[int, int], size: tuple[int, int], token: tuple[int, int]) -> None:
-    """Check that images are whole mask units, and units are whole tokens.
-
-    Raises:
-        ValueError: They are not.
-    """
-    shown, pairs = as_size(*unit), list(zip(unit, size, token, strict=True))
-    ok = all(0 < side <= limit for side, limit, _ in pairs)
-    check(ok, "model.mask_unit", shown, f"at most the image size {as_size(*size)}")
-    allowed = f"a multiple of {as_size(*token)} pixels, the network's tokens after its stem"
-    check(all(side % least == 0 for side, _, least in pairs), "model.mask_unit", shown, allowed)
-    allowed = f"a divisor of model.image_size {as_size(*size)}"
-    check(all(limit % side == 0 for side, limit, _ in pairs), "model.mask_unit", shown, allowed)
-    two = math.prod(limit // side for side, limit, _ in pairs) >= 2
-    allowed = f"of at most half of the image, {as_size(*size)}, of which some must stay visible"
-    check(two, "model.mask_unit", shown, allowed)

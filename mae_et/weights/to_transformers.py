@@ -70,9 +70,9 @@ def to_vit_mae(model: MaskedModel) -> Converted:
     is_vit = isinstance(model.encoder, VisionTransformer)
     if not isinstance(model, MaskedAutoencoder) or not is_vit:
         raise ValueError(
-            "transformers' ViTMAE is a plain vision transformer of model.method mae, got a "
-            f"{type(model.encoder).__name__} of {model.method}; its encoder can be exported to "
-            "timm or onnx"
+            "transformers' ViTMAE has a plain vision transformer, got a "
+            f"{type(model.encoder).__name__} of model.method {model.method}; its encoder can be "
+            "exported to timm or onnx"
         )
     if model.target_name not in ("pixel", "norm_pixel"):
         raise ValueError(

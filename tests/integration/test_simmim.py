@@ -144,4 +144,7 @@ def test_pictures_and_exports(
     assert picture.exists()
     export = ["export", f"--checkpoint={run}", f"--out={out}", "--format=transformers"]
     assert main(export) == 2
-    assert "of simmim; its encoder can be exported to timm or onnx" in capsys.readouterr().err
+    assert (
+        "of model.method simmim; its encoder can be exported to timm or onnx"
+        in capsys.readouterr().err
+    )

@@ -10,6 +10,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from mae_et.config import ModelConfig
+from mae_et.curriculum import Size
 from mae_et.model import SimMIM, create_masked, training_flops
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -89,7 +90,7 @@ def build(name: str, **fields: Any) -> SimMIM:
     assert isinstance(model, SimMIM)
     with torch.no_grad():
         for parameter in model.parameters():  # some begin as zeros, which would hide a lot
-            parameter += 0.02 * torch.randn_like(parameter)
+            parameter.add_(0.02 * torch.randn_like(parameter))
     return model
 
 
@@ -151,8 +152,9 @@ def test_what_is_masked_is_learned_from_what_is_seen() -> None:
 
 def test_masks_follow_the_grid_of_each_size() -> None:
     model = build("swin", mask_unit=[8, 4])
-    for size, grid in ((16, (2, 4)), (24, (3, 6)), ([16, 32], (2, 8))):
-        model.set_input_size(size if isinstance(size, int) else tuple(size))
+    sizes: dict[Size, tuple[int, int]] = {16: (2, 4), 24: (3, 6), (16, 32): (2, 8)}
+    for size, grid in sizes.items():
+        model.set_input_size(size)
         assert model.grid == grid
         noise = torch.arange(float(model.num_units))[None]
         images = torch.randn(1, 2, *model.input_size)
@@ -165,6 +167,7 @@ def test_targets_in_cells_and_units() -> None:
         model = build("resnet", **fields)
         with torch.no_grad():
             model.decoder_pred.weight.zero_()
+            assert model.decoder_pred.bias is not None
             bias = torch.arange(float(len(model.decoder_pred.bias)))
             model.decoder_pred.bias.copy_(bias)
         output = model(torch.randn(2, 2, 32, 32))
@@ -207,12 +210,12 @@ def test_sizes_that_do_not_fit_name_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", sorted(SimMIM.other_fields))
 def test_fields_of_other_methods_are_refused(name: str) -> None:
-    values: dict[str, Any] = {"decoder": "cross", "positions": "learned", "decode_ratio": 0.5}
-    value = values.get(name, 3)
+    others: dict[str, Any] = {"decoder": "cross", "positions": "learned", "decode_ratio": 0.5}
+    fields: dict[str, Any] = {name: others.get(name, 3)}
     with pytest.raises(
         ValueError, match=f"model.{name} must be left out .* with model.method simmim"
     ):
-        ModelConfig(method="simmim", encoder="resnet10t", **{name: value})
+        ModelConfig(method="simmim", encoder="resnet10t", **fields)
     with pytest.raises(ValueError, match=r"model.mask_unit must be left out \(null\)"):
         ModelConfig(mask_unit=8)
 
