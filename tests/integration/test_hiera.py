@@ -102,7 +102,11 @@ def test_fine_tuning_at_another_size(clothes: str, trained: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("command", "changes", "message"),
     [
-        ("export", {}, "transformers' ViTMAE is a plain vision transformer of model.method mae, got a"),
+        (
+            "export",
+            {},
+            "transformers' ViTMAE is a plain vision transformer of model.method mae, got a",
+        ),
         (
             "pretrain",
             {"curriculum__stages": "[{size: 10}, {size: 16}]"},
