@@ -42,7 +42,7 @@ def build_network(
     if patch_size is not None:
         arguments["patch_size"] = as_size(*as_pair(patch_size))
     pooling = {"global_pool": "avg", "fc_norm": False}
-    wanted = {**given, **pooling}
+    wanted = {**given, **pooling, "drop_path_rate": 0.0}  # which Swin would have by itself
     return build_backbone(
         name,
         arguments=arguments,
