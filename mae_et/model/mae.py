@@ -171,16 +171,15 @@ class MaskedAutoencoder(ResizableMAE):
         """Mask, encode, decode and score a batch.
 
         A training step of a stage is ``model(images, size=stage.size, masked_only=True).loss``. It
-        is one call of the module, so it stays the same in a wrapper that sees only such calls: DDP,
-        FSDP, or torch.compile, which makes one graph for each size with ``dynamic=False``.
+        is one call of the module, as wrappers need: DDP, FSDP, or torch.compile, which makes one
+        graph for each size with ``dynamic=False``.
 
         Args:
             images: (N, C, H, W), normalised, of the current input size; with `size`, of that size
                 or of the full size.
             noise: (N, U). The mask units with the smallest noise stay visible, and of the masked
                 ones those with the smallest noise are decoded. None to draw it.
-            masked_only: Whether to leave out the predictions of visible patches, which are never
-                scored. The loss is the same and costs less.
+            masked_only: Whether to leave out visible patches, which are never scored, for speed.
             size: An input size to set before, and to which images of the full size are cropped by
                 `low_frequency_crop`, in pixels or (height, width). None for the current one.
 
@@ -188,7 +187,9 @@ class MaskedAutoencoder(ResizableMAE):
             ValueError: The images or the size do not fit.
             TypeError: The images to crop are not floating point.
         """
-        images, noise = self._prepare(images, noise, size)
+        if size is not None:  # in a method of its own, it would cut torch.compile's graph again
+            images = self.at_size(images, size)
+        noise = self._noise_for(images, noise)
         patches = self.patchify(images)
         patch_mask = mask_blocks(noise, self.num_visible, self.grid, self.mask_block)
         encoder_positions, decoder_positions = self._positions()

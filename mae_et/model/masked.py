@@ -130,13 +130,8 @@ class MaskedModel(nn.Module):
     def _follow_input_size(self) -> None:
         """Prepare whatever follows the grid, which has changed."""
 
-    def _prepare(
-        self, images: Tensor, noise: Tensor | None, size: Size | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return images of the current input size, and noise (N, U); see `forward`."""
-        if size is not None:
-            # FSDP may have cast the weights, and the crop gives float32 for any images but float64.
-            images = self.at_size(images, size).to(self.mask_token.dtype)
+    def _noise_for(self, images: Tensor, noise: Tensor | None) -> Tensor:
+        """Check that images are of the current input size, and return noise (N, U) for them."""
         if images.shape[1:] != (self.in_chans, *self.input_size):
             raise ValueError(
                 f"images must be (N, {self.in_chans}, {self.input_size[0]}, {self.input_size[1]}), "
@@ -144,7 +139,7 @@ class MaskedModel(nn.Module):
             )
         if noise is None:
             noise = torch.rand(len(images), self.num_units, device=images.device)
-        return images, noise
+        return noise
 
     def set_input_size(self, size: Size) -> None:
         """Accept images of another size from now on; parameters stay as they are.
@@ -171,7 +166,7 @@ class MaskedModel(nn.Module):
             size: The input size, as for `set_input_size`.
 
         Returns:
-            (N, C, h, w) in float32 (float64 for float64 images).
+            (N, C, h, w) in the precision of the weights, which FSDP may have cast.
 
         Raises:
             ValueError: The size does not fit, or the images are of neither size.
@@ -182,7 +177,7 @@ class MaskedModel(nn.Module):
                 f"images must be of the full size {self.full_size} or of the input size {size}, "
                 f"got {tuple(images.shape)}"
             )
-        return low_frequency_crop(images, self.input_size)
+        return low_frequency_crop(images, self.input_size).to(self.mask_token.dtype)
 
     def check_input_size(self, size: Size) -> Grid:
         """Return the grid (rows, columns) of an input size.

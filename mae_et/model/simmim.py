@@ -187,7 +187,9 @@ class SimMIM(MaskedModel):
         size: Size | None = None,
     ) -> MAEOutput:
         """Mask, encode, predict and score a batch; see `MaskedModel.forward`."""
-        images, noise = self._prepare(images, noise, size)
+        if size is not None:  # in a method of its own, it would cut torch.compile's graph again
+            images = self.at_size(images, size)
+        noise = self._noise_for(images, noise)
         patch_mask = mask_patches(noise, self.num_visible)
         maps = self._encode(images, patch_mask.mask)
         predicted = self._predict(maps)
