@@ -149,7 +149,7 @@ def choose_machine(choices: Choices, machine: MachineFacts) -> None:
     # On a CPU, training itself needs the cores.
     workers = machine.cores // 2 if machine.device == "cpu" else machine.cores - 1
     workers = max(1, min(16, workers))
-    reason = f"{machine.cores} CPU cores a process"
+    reason = f"{machine.cores} CPU core{'s' * (machine.cores > 1)} a process"
     choices.choose("data.num_workers", workers, reason)
 
 
@@ -230,7 +230,7 @@ def choose_batch(
     batch = choices.choose(
         "optim.batch_size",
         share * processes,
-        f"{STEPS:,} steps or more, but at least {least} images",
+        f"{STEPS:,} steps or more, if that leaves {least} images or so",
     )
     peak = MAE_RATE * math.sqrt(batch / MAE_BATCH) * math.sqrt(MAE_WIDTH / width)
     peak = min(peak, HIGHEST_RATE)

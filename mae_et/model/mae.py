@@ -187,7 +187,7 @@ class MaskedAutoencoder(ResizableMAE):
             ValueError: The images or the size do not fit.
             TypeError: The images to crop are not floating point.
         """
-        if size is not None:  # in a method of its own, it would cut torch.compile's graph again
+        if size is not None:  # in another method, it would cut torch.compile's graph again
             images = self.at_size(images, size)
         noise = self._noise_for(images, noise)
         patches = self.patchify(images)

@@ -33,7 +33,7 @@ def create_masked(arguments: Mapping[str, Any], *, allow_code: bool = False) -> 
     method = given.pop("method", "mae")
     check(method in METHODS, "model.method", method, f"one of {', '.join(METHODS)}")
     name = str(given.get("encoder", ""))
-    if ":" in name and not allow_code:
+    if method == "simmim" and ":" in name and not allow_code:  # the others take no code
         raise ValueError(
             f"model.encoder of a checkpoint must be a network of timm's here, got the code {name}, "
             "which a checkpoint does not decide to run; train or fine-tune with "

@@ -5,6 +5,7 @@ Read `Loop.train` first; the methods follow in the order in which it calls them.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 
 from ..config import TrainingConfig
-from ..curriculum import Size
+from ..curriculum import Curriculum, Size
 from ..data import StreamedSamples, warn_of_range, warn_of_size
 from ..errors import RunInterruptedError, RunReplannedError, RunStoppedError
 from .bad_images import BadImages
@@ -27,6 +28,8 @@ from .outlook import REPLANS, Deadline, Outlook
 from .progress import Progress
 from .run_folder import RunFolder
 from .trainer import Trainer, is_due
+
+log = logging.getLogger(__name__)
 
 
 class Loop:
@@ -110,6 +113,7 @@ class Loop:
             source = self.config.data
             warn_of_range(self.images.held_out.images, source.mean, source.std)
             warn_of_size(self.images.held_out.images, self.config.model.image_size)
+            warn_of_one_size(self.schedule)
         steps = range(self.start, self.start if self.is_over else self.num_steps)
         with self.progress, self.interrupt:
             if self.start == 0 and self.trainer.evaluates_start:
@@ -225,6 +229,19 @@ class Loop:
     def eval_chunks(self) -> Chunks:
         """Load the held-out images once more, and note the unreadable ones."""
         return self.bad_images.noted(iter(self.eval_loader))
+
+
+def warn_of_one_size(schedule: Curriculum) -> None:
+    """Warn if the stages of a curriculum have become one size, by rounding of a small full size."""
+    sizes = {stage.size for stage in schedule.stages}
+    if len(schedule.stages) > len(sizes) == 1:
+        log.warning(
+            "all %d stages have the full size %s, so this is no curriculum: sizes are rounded to "
+            "what the network takes. A larger model.image_size has smaller stages; "
+            "--curriculum.name constant says what this run is",
+            len(schedule.stages),
+            schedule.full_size,
+        )
 
 
 def check_finite(scores: dict[str, float]) -> None:

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mae_et import MaskedAutoencoder
 from mae_et.__main__ import main
 from mae_et.build import build_curriculum
 from mae_et.config.fields import to_dict
 from mae_et.config.parser import config_parser, parse
 from mae_et.config.pretrain import PretrainConfig
+from mae_et.model import create_masked
 from mae_et.pretraining import Pretrainer
 from mae_et.runs import Run
 from mae_et.training.launch import make_accelerator
@@ -34,7 +34,7 @@ def make_trainer(**overrides: object) -> Pretrainer:
     parser = config_parser(PretrainConfig, "pretrain", "")
     config, _ = parse(parser, PretrainConfig, tiny("unused", "unused", **overrides), "mae_et")
     torch.manual_seed(0)
-    model = MaskedAutoencoder(**to_dict(config.model))
+    model = create_masked(to_dict(config.model))
     curriculum = build_curriculum(config, model, num_images=80)  # 20 steps
     return Pretrainer(config, make_accelerator(config.run), model, curriculum)
 

@@ -57,10 +57,10 @@ FOLDERS = {
 """Places that a reader would have -> those of the test."""
 
 OPTIONS = {
-    "plan": ["--model.encoder_args={depth: 1}", "--model.decoder_depth=1"],
-    "embed": ["--data.num_workers=0"],
-    "pack": ["--num_workers=0", "--measure=false"],
-    "predict": ["--num_workers=0"],
+    "mae_et plan": ["--model.encoder_args={depth: 1}", "--model.decoder_depth=1"],
+    "mae_et embed": ["--data.num_workers=0"],
+    "mae_et pack": ["--num_workers=0", "--measure=false"],
+    "finetune predict": ["--num_workers=0"],
 }
 """What is added to a command so that it takes no time and starts no processes."""
 
@@ -204,7 +204,7 @@ def _ours(words: Sequence[str]) -> tuple[str, list[str]] | None:
 def _run(program: str, arguments: Sequence[str]) -> None:
     """Run a command line, up to where it would train."""
     arguments, file = (arguments[:-2], arguments[-1]) if ">" in arguments else (arguments, None)
-    arguments, out = [*arguments, *OPTIONS.get(arguments[0], [])], io.StringIO()
+    arguments, out = [*arguments, *OPTIONS.get(f"{program} {arguments[0]}", [])], io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         for target in TRAINING:
             patch.setattr(target, _stop)
