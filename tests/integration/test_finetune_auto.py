@@ -190,7 +190,7 @@ def test_few_labels_choose_their_learning_rate(
 
     shutil.rmtree(out)
     assert main(options) == 2  # its folds are still there
-    assert "run_folds/base_lr_0.002/fold_1" in capsys.readouterr().err
+    assert "run_folds/base_lr_0.004/fold_1" in capsys.readouterr().err
     assert main([*options, "--resume=auto"]) == 0
     assert Run(out).section("optim")["base_lr"] == best["base_lr"]
 
