@@ -105,7 +105,7 @@ def test_fine_tuning_at_another_size(clothes: str, trained: Path, tmp_path: Path
         (
             "export",
             {},
-            "transformers' ViTMAE is a plain vision transformer of model.method mae",
+            "transformers' ViTMAE has a plain vision transformer, got a Hiera",
         ),
         (
             "pretrain",
