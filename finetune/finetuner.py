@@ -157,7 +157,7 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
             self.schedule.batches_before(step) * self.config.optim.batch_size // self.num_images
             for step in (done - 1, done)
         )
-        return after > before
+        return done == 0 or after > before
 
     @property
     def evaluates_start(self) -> bool:
