@@ -10,7 +10,6 @@ from mae_et.curriculum import Curriculum, num_training_steps
 from mae_et.data import split_batch
 from mae_et.evaluation import ProbeImages
 from mae_et.model import SizedModel
-from mae_et.replanning import replan_all
 from mae_et.training import RunImages, main_process_first
 
 from .config import FinetuneConfig
@@ -19,23 +18,18 @@ from .loss import mixes
 from .model import size_multiple
 
 
-def batch_chunk_size(config: FinetuneConfig, accelerator: Accelerator) -> int:
+def batch_chunk_size(config: FinetuneConfig, processes: int) -> int:
     """Return how many full-size images a process handles at a time; an even number for mixup.
 
-    Raises:
-        ValueError: The batch cannot be split among the processes.
-    """
-    return chunk_size_of(config, accelerator.num_processes)
-
-
-def chunk_size_of(config: FinetuneConfig, world: int) -> int:
-    """Return the same for a number of processes.
+    Args:
+        config: The run.
+        processes: Number of processes that train.
 
     Raises:
         ValueError: The batch cannot be split among the processes.
     """
     optim, multiple = config.optim, 2 if mixes(config.augment) else 1
-    return split_batch(optim.batch_size, optim.micro_batch_size, world, multiple=multiple)
+    return split_batch(optim.batch_size, optim.micro_batch_size, processes, multiple=multiple)
 
 
 def full_size_steps(config: FinetuneConfig, num_images: int) -> int:
@@ -67,8 +61,7 @@ def build_schedule(config: FinetuneConfig, model: SizedModel, num_steps: int) ->
         multiple=size_multiple(model.model, full_size),
         num_steps=num_steps,
     )
-    enlarged = config.optim.with_early_batch(planned)
-    schedule = replan_all(enlarged, config.run.replanned)
+    schedule = config.schedule_of(planned)
     for stage in schedule.stages:
         model.check_input_size(stage.size)
     return schedule

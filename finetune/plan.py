@@ -5,17 +5,15 @@ FLOPs give the shares and the speedups; `--measure` adds time, from real steps.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mae_et.config.line_parser import LineParser
 from mae_et.config.parser import config_parser, parse
-from mae_et.errors import can_be_written, check, forget_said
+from mae_et.config.plan_options import add_plan_options, check_plan_options
+from mae_et.errors import check, forget_said
 
 from .config import FinetuneConfig
 
@@ -48,47 +46,36 @@ def plan(arguments: Sequence[str]) -> None:
     """
     forget_said()
     config, options = parse(make_parser(), FinetuneConfig, arguments, "finetune")
-    for name in ("processes", "price_per_hour", "num_images"):
-        value = options[name]
-        check(value is None or 0 < value < math.inf, f"--{name}", value, "above 0")
-    price = options.price_per_hour
-    allowed = "together with --measure, which gives the hours"
-    check(price is None or options.measure, "--price_per_hour", price, allowed)
+    check_plan_options(options, "num_images", is_measured=options.measure)
     for name in ("processes", "num_images"):
         allowed = "left out with --measure, which counts them"
         check(options[name] is None or not options.measure, f"--{name}", options[name], allowed)
     check(config.mode == "finetune", "--mode", config.mode, "finetune for a plan")
-    to, is_printed = options.json, options.json == "-"
-    file = None if to is None or is_printed else Path(to)
-    check(file is None or can_be_written(file), "--json", to, "a file to write to, or -")
     if options.measure:
         config.data.check_given()
 
-    from mae_et.planning.plan import describe
+    from mae_et.planning.plan import show_plan
     from mae_et.training import leaving
 
     with leaving():
         if options.measure:
-            planned = measured_plan(config, price)
+            planned = measured_plan(config, options.price_per_hour)
         else:
             planned = plan_from_flops(config, options.num_images, options.processes or 1)
         if planned is not None:
-            text = json.dumps(asdict(planned), indent=1)
-            print(text if is_printed else describe(planned))
-            if file is not None:
-                file.write_text(text + "\n")
+            show_plan(planned, options.json)
 
 
 def make_parser() -> LineParser:
     """Make the parser of the command's options."""
     parser = config_parser(FinetuneConfig, "mae-et-finetune plan", DESCRIPTION, FIRST)
     parser.set_defaults(checkpoint="none")  # on which no cost depends
-    add = parser.add_argument
-    add("--processes", type=int | None, help="that train, else 1; those launched with --measure")
-    add("--num_images", type=int | None, help="to train on; else those of --data.path or ImageNet")
-    add("--measure", action="store_true", help="time real steps on this device and this loader")
-    add("--price_per_hour", type=float | None, help="of all processes together; needs --measure")
-    add("--json", type=str | None, help="a file for the plan, or - to print it so")
+    add_plan_options(parser)
+    parser.add_argument(
+        "--num_images",
+        type=int | None,
+        help="to train on; else those of --data.path or ImageNet",
+    )
     return parser
 
 
@@ -132,10 +119,10 @@ def make_plan(config: FinetuneConfig, num_images: int, num_classes: int, process
 
     from mae_et.planning.forecast import USUAL_EPOCHS, plan_training
 
-    from .build import build_schedule, chunk_size_of, full_size_steps
+    from .build import batch_chunk_size, build_schedule, full_size_steps
     from .model import build_classifier
 
-    chunk_size = chunk_size_of(config, processes)
+    chunk_size = batch_chunk_size(config, processes)
     with torch.device("meta"):  # shapes, without memory
         model = build_classifier(config.model, [str(c) for c in range(num_classes)], "none")
         schedule = build_schedule(config, model, full_size_steps(config, num_images))

@@ -72,7 +72,7 @@ def set_up(
     Raises:
         ValueError: Something is wrong with the configuration or the data.
     """
-    chunk_size = batch_chunk_size(config, accelerator)
+    chunk_size = batch_chunk_size(config, accelerator.num_processes)
     assert config.checkpoint is not None
     has_checkpoint = Run(Path(config.run.output_dir)).latest_checkpoint() is not None
     weights = "none" if resume and has_checkpoint else config.checkpoint  # a run has its own by now

@@ -17,7 +17,6 @@ from .config import ModelConfig, PretrainConfig, to_dict
 from .curriculum import Curriculum, as_pair, num_training_steps
 from .evaluation import ProbeImages, load_probe_images
 from .model import MaskedModel, create_masked, training_flops
-from .replanning import replan_all
 from .training import RunImages, main_process_first
 
 
@@ -93,8 +92,7 @@ def build_curriculum(config: PretrainConfig, model: MaskedModel, num_images: int
         num_steps=full_size_steps(config, num_images),
         flops=cache(partial(training_flops, model)),
     )
-    enlarged = config.optim.with_early_batch(planned)
-    curriculum = replan_all(enlarged, config.run.replanned)
+    curriculum = config.schedule_of(planned)
     for stage in curriculum.stages:
         model.check_input_size(stage.size)
     return curriculum

@@ -6,19 +6,16 @@ steps.
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import PretrainConfig
 from ..config.line_parser import LineParser
 from ..config.parser import config_parser
+from ..config.plan_options import add_plan_options, check_plan_options
 from ..config.request import Request, add_automatic
-from ..errors import can_be_written, check, forget_said
+from ..errors import check, forget_said
 from .automatic import complete, show
 
 if TYPE_CHECKING:
@@ -43,20 +40,14 @@ def main(arguments: Sequence[str]) -> None:
     """
     began = time.monotonic()
     request = _request(arguments)
-    to, is_printed = request.options.json, request.options.json == "-"
-    file = None if to is None or is_printed else Path(to)
-    check(file is None or can_be_written(file), "--json", to, "a file to write to, or -")
 
-    from ..planning.plan import describe
+    from ..planning.plan import show_plan
     from ..training import leaving
 
     with leaving():
         plan = _plan(request, began)
         if plan is not None:
-            text = json.dumps(asdict(plan), indent=1)
-            print(text if is_printed else describe(plan))
-            if file is not None:
-                file.write_text(text + "\n")
+            show_plan(plan, request.options.json)
 
 
 def plan_of(arguments: Sequence[str], began: float) -> Plan | None:
@@ -80,13 +71,8 @@ def _request(arguments: Sequence[str]) -> Request[PretrainConfig]:
     forget_said()
     request = Request(make_parser(), PretrainConfig, arguments, "mae_et")
     options = request.options
-    for name in ("processes", "price_per_hour", "mae_size"):
-        value = options[name]
-        check(value is None or 0 < value < math.inf, f"--{name}", value, "above 0")
     is_measured = options.measure or (request.names_images and request.recipe is None)
-    allowed = "together with --measure, which gives the hours"
-    price = options.price_per_hour
-    check(price is None or is_measured, "--price_per_hour", price, allowed)
+    check_plan_options(options, "mae_size", is_measured=is_measured)
     allowed = "left out where steps are measured, which counts those launched"
     ok = options.processes is None or not is_measured
     check(ok, "--processes", options.processes, allowed)
@@ -114,17 +100,8 @@ def make_parser() -> LineParser:
     """Make the parser of the command's options."""
     parser = config_parser(PretrainConfig, "mae-et plan", DESCRIPTION, FIRST)
     add_automatic(parser)
-    parser.add_argument(
-        "--processes", type=int | None, help="that train, else 1; those launched with --measure"
-    )
-    parser.add_argument(
-        "--measure", action="store_true", help="time real steps on this device and this loader"
-    )
-    parser.add_argument(
-        "--price_per_hour", type=float | None, help="of all processes together; needs --measure"
-    )
+    add_plan_options(parser)
     parser.add_argument(
         "--mae_size", type=int | None, help="full size of the MAE to compare with; else the run's"
     )
-    parser.add_argument("--json", type=str | None, help="a file for the plan, or - to print it so")
     return parser

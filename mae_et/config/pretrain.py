@@ -12,20 +12,9 @@ from typing import Literal
 
 from ..curriculum import Size
 from ..errors import check, check_positive
+from ..method_fields import OF_OTHERS
 from .data import DataConfig
 from .training import EncoderConfig, EvalConfig, TrainingConfig
-
-NOT_OF_SIMMIM = (
-    "num_class_tokens",
-    "decoder_dim",
-    "decoder_depth",
-    "decoder_num_heads",
-    "decoder",
-    "decode_ratio",
-    "mask_block",
-    "positions",
-)
-"""Fields of `model` that say what MAE's decoder and masks are like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +83,8 @@ class ModelConfig(EncoderConfig):
         check_positive(self, "model", "decoder_dim", "decoder_num_heads", "mask_block")
         check(self.decoder_depth >= 0, "model.decoder_depth", self.decoder_depth, "at least 0")
         check(0 < self.mask_ratio < 1, "model.mask_ratio", self.mask_ratio, "in (0, 1)")
-        is_simmim, own = self.method == "simmim", {item.name: item for item in fields(self)}
-        for name in NOT_OF_SIMMIM if is_simmim else ("mask_unit",):
+        own = {item.name: item for item in fields(self)}
+        for name in OF_OTHERS.get(self.method, ()):
             value, default = getattr(self, name), own[name].default
             shown = "null" if default is None else default
             allowed = f"left out ({shown}) with model.method {self.method}, which has no use for it"

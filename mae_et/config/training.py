@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ..curriculum import Curriculum, Size, as_pair
 from ..early_batch import Scaling, enlarge_batches
 from ..errors import check, check_positive
+from ..replanning import replan_all
 from .curriculum import CurriculumConfig
 from .data import ImagesConfig, Layout
 
@@ -261,3 +262,14 @@ class TrainingConfig:
             values = getattr(self.data, name)
             allowed = f"{in_chans} numbers, one per channel"
             check(len(values) == in_chans, f"data.{name}", values, allowed)
+
+    def schedule_of(self, planned: Curriculum) -> Curriculum:
+        """Return a curriculum as the run passes it: with early large batches, and as replanned.
+
+        Args:
+            planned: The curriculum that the section `curriculum` describes.
+
+        Raises:
+            ValueError: `optim.early_batch` or `run.replanned` does not fit its stages.
+        """
+        return replan_all(self.optim.with_early_batch(planned), self.run.replanned)

@@ -48,7 +48,7 @@ class SampleClock:
         replay: Sequence[ReplaySpan] = (),
         curriculum: Curriculum | None = None,
     ) -> None:
-        self.batch_size, self.replay = batch_size, tuple(replay)
+        self.batch_size, self.replay, self.curriculum = batch_size, tuple(replay), curriculum
         stages = curriculum.stages if curriculum else ()
         self._starts = [stage.start for stage in stages] or [0]
         self._times = [stage.times for stage in stages] or [1]
@@ -77,11 +77,9 @@ class SampleClock:
 
     def num_batches(self, start: int, stop: int) -> int:
         """Return how many batches the steps start … stop - 1 train on."""
-        ends = [*self._starts[1:], math.inf]
-        return sum(
-            times * max(0, int(min(stop, end)) - max(start, first))
-            for first, end, times in zip(self._starts, ends, self._times, strict=True)
-        )
+        if self.curriculum is None:
+            return stop - start
+        return self.curriculum.batches_before(stop) - self.curriculum.batches_before(start)
 
     @property
     def divisor(self) -> int:

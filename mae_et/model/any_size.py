@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
-from ..curriculum import Size, as_pair, as_size
-from ..errors import first_line
-from .twins import Twins, device_of
+from ..curriculum import Size, as_pair
+from .twins import HasTwins, Twins
 
 
-class SizedModel(nn.Module):
+class SizedModel(HasTwins):
     """A model that takes images of any input size with the parameters of its full size.
 
     `model` is the full-size model, and all that `parameters()`, the state dict, an optimizer or DDP
@@ -76,26 +73,17 @@ class SizedModel(nn.Module):
         Raises:
             ValueError: The model can't take the size.
         """
-        pair = as_pair(size)
-        if pair in self._twins:
-            return
-        name = type(self.model).__name__
-        check_size(self.model, size, self.full_size)
-        images = torch.zeros(2, self.in_chans, *pair, device=device_of(self.model))
-        try:
-            twin, logits = self._twins.try_size(pair, images)
-        except Exception as error:  # networks raise anything when a size does not suit them
-            raise ValueError(
-                f"{name} does not fit input size {size}: {first_line(error)}"
-            ) from error
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if shape != (2, self.num_classes):
-            raise ValueError(
-                f"{name} must turn images {tuple(images.shape)} into logits "
-                f"(2, {self.num_classes}), got {shape}"
-            )
-        self._twins[pair] = twin
-        self._twins.follow_mode()
+
+        def check_logits(logits: Any) -> None:
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            if shape != (2, self.num_classes):
+                images = (2, self.in_chans, *as_pair(size))
+                raise ValueError(
+                    f"{type(self.model).__name__} must turn images {images} into logits "
+                    f"(2, {self.num_classes}), got {shape}"
+                )
+
+        self._twins.prepare(size, self.in_chans, check_logits)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits (N, classes) of images (N, C, H, W) of the current input size.
@@ -110,45 +98,3 @@ class SizedModel(nn.Module):
             )
         logits: Tensor = self._twins.run(self._twins.get(self.input_size), images)
         return logits
-
-    def train(self, mode: bool = True) -> SizedModel:
-        """Set training or evaluation mode, as in any module; the twins follow.
-
-        Twins learn the modes of parts of `model` here: set these before calling this method.
-
-        Args:
-            mode: Whether to train.
-        """
-        super().train(mode)
-        self._twins.follow_mode()
-        return self
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SizedModel:
-        """Apply moves between devices to the buffers that the twins own, too."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._twins.move(fn)
-        return self
-
-
-def check_size(model: nn.Module, size: Size, full_size: Size) -> None:
-    """Check that a size is at most the full one, and is whole patches of a network that has them.
-
-    Args:
-        model: The network.
-        size: Pixels or (height, width).
-        full_size: The same of the full size.
-
-    Raises:
-        ValueError: It is not.
-    """
-    pair = as_pair(size)
-    if not all(1 <= side <= limit for side, limit in zip(pair, as_pair(full_size), strict=True)):
-        raise ValueError(f"input size must be in 1 … {full_size}, got {size}")
-    patch_embed: Any = getattr(model, "patch_embed", None)
-    if type(patch_embed) is PatchEmbed and not patch_embed.dynamic_img_pad:
-        patch_size = patch_embed.patch_size  # the rest of a side would be cut off silently
-        if any(side % patch for side, patch in zip(pair, patch_size, strict=True)):
-            raise ValueError(
-                f"input size must be a multiple of the patch size {as_size(*patch_size)} of "
-                f"{type(model).__name__}, got {size}"
-            )

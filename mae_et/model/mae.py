@@ -61,7 +61,6 @@ class MaskedAutoencoder(ResizableMAE):
     """
 
     method = "mae"
-    other_fields = frozenset({"mask_unit"})
     build_encoder = staticmethod(build_vit)
     """Builds the encoder from its name and arguments."""
 

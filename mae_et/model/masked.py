@@ -41,9 +41,6 @@ class MaskedModel(nn.Module):
 
     method: ClassVar[str]
     """The name of the method, as in `model.method`."""
-    other_fields: ClassVar[frozenset[str]] = frozenset()
-    """Fields of the section `model` that belong to other methods."""
-
     encoder: Any
     """The network that is pretrained, without a head; its state dict has the network's own keys."""
     encoder_name: str
@@ -202,9 +199,7 @@ class MaskedModel(nn.Module):
         height, width = as_pair(size)
         grid = (height // self.patch_size[0], width // self.patch_size[1])
         if grid[0] * grid[1] < 2 * self.mask_block**2:
-            is_patch = self.mask_block == 1 and self.method != "simmim"
-            unit = "patches" if is_patch else f"mask units of {self.mask_unit} pixels"
-            raise ValueError(f"input size must be at least 2 {unit}, got {size}")
+            raise ValueError(f"input size must be at least 2 {self._units_in_words()}, got {size}")
         self.num_visible_of(grid)
         return grid
 
@@ -224,6 +219,10 @@ class MaskedModel(nn.Module):
         if block == 1:
             return f"the patch size {patch}"
         return f"{self.mask_unit} (model.mask_block {block} of {patch} pixels)"
+
+    def _units_in_words(self) -> str:
+        """Return what is masked as a whole, for messages."""
+        return "patches" if self.mask_block == 1 else f"mask units of {self.mask_unit} pixels"
 
     @property
     def num_units(self) -> int:

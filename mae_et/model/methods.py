@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import check
+from ..method_fields import OF_OTHERS
 from .hiera import HieraAutoencoder
 from .mae import MaskedAutoencoder
 from .masked import MaskedModel
@@ -39,5 +40,5 @@ def create_masked(arguments: Mapping[str, Any], *, allow_code: bool = False) -> 
             "which a checkpoint does not decide to run; train or fine-tune with "
             f"--model.encoder {name}"
         )
-    kind = METHODS[method]
-    return kind(**{name: value for name, value in given.items() if name not in kind.other_fields})
+    kept = {name: value for name, value in given.items() if name not in OF_OTHERS[method]}
+    return METHODS[method](**kept)

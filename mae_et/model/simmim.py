@@ -28,8 +28,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..curriculum import Size, as_pair, as_size
-from ..errors import check, first_line
-from .any_size import check_size
+from ..errors import check
 from .feature_maps import find_maps, replace_masked
 from .mae_output import MAEOutput
 from .masked import MaskedModel
@@ -38,10 +37,10 @@ from .meta import unreached
 from .pos_embed import Grid
 from .simmim_network import build_network, check_unit, with_hook_of
 from .targets import create_target
-from .twins import Twins, device_of
+from .twins import HasTwins, Twins, device_of
 
 
-class SimMIM(MaskedModel):
+class SimMIM(HasTwins, MaskedModel):
     """A masked model over any backbone, whose patches are the mask units.
 
     Parameters that the map does not depend on, such as ConvNeXt's last norm, are not trained.
@@ -64,18 +63,6 @@ class SimMIM(MaskedModel):
     """
 
     method = "simmim"
-    other_fields = frozenset(
-        {
-            "num_class_tokens",
-            "decoder_dim",
-            "decoder_depth",
-            "decoder_num_heads",
-            "decoder",
-            "decode_ratio",
-            "mask_block",
-            "positions",
-        }
-    )
 
     def __init__(
         self,
@@ -147,6 +134,9 @@ class SimMIM(MaskedModel):
         unit, stride = as_size(*self.patch_size), as_size(*self.read.stride)
         return f"{self.size_multiple} (model.mask_unit {unit}, the network's stride {stride})"
 
+    def _units_in_words(self) -> str:
+        return f"mask units of {self.mask_unit} pixels"
+
     def check_input_size(self, size: Size) -> Grid:
         """Return the grid (rows, columns) of mask units of an input size.
 
@@ -157,25 +147,16 @@ class SimMIM(MaskedModel):
             ValueError: The size does not fit the mask units or the network.
         """
         grid, pair = super().check_input_size(size), as_pair(size)
-        if pair in self._twins:
-            return grid
-        name = type(self.encoder).__name__
-        check_size(self.encoder, size, self.full_size)
-        images = torch.zeros(2, self.in_chans, *pair, device=device_of(self.encoder))
-        try:
-            twin, maps = self._twins.try_size(pair, images)
-        except Exception as error:  # networks raise anything when a size does not suit them
-            raise ValueError(
-                f"{name} does not fit input size {size}: {first_line(error)}"
-            ) from error
         sides = tuple(side // step for side, step in zip(pair, self.read.stride, strict=True))
-        if maps.shape[-2:] != sides:
-            raise ValueError(
-                f"{name} must give a map of {sides[0]} x {sides[1]} positions of images of size "
-                f"{size}, got {tuple(maps.shape[-2:])}"
-            )
-        self._twins[pair] = twin
-        self._twins.follow_mode()
+
+        def check_map(maps: Tensor) -> None:
+            if maps.shape[-2:] != sides:
+                raise ValueError(
+                    f"{type(self.encoder).__name__} must give a map of {sides[0]} x {sides[1]} "
+                    f"positions of images of size {size}, got {tuple(maps.shape[-2:])}"
+                )
+
+        self._twins.prepare(size, self.in_chans, check_map)
         return grid
 
     def forward(
@@ -258,19 +239,3 @@ class SimMIM(MaskedModel):
         """Return the names of what the network itself does not penalise."""
         own: Callable[[], set[str]] = getattr(self.encoder, "no_weight_decay", set)
         return {f"encoder.{name}" for name in own()}
-
-    def train(self, mode: bool = True) -> SimMIM:
-        """Set training or evaluation mode, as in any module; the twins follow.
-
-        Args:
-            mode: Whether to train.
-        """
-        super().train(mode)
-        self._twins.follow_mode()
-        return self
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SimMIM:
-        """Apply moves between devices to the buffers that the twins own, too."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._twins.move(fn)
-        return self

@@ -16,13 +16,15 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
+from timm.layers import PatchEmbed
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..curriculum import Size, as_pair, as_size
+from ..errors import first_line
 from .any_size_tables import Table, find, match_tables, named_tensors
 
 Pass = Callable[..., Any]
@@ -55,8 +57,8 @@ class Twins(dict[tuple[int, int], Twin | None]):
     the network had when the twin was built. Activation checkpointing, which runs blocks again in
     the backward pass, fails in a twin, whose weights are borrowed for the forward pass only.
 
-    It is a dict and no module, so that twins are no submodules; the module that holds it has to
-    call `follow_mode` and `move`.
+    It is a dict and no module, so that twins are no submodules; the module that holds it is a
+    `HasTwins`.
 
     Args:
         model: The network at its full size.
@@ -90,19 +92,36 @@ class Twins(dict[tuple[int, int], Twin | None]):
         }
         return functional_call(twin.call, borrowed, inputs)
 
-    def try_size(self, size: tuple[int, int], *inputs: Any) -> tuple[Twin | None, Any]:
-        """Build the twin of a size and run it, without changing the network in any way.
+    def prepare(self, size: Size, in_chans: int, check: Callable[[Any], None]) -> None:
+        """Build the twin of a size and run it on two black images, unless that has been done.
+
+        Neither batch-norm statistics nor random number generators change.
 
         Args:
-            size: (height, width) in pixels.
-            inputs: Inputs of that size.
+            size: Pixels or (height, width).
+            in_chans: C, the image channels.
+            check: Raises a ValueError if what the forward pass returned is not what it should be.
 
-        Returns:
-            The twin, which is not kept yet, and what it returned.
+        Raises:
+            ValueError: The network can't take the size.
         """
-        with _in_eval_mode(self.model), torch.no_grad():
-            twin = self._make(size)
-            return twin, self.run(twin, *inputs)
+        pair = as_pair(size)
+        if pair in self:
+            return
+        check_size(self.model, size, self.full_size)
+        images = torch.zeros(2, in_chans, *pair, device=device_of(self.model))
+        try:
+            with _in_eval_mode(self.model), torch.no_grad():
+                twin = self._make(pair)
+                result = self.run(twin, images)
+        except Exception as error:  # networks raise anything when a size does not suit them
+            name = type(self.model).__name__
+            raise ValueError(
+                f"{name} does not fit input size {size}: {first_line(error)}"
+            ) from error
+        check(result)
+        self[pair] = twin
+        self.follow_mode()
 
     def _make(self, size: tuple[int, int]) -> Twin | None:
         """Build the twin of a size; None if the network itself takes that size."""
@@ -144,6 +163,30 @@ class Twins(dict[tuple[int, int], Twin | None]):
                         module._buffers[name] = fn(buffer)
 
 
+class HasTwins(nn.Module):
+    """A base class: a module whose network has twins, which follow its mode and its device."""
+
+    _twins: Twins
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode, as in any module; the twins follow.
+
+        Twins learn the modes of parts of the network here: set these before calling this method.
+
+        Args:
+            mode: Whether to train.
+        """
+        super().train(mode)
+        self._twins.follow_mode()
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Apply moves between devices to the buffers that the twins own, too."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._twins.move(fn)
+        return self
+
+
 class _Call(nn.Module):
     """A forward pass as a module, as `functional_call` wants it."""
 
@@ -164,6 +207,30 @@ def call_module(module: nn.Module, *inputs: Any) -> Any:
 def device_of(module: nn.Module) -> torch.device | None:
     """Return the device of a module's parameters; None if it has none."""
     return next((parameter.device for parameter in module.parameters()), None)
+
+
+def check_size(model: nn.Module, size: Size, full_size: Size) -> None:
+    """Check that a size is at most the full one, and is whole patches of a network that has them.
+
+    Args:
+        model: The network.
+        size: Pixels or (height, width).
+        full_size: The same of the full size.
+
+    Raises:
+        ValueError: It is not.
+    """
+    pair = as_pair(size)
+    if not all(1 <= side <= limit for side, limit in zip(pair, as_pair(full_size), strict=True)):
+        raise ValueError(f"input size must be in 1 … {full_size}, got {size}")
+    patch_embed: Any = getattr(model, "patch_embed", None)
+    if type(patch_embed) is PatchEmbed and not patch_embed.dynamic_img_pad:
+        patch_size = patch_embed.patch_size  # the rest of a side would be cut off silently
+        if any(side % patch for side, patch in zip(pair, patch_size, strict=True)):
+            raise ValueError(
+                f"input size must be a multiple of the patch size {as_size(*patch_size)} of "
+                f"{type(model).__name__}, got {size}"
+            )
 
 
 def _copy_mode(model: nn.Module, twin: nn.Module) -> None:

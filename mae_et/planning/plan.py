@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 
 from accelerate import PartialState
 
@@ -81,6 +84,19 @@ def describe(plan: Plan) -> str:
     if plan.price is not None:
         lines.append(f"price: {plan.price:.2f}")
     return "\n".join([*lines, NOT_COUNTED])
+
+
+def show_plan(plan: Plan, to: str | None) -> None:
+    """Print a plan.
+
+    Args:
+        plan: The plan.
+        to: "-" to print it as JSON, or a file for the JSON; None for the table alone.
+    """
+    text = json.dumps(asdict(plan), indent=1)
+    print(text if to == "-" else describe(plan))
+    if to is not None and to != "-":
+        Path(to).write_text(text + "\n")
 
 
 def _columns(plan: Plan) -> tuple[list[str], list[list[str]]]:

@@ -12,11 +12,11 @@ import torch
 
 from mae_et import load_mae_checkpoint
 from mae_et.__main__ import main
-from mae_et.pretraining import Pretrainer
 from mae_et.runs import Run
 from mae_et.weights import load_initial_weights
 from tests.support.arguments import tiny, tiny_finetune
 from tests.support.compare import assert_same_weights
+from tests.support.interruptions import interrupt_at
 
 ENCODER = {
     "model__encoder": "hiera_tiny_224",
@@ -55,16 +55,8 @@ def test_a_run_goes_through_its_stages(trained: Path) -> None:
 def test_a_resumed_run_is_the_same(
     clothes: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, steps = tmp_path / "run", []
-    micro_batch_loss = Pretrainer.micro_batch_loss
-
-    def interrupted(self: Pretrainer, *arguments: object) -> torch.Tensor:
-        steps.append(0)
-        if len(steps) == 14:
-            raise KeyboardInterrupt
-        return micro_batch_loss(self, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Pretrainer, "micro_batch_loss", interrupted)
+    run = tmp_path / "run"
+    interrupt_at(monkeypatch, 14)
     assert main(["pretrain", *tiny(clothes, run, **HIERA)]) != 0
     monkeypatch.undo()
     assert main(["pretrain", *tiny(clothes, run, **HIERA), "--resume"]) == 0

@@ -11,11 +11,11 @@ import timm
 import torch
 
 from mae_et.__main__ import main
-from mae_et.pretraining import Pretrainer
 from mae_et.runs import Run
 from mae_et.weights import load_masked
 from tests.support.arguments import tiny, tiny_finetune
 from tests.support.compare import assert_same_weights
+from tests.support.interruptions import interrupt_at
 
 SWIN = {
     "model__encoder": "swin_tiny_patch4_window7_224",
@@ -98,16 +98,8 @@ def test_a_resumed_run_is_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network, whole = trained
-    run, steps = tmp_path / "run", []
-    micro_batch_loss = Pretrainer.micro_batch_loss
-
-    def interrupted(self: Pretrainer, *arguments: object) -> torch.Tensor:
-        steps.append(0)
-        if len(steps) == 14:
-            raise KeyboardInterrupt
-        return micro_batch_loss(self, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Pretrainer, "micro_batch_loss", interrupted)
+    run = tmp_path / "run"
+    interrupt_at(monkeypatch, 14)
     assert main(["pretrain", *simmim(clothes, run, **network)]) != 0
     monkeypatch.undo()
     assert main(["pretrain", *simmim(clothes, run, **network), "--resume"]) == 0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mae_et.config import ModelConfig
 from mae_et.curriculum import Size
+from mae_et.method_fields import OF_OTHERS
 from mae_et.model import SimMIM, create_masked, training_flops
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -208,7 +209,7 @@ def test_sizes_that_do_not_fit_name_the_nearest() -> None:
         build("resnet", mask_unit=4).set_input_size(20)
 
 
-@pytest.mark.parametrize("name", sorted(SimMIM.other_fields))
+@pytest.mark.parametrize("name", sorted(OF_OTHERS["simmim"]))
 def test_fields_of_other_methods_are_refused(name: str) -> None:
     others: dict[str, Any] = {"decoder": "cross", "positions": "learned", "decode_ratio": 0.5}
     fields: dict[str, Any] = {name: others.get(name, 3)}
