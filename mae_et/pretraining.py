@@ -199,6 +199,11 @@ class Pretrainer(Trainer[PretrainConfig, MaskedModel]):
     def _probe_periods(self) -> tuple[int | None, int | None]:
         return self.config.eval.knn_every, self.config.eval.linear_every
 
+    def may_start_anew(self, step: int) -> bool:
+        """Return False where images are used again, whose buffer would have to be filled first."""
+        size = as_pair(self.schedule.stage_at(step).size)
+        return size not in [as_pair(part.size) for part in self.config.data.replay]
+
     def probe(self, done: int) -> dict[str, float]:
         """Return the accuracies of the probes that are due, on the features of the encoder."""
         knn, linear = (is_due(done, every) for every in self._probe_periods())

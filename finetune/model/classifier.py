@@ -13,6 +13,7 @@ from torch import nn
 
 from mae_et.curriculum import Size, as_pair
 from mae_et.model import SizedModel, create_vit
+from mae_et.model.backbone import total_stride
 from mae_et.weights import find_weights, load_encoder
 
 from ..config import ClassifierConfig
@@ -119,20 +120,21 @@ def _is_vit(name: str) -> bool:
 
 
 def size_multiple(model: nn.Module, full_size: Size) -> Size:
-    """Return what EfficientTrain's sizes are multiples of: 32 pixels (a total stride), if they fit.
+    """Return what EfficientTrain's sizes are multiples of: the network's total stride, if it fits.
 
-    That means 32 for 224 pixels, and 4 for 28. For VisionTransformers, and for patches that do not
-    divide 32, it is the patch size.
+    A stride of 32 pixels, as most networks have, means 32 for 224 pixels, and 4 for 28. For
+    VisionTransformers it is the patch size, and for networks that do not tell their stride, 32.
 
     Args:
         model: The backbone.
         full_size: Its full size in pixels.
     """
-    patch_size = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
-    height, width = as_pair(patch_size)
-    if isinstance(model, VisionTransformer) or 32 % height or 32 % width:
-        return height, width
-    return math.gcd(as_pair(full_size)[0], 32), math.gcd(as_pair(full_size)[1], 32)
+    patches = as_pair(getattr(getattr(model, "patch_embed", None), "patch_size", 1))
+    stride = total_stride(model)
+    if isinstance(model, VisionTransformer) or (stride is None and any(32 % p for p in patches)):
+        return patches
+    height, width = as_pair(full_size)
+    return math.gcd(height, stride or 32), math.gcd(width, stride or 32)
 
 
 def parameter_groups(

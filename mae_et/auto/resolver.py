@@ -42,9 +42,6 @@ MEASURED_SHARE = 0.1
 LONG_RUN = 0.2
 """Hours from which on a run is long enough for a longer measurement."""
 
-REPLANNED_REPLAY = 2.0
-"""Hours from which on a run with replay is replanned, too; each time, its buffers start empty."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
@@ -79,7 +76,6 @@ def resolve(
         ValueError: The images can't be read or are too small, the hours too few, or settings do
             not fit each other.
     """
-    check(hours is None or hours > 0, "--hours", hours, "above 0")
     allowed = "left out, since optim.epochs is given"
     check(hours is None or "optim.epochs" not in given, "--hours", hours, allowed)
     method, allowed = given.get("model.method", "mae"), "mae without a recipe (--config hiera_b)"
@@ -163,6 +159,7 @@ class _Resolver:
         rules.choose_images(self.choices, self.facts)
         rules.choose_machine(self.choices, self.machine)
         rules.choose_curriculum(self.choices)
+        self._check_hours()
         self._choose_encoder()
         speed = self._replayed(self._measure())
         if self.hours is not None:
@@ -173,7 +170,7 @@ class _Resolver:
         model = build_model_on_meta(config)
         curriculum = build_curriculum(config, model, self.facts.number)
         seconds = speed.start + speed.seconds(curriculum) + speed.evaluation
-        if self.hours is not None and (self.hours >= REPLANNED_REPLAY or not config.data.replay):
+        if self.hours is not None:
             reason = "ends in time, with fewer or more steps, if the speed turns out otherwise"
             self.choices.choose("run.on_late", "fit", reason)
         for name, every in intervals(curriculum, speed, seconds).items():
@@ -194,9 +191,9 @@ class _Resolver:
             self._choose_batch(measured, encoder)
             speed, epochs = self._relieved(), self.default_epochs
             if self.hours is not None:
-                epochs = self._affordable(speed)
-                if epochs < ENOUGH * self.default_epochs and encoder is not encoders[-1]:
+                if encoder is not encoders[-1] and self._is_too_slow(speed):
                     continue
+                epochs = self._affordable(speed)
                 self._choose_epochs(epochs, "")
             if epochs != measured:
                 self._choose_batch(epochs, encoder)
@@ -255,6 +252,27 @@ class _Resolver:
             return replayed
         self.choices.drop("data.replay")
         return speed
+
+    def _check_hours(self) -> None:
+        """Check that the hours are longer than measuring takes, before it is begun.
+
+        Raises:
+            ValueError: They are not.
+        """
+        measuring = 2 * FIRST_SECONDS * self.config.curriculum.num_stages
+        least = (time.monotonic() - self.began + measuring) / 3600
+        if self.hours is not None and self.hours < least:
+            raise ValueError(
+                f"--hours must be above {least:.2g}, which looking at the images and measuring "
+                f"take alone, got {self.hours:g} (0.05 are three minutes)"
+            )
+
+    def _is_too_slow(self, speed: Speed) -> bool:
+        """Return whether an encoder sees the images too seldom in the time that is left."""
+        try:
+            return self._affordable(speed) < ENOUGH * self.default_epochs
+        except ValueError:  # there is no time for one step of each stage
+            return True
 
     def _affordable(self, speed: Speed) -> float:
         """Return the epochs that fit into the time that is left."""

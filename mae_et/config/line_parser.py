@@ -17,6 +17,9 @@ from .help import BriefFormatter, HelpAll, HelpFormatter, first_clause
 from .type_words import type_in_words
 from .untrusted import parse_yaml
 
+LONGEST_CLAUSE = 90
+"""The most letters of an option's help that an error about its type repeats."""
+
 
 def _load_plain(text: str) -> Any:
     """Parse a value as jsonargparse does, if it is plain data; see `parse_yaml`."""
@@ -89,9 +92,9 @@ class LineParser(ArgumentParser):
         hint = getattr(option, "_typehint", None)
         if found is None or option is None or hint is None:
             return message
-        words = type_in_words(hint)
-        if hint is str:  # of which kind, its help tells
-            words += f" ({first_clause(option.help)})"
+        words, told = type_in_words(hint), first_clause(option.help)
+        if told and len(told) <= LONGEST_CLAUSE and "{" not in told:
+            words += f" ({told[0].lower()}{told[1:]})"  # such as its unit
         return f"{found[1]} must be {words}, got {found[2].strip()}"
 
 

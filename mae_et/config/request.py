@@ -28,7 +28,7 @@ def add_automatic(parser: ArgumentParser) -> None:
         metavar="DATA",
         help="the images, as in data.path; without --config, all settings are chosen for them",
     )
-    parser.add_argument("--hours", type=float | None, help="how long the run may take")
+    parser.add_argument("--hours", type=float | None, help="hours the run may take, such as 0.5")
     parser.add_argument("--out", type=str | None, help="the folder of the run, as run.output_dir")
 
 
@@ -67,6 +67,8 @@ class Request(Generic[Config]):
                 check(not is_twice, f"--{field}", found.get(field), f"left out with {name}")
                 self.arguments += [f"--{field}={value}"]
                 found[field] = value
+        hours = found.get("run.hours")
+        check(hours is None or hours > 0, "--hours", hours, "above 0")
         sections = {field.name for field in fields(config_type)}  # type: ignore[arg-type]
         self.given = {
             name: value for name, value in found.items() if name.partition(".")[0] in sections

@@ -72,7 +72,7 @@ def type_symbol(hint: Any) -> str:
 
 def _example(parts: tuple[Any, ...]) -> str:
     """Return the inside of an example of a list."""
-    examples = {int: ("1", "2"), float: ("0.2", "0.5"), str: ("a", "b")}
+    examples = {int: ("224", "160"), float: ("0.2", "0.5"), str: ("a", "b")}
     number = 2 if len(parts) == 1 or Ellipsis in parts else len(parts)
     return ", ".join((examples.get(parts[0], ("{…}", "{…}")) * number)[:number])
 

@@ -28,6 +28,17 @@ class Backbone(NamedTuple):
     """The wanted arguments that its constructor does not have."""
 
 
+def total_stride(network: Any) -> int | None:
+    """Return the pixels between the positions of a network's last map, if timm knows them.
+
+    Args:
+        network: The network.
+    """
+    info = getattr(network, "feature_info", None)
+    told = info[-1].get("reduction") if isinstance(info, list) and info else None
+    return None if told is None else int(told)
+
+
 def build_backbone(
     name: str, *, arguments: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> Backbone:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import first_line
+from .backbone import total_stride
 
 Layout = Literal["NCHW", "NHWC", "NLC"]
 
@@ -143,10 +144,9 @@ def _stride(network: Any, images: Tensor, maps: Tensor, name: str) -> tuple[int,
         ValueError: They do not divide the images; the message names the nearest sizes.
     """
     size, grid = tuple(images.shape[-2:]), tuple(maps.shape[-2:])
-    info = getattr(network, "feature_info", None)
-    told = info[-1].get("reduction") if isinstance(info, list) and info else None
+    told = total_stride(network)
     if told and any(-(-side // told) == cells for side, cells in zip(size, grid, strict=True)):
-        stride = (int(told), int(told))  # an image may end within the last position
+        stride = (told, told)  # an image may end within the last position
     else:
         stride = (-(-size[0] // grid[0]), -(-size[1] // grid[1]))
     if any(side % step for side, step in zip(size, stride, strict=True)):

@@ -26,6 +26,7 @@ from torch.func import functional_call
 from ..curriculum import Size, as_pair, as_size
 from ..errors import first_line
 from .any_size_tables import Table, find, match_tables, named_tensors
+from .backbone import total_stride
 
 Pass = Callable[..., Any]
 """A forward pass: it gets the network, and its inputs."""
@@ -115,10 +116,11 @@ class Twins(dict[tuple[int, int], Twin | None]):
                 twin = self._make(pair)
                 result = self.run(twin, images)
         except Exception as error:  # networks raise anything when a size does not suit them
-            name = type(self.model).__name__
-            raise ValueError(
-                f"{name} does not fit input size {size}: {first_line(error)}"
-            ) from error
+            name, least = type(self.model).__name__, total_stride(self.model)
+            why = first_line(error)
+            if least is not None and min(pair) < 2 * least:
+                why = f"its stride is {least} pixels; larger images or a smaller stride fit ({why})"
+            raise ValueError(f"{name} does not fit input size {size}: {why}") from error
         check(result)
         self[pair] = twin
         self.follow_mode()

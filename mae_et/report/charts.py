@@ -64,11 +64,13 @@ def accuracy_against_cost(arms: Sequence[Arm], task: Task) -> list[Figure]:
     of their own training.
 
     Returns:
-        Two panels, or the one of networks from scratch; none if there is no cost to plot against.
+        Two panels, or the one of networks from scratch; none if there is no cost to plot against,
+        or nothing to compare.
     """
     scored = [(index, arm) for index, arm in enumerate(arms) if task in arm.scores]
     with_pretrained = any(arm.seconds for _, arm in scored)
-    if not with_pretrained and not any(arm.is_scratch for _, arm in scored):
+    has_costs = with_pretrained or any(arm.is_scratch for _, arm in scored)
+    if len(scored) < 2 or not has_costs:
         return []
     unit, unit_name = flops_unit(arms)
     costs = ["training, seconds"]

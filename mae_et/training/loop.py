@@ -220,6 +220,8 @@ class Loop:
         """
         if self.share is None or self.is_over or done == self.num_steps:
             return
+        if not self.trainer.may_start_anew(done):
+            return
         num_steps = done + max(1, int(self.share * (self.num_steps - done)))
         self.progress.say(f"{num_steps:,} steps in place of {self.num_steps:,}, to end in time")
         self.run.replan(done, num_steps)

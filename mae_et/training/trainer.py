@@ -180,6 +180,10 @@ class Trainer(ABC, Generic[Config, Model]):
         """Return whether there are further scores to measure after `done` steps."""
         return False
 
+    def may_start_anew(self, step: int) -> bool:
+        """Return whether a run that is replanned may go on from its checkpoint with `step`."""
+        return True
+
     @abstractmethod
     def evaluate(self, chunks: Chunks) -> dict[str, float]:
         """Return the scores of the held-out images over all processes, including "eval_loss"."""

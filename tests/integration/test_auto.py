@@ -181,7 +181,7 @@ def test_a_slow_loader_is_relieved(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--hours=1e-6"], "--hours must be at least 0.0"),
+        (["--hours=1e-6"], "--hours must be above 0.0"),
         (["--hours=1", "--optim.epochs=3"], "--hours must be left out, since optim.epochs is"),
         (["--hours=-1"], "--hours must be above 0, got -1"),
         (["--model.patch_size=32"], "must hold images of at least 64 pixels"),

@@ -65,6 +65,22 @@ def test_an_early_run_takes_more_steps(
     assert_same_weights(run, again)
 
 
+def test_a_stage_that_uses_images_again_is_left_as_it_is(
+    clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(deadline: outlook.Deadline, left: float) -> float | None:
+        return None if deadline.run.replanned else 0.5
+
+    monkeypatch.setattr(outlook.Deadline, "share", half)
+    run, again = tmp_path / "run", tmp_path / "again"
+    replay = {"data__replay": "[{size: 8, ratio: 2, batches: 2}]"}
+    assert main(["pretrain", *tiny(clothes, run, **replay), *LATE]) == 0
+    small = sizes(run).count(8)
+    assert Run(run).section("run")["replanned"] == [[small, small + (20 - small) // 2]]
+    assert main(["pretrain", "--config", str(run / "config.yaml"), f"--out={again}"]) == 0
+    assert_same_weights(run, again)
+
+
 def test_it_resumes_whatever_the_command_says(
     shortened: Path, clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from mae_et.config.type_words import type_in_words, type_symbol
         (Literal["a"], "a"),
         (tuple[float, ...], "a list, such as '[0.2, 0.5]'"),
         (tuple[float, float], "a list of 2, such as '[0.2, 0.5]'"),
-        (int | tuple[int, int], "a whole number or a list of 2, such as '[1, 2]'"),
+        (int | tuple[int, int], "a whole number or a list of 2, such as '[224, 160]'"),
         (list[str], "a list, such as '[a, b]'"),
         (dict[str, Any], "a mapping such as '{depth: 4}'"),
         (
