@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,11 +50,11 @@ def assert_same_training(ours: Path, theirs: Path) -> None:
 def test_shards_train_as_one_process_does(
     clothes: str, finished: Path, tmp_path: Path, method: str
 ) -> None:
-    run, alone, command = tmp_path / "run", finished, tiny
+    run, alone, arguments = tmp_path / "run", finished, tiny(clothes, tmp_path / "run")
     if method == "simmim":  # of a Swin, whose small sizes run on twins
-        alone, command = tmp_path / "alone", partial(simmim, **SWIN)
-        assert main(["pretrain", *command(clothes, alone)]) == 0
-    result = launch_two(["mae_et", "pretrain", *command(clothes, run)], FSDP)
+        alone, arguments = tmp_path / "alone", simmim(clothes, run, **SWIN)
+        assert main(["pretrain", *simmim(clothes, alone, **SWIN)]) == 0
+    result = launch_two(["mae_et", "pretrain", *arguments], FSDP)
     assert result.returncode == 0, result.stderr
     assert {line["processes"] for line in Run(run).read_metrics() if "loss" in line} == {2}
     assert_same_training(run, alone)
