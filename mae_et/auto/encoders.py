@@ -11,7 +11,7 @@ from .choices import Choices
 
 
 class Encoder(NamedTuple):
-    """A VisionTransformer, its decoder, and the images from which on it is worth its cost."""
+    """An encoder, its decoder, and the images from which on it is worth its cost."""
 
     name: str
     images: int
@@ -21,8 +21,10 @@ class Encoder(NamedTuple):
     """What differs from timm's model."""
     width: int
     depth: int
-    decoder: tuple[int, int, int]
-    """Width, blocks and heads of the decoder."""
+    decoder: tuple[int, int, int] | None
+    """Width, blocks and heads of the decoder; None for SimMIM, which has none."""
+    memory: int | None = None
+    """Bytes of the activations of an image; None for a rule of ViTs."""
 
 
 TINY, MICRO = "vit_tiny_patch16_224", {"embed_dim": 96, "depth": 4, "num_heads": 4}

@@ -78,8 +78,8 @@ def resolve(
     """
     allowed = "left out, since optim.epochs is given"
     check(hours is None or "optim.epochs" not in given, "--hours", hours, allowed)
-    method, allowed = given.get("model.method", "mae"), "mae without a recipe (--config hiera_b)"
-    check(method == "mae", "model.method", method, allowed)
+    method, allowed = given.get("model.method", "mae"), "mae or simmim without a recipe (hiera_b)"
+    check(method != "hiera", "model.method", method, allowed)
     source = make(_neutral(given))
     accelerator = make_accelerator(source.run, allow_fsdp=True)
     is_given = not {"model.in_chans", "data.mean", "data.std"}.isdisjoint(given)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from ..curriculum import Size, as_pair
 from ..data import split_batch
+from . import simmim
 from .choices import Choices
 from .encoders import ENCODERS, Encoder, given_encoder
 from .facts import ImageFacts, MachineFacts
@@ -28,8 +29,11 @@ LEAST_PATCHES = 7
 MAE_IMAGES, MAE_EPOCHS, MOST_EPOCHS = 1_281_167, 400, 1600
 """ImageNet-1K and the budget of EfficientTrain++ on it; MAE's own 1600 epochs are the most."""
 
-MAE_RATE, MAE_BATCH, MAE_WIDTH = 2.4e-3, 4096, 768
-"""The peak learning rate of MAE, the batch it is for, and the width of its ViT-B."""
+MAE_BATCH = 4096
+
+RATES = {"mae": (2.4e-3, MAE_BATCH, 768), "simmim": (8e-4, 2048, 1024)}
+"""Method -> its peak learning rate (SimMIM's of 100 epochs), its batch, and the width of its ViT-B,
+or of the last map of its Swin-B."""
 
 HIGHEST_RATE = 3e-3
 """The highest peak learning rate; small networks diverge little above it."""
@@ -65,6 +69,9 @@ def choose_images(choices: Choices, facts: ImageFacts) -> None:
     choices.choose("model.in_chans", facts.channels, reason)
     choices.choose("data.mean", facts.mean, f"of the {seen}")
     choices.choose("data.std", facts.std, f"of the {seen}")
+    if simmim.chooses_simmim(choices):
+        simmim.choose_sizes(choices, facts)
+        return
     _choose_sizes(choices, facts)
     # Ours: norm_pixel (MAE, Table 1d) scales the crop's ringing on flat ground to unit variance.
     flat = f"{facts.flat:.0%} of the patches are flat"
@@ -113,6 +120,8 @@ def encoders_for(choices: Choices, facts: ImageFacts, machine: MachineFacts) -> 
     and larger on 1.3 million images, ViT-Ti to -S on 0.1 million and fewer). On a CPU anything
     above ViT-Ti takes days.
     """
+    if simmim.chooses_simmim(choices):
+        return [simmim.given_network(choices)]
     if not {"model.encoder", "model.encoder_args"}.isdisjoint(choices.given):
         return [given_encoder(choices)]
     most = ENCODERS[:2] if machine.device == "cpu" else ENCODERS
@@ -132,7 +141,7 @@ def choose_encoder(choices: Choices, encoder: Encoder, reason: str) -> None:
         choices.choose("model.encoder_args", encoder.arguments, encoder.name)
     elif "model.encoder_args" not in choices.given:
         choices.drop("model.encoder_args")
-    for name, value in zip(("dim", "depth", "num_heads"), encoder.decoder, strict=True):
+    for name, value in zip(("dim", "depth", "num_heads"), encoder.decoder or (), strict=False):
         choices.choose(f"model.decoder_{name}", value, "goes with the encoder")
 
 
@@ -214,8 +223,7 @@ def choose_batch(
     """Choose the batch and the learning rate for a number of epochs.
 
     Ours: the batch is the largest power of two with which the run still has `STEPS` steps; the rate
-    is MAE's 2.4e-3 for batch 4096 and a ViT-B, by the square root of the batch (Adam's noise) and
-    of the width.
+    is the published one, by the square root of the batch (Adam's noise) and of the width.
 
     Args:
         choices: The settings.
@@ -232,12 +240,15 @@ def choose_batch(
         share * processes,
         f"{STEPS:,} steps or more, if that leaves {least} images or so",
     )
-    peak = MAE_RATE * math.sqrt(batch / MAE_BATCH) * math.sqrt(MAE_WIDTH / width)
+    method = "simmim" if simmim.chooses_simmim(choices) else "mae"
+    method_name = {"mae": "MAE", "simmim": "SimMIM"}[method]
+    rate, its_batch, its_width = RATES[method]
+    peak = rate * math.sqrt(batch / its_batch) * math.sqrt(its_width / width)
     peak = min(peak, HIGHEST_RATE)
     choices.choose(
         "optim.base_lr",
         float(f"{peak * 256 / batch:.2g}"),
-        f"a peak of {peak:.2g}, from MAE's by batch and width",
+        f"a peak of {peak:.2g}, from {method_name}'s by batch and width",
     )
 
 
@@ -249,18 +260,23 @@ def choose_warmup(choices: Choices, epochs: float) -> None:
 def cpu_micro_batch(choices: Choices, machine: MachineFacts, encoder: Encoder) -> int:
     """Return the most images at a time on a CPU, from its memory and its caches.
 
-    Ours: activations of a block take about 20 numbers of 4 bytes for each token and channel. Above
-    64 images nothing is gained on a CPU.
+    Ours: activations of a ViT's block take about 20 numbers of 4 bytes for each token and channel.
+    Above 64 images nothing is gained on a CPU.
 
     Args:
         choices: The settings.
         machine: What is known of the machine.
         encoder: The encoder, which sees a quarter of the tokens.
     """
+    image_bytes = encoder.memory or _vit_memory(choices, encoder)
+    return max(1, min(64, int(machine.memory / 4 / image_bytes)))
+
+
+def _vit_memory(choices: Choices, encoder: Encoder) -> float:
+    """Return the bytes of the activations of an image in a ViT and its decoder."""
     size, patch = (choices[f"model.{name}"] for name in ("image_size", "patch_size"))
     side = max(size) if isinstance(size, list | tuple) else size
     tokens = (side / (min(patch) if isinstance(patch, list | tuple) else patch)) ** 2
     channels = encoder.depth * encoder.width * 0.25
     channels += choices["model.decoder_dim"] * choices["model.decoder_depth"]
-    image_bytes = 80 * tokens * channels
-    return max(1, min(64, int(machine.memory / 4 / image_bytes)))
+    return float(80 * tokens * channels)

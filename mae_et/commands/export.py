@@ -1,6 +1,6 @@
 """``python -m mae_et export``: write what a run has learned for timm, transformers or ONNX.
 
-RUN is a pretraining run (its encoder; for transformers the whole masked autoencoder of the last
+RUN is a pretraining run (its encoder; for transformers a plain ViT with the decoder of the last
 checkpoint), a fine-tuning run (its best classifier), one of their timm folders, or a name such as
 hub:OWNER/NAME. The card states the licence that you give with --license, and no other: what was
 trained from the weights of others also tells theirs.

@@ -10,6 +10,7 @@ from .backbone import build_backbone
 from .decoder import SelfDecoder
 from .encoder import FROM_ELSEWHERE, create_timm, create_vit, with_class_tokens
 from .flops import counted_flops, training_flops
+from .hiera_units import split_positions
 from .mae import MaskedAutoencoder
 from .masked import MaskedModel
 from .masking import num_visible_patches
@@ -38,6 +39,7 @@ __all__ = [
     "create_vit",
     "num_visible_patches",
     "resample_table",
+    "split_positions",
     "training_flops",
     "unnormalize",
     "with_class_tokens",

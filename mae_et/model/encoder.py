@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence, Set
+from fnmatch import fnmatch
 from typing import Any, NamedTuple
 
 import timm
@@ -135,11 +136,25 @@ def create_vit(
     arguments = {"img_size": as_pair(image_size), "in_chans": in_chans, **arguments}
     if patch_size is not None:
         arguments["patch_size"] = as_pair(patch_size)
-    encoder: VisionTransformer = create_timm(
-        name, "timm VisionTransformer with absolute positions", VITS, encoder_args, arguments
-    )
+    kind = "timm VisionTransformer with absolute positions"
+    try:
+        encoder: VisionTransformer = create_timm(name, kind, VITS, encoder_args, arguments)
+    except ValueError:  # arguments that all ViTs have and other networks may not
+        if timm.is_model(name) and not any(fnmatch(name, pattern) for pattern in VITS):
+            raise _no_vit(name, timm.model_entrypoint(name).__module__.rpartition(".")[2]) from None
+        raise
     _check_vit(encoder, name, image_size)
     return encoder
+
+
+def _no_vit(name: str, kind: str) -> ValueError:
+    """Return the error about a network that is no plain VisionTransformer."""
+    return ValueError(
+        f"model.encoder must be a plain timm VisionTransformer with absolute positions (vit_*, "
+        f"deit_*, flexivit_*) with model.method mae, got {name!r} ({kind}); --model.method simmim "
+        "pretrains any network with a map of features, hiera a Hiera, and mae-et-finetune trains "
+        "any on labels"
+    )
 
 
 def create_timm(
@@ -213,10 +228,7 @@ def _check_vit(encoder: Any, name: str, image_size: Size) -> None:
             not divide the images.
     """
     if type(encoder) is not VisionTransformer or type(encoder.patch_embed) is not PatchEmbed:
-        raise ValueError(
-            f"model.encoder must be a plain timm VisionTransformer with absolute positions, got "
-            f"{name!r} ({type(encoder).__name__}); allowed: vit_*, deit_* and flexivit_* models"
-        )
+        raise _no_vit(name, type(encoder).__name__)
     if encoder.attn_pool is not None:
         raise ValueError(f"model.encoder must not pool by attention, got {name!r}")
     if encoder.pos_embed is None:

@@ -145,8 +145,10 @@ def _stride(network: Any, images: Tensor, maps: Tensor, name: str) -> tuple[int,
     """
     size, grid = tuple(images.shape[-2:]), tuple(maps.shape[-2:])
     told = total_stride(network)
-    if told and any(-(-side // told) == cells for side, cells in zip(size, grid, strict=True)):
-        stride = (told, told)  # an image may end within the last position
+    if told and any(
+        cells in (side // told, -(-side // told)) for side, cells in zip(size, grid, strict=True)
+    ):
+        stride = (told, told)  # an image may end within the last position, or behind it
     else:
         stride = (-(-size[0] // grid[0]), -(-size[1] // grid[1]))
     if any(side % step for side, step in zip(size, stride, strict=True)):

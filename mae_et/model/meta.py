@@ -29,15 +29,20 @@ def on_meta(model: Module) -> Module:
 def unreached(model: nn.Module, images: Tensor) -> list[str]:
     """Return the names of the parameters that the loss of a masked model does not depend on.
 
+    It is found out by a backward pass, also where gradients are off.
+
     Args:
         model: The model, which stays as it is.
         images: (N, C, H, W) of its input size, two or more for the sake of batch norms.
     """
-    try:
-        copied, images = on_meta(model), images.to("meta")
-        copied(images, masked_only=True).loss.backward()
-    except Exception:  # a network that has to see numbers; what is wrong with others comes again
-        copied = copy.deepcopy(model)
-        with torch.random.fork_rng(devices=[]):  # for the masks
+    with torch.enable_grad():
+        try:
+            copied, images = on_meta(model), images.to("meta")
             copied(images, masked_only=True).loss.backward()
+        except (
+            Exception
+        ):  # a network that has to see numbers; what is wrong with others comes again
+            copied = copy.deepcopy(model)
+            with torch.random.fork_rng(devices=[]):  # for the masks
+                copied(images, masked_only=True).loss.backward()
     return [name for name, value in copied.named_parameters() if value.grad is None]

@@ -129,12 +129,13 @@ def _early_batch(plan: Plan) -> list[str]:
     sent = 2 * (plan.processes - 1) / plan.processes * 4 * plan.parameters / 1e12
     last = plan.stages[-1]
     full = last.micro_batch * area(last.size)
+    early = [stage for stage in plan.stages if stage.times > 1]
     pixels = [
         f"{stage.micro_batch * area(stage.size) / full:.0%} "
         f"({(stage.plain_micro_batch or 0) * area(stage.size) / full:.0%}) at {stage.size}"
-        for stage in plan.stages
-        if stage.times > 1
+        for stage in early
     ]
+    peak = max(stage.micro_batch * area(stage.size) / full for stage in early)
     said = f"early large batch: {plan.steps} steps in place of {plan.batches}"
     if plan.processes > 1:
         said += f"; each process sends {plan.steps * sent:.3g} TB of gradients in place of "
@@ -142,7 +143,8 @@ def _early_batch(plan: Plan) -> list[str]:
     return [
         said,
         "pixels of its forward pass, and so about its memory, relative to full size (without): "
-        + ", ".join(pixels),
+        + ", ".join(pixels)
+        + ("; the peak is there, and micro-batches keep it below 105%" if peak > 1 else ""),
     ]
 
 

@@ -1,6 +1,6 @@
 """Export what a run has learned as a folder for timm, transformers or ONNX, with a model card.
 
-A pretraining run exports its encoder (for transformers, the whole masked autoencoder of the last
+A pretraining run exports its encoder (for transformers, a plain ViT with the decoder of the last
 checkpoint); a fine-tuning run exports its best classifier.
 """
 
@@ -18,12 +18,14 @@ from timm.models.vision_transformer import VisionTransformer
 
 from ..errors import RunStoppedError, first_line
 from ..runs import new_folder
+from .backbones import check_same, to_backbone
 from .by_name import WEIGHTS, Named
 from .exported import Exported, find_exported
 from .loading import load_masked
 from .model_card import Described, model_card
 from .to_onnx import save_onnx
 from .to_transformers import (
+    VIT_MAE,
     Converted,
     image_processor,
     save_transformers,
@@ -34,10 +36,11 @@ from .to_transformers import (
 log = logging.getLogger(__name__)
 
 
-def write_timm(exported: Exported, folder: Path) -> None:
+def write_timm(exported: Exported, folder: Path) -> str:
     """Copy the weights unchanged, with their config.json."""
     shutil.copyfile(exported.folder / WEIGHTS, folder / WEIGHTS)
     _write_config(exported, folder)
+    return ""
 
 
 def _write_config(exported: Exported, folder: Path) -> None:
@@ -49,48 +52,62 @@ def _write_config(exported: Exported, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
-def write_transformers(exported: Exported, folder: Path) -> None:
-    """Write the classifier, or the whole masked autoencoder, with its image processor."""
-    preprocessing = exported.config["pretrained_cfg"]
-    crop_pct = preprocessing.get("crop_pct", 1.0) if exported.is_classifier else 1.0
+def write_transformers(exported: Exported, folder: Path) -> str:
+    """Write the model with its image processor, and return the name of its class.
+
+    Of a plain ViT that is the classifier or the whole masked autoencoder, and of other networks the
+    classifier or the encoder, which is compared with the network.
+    """
+    preprocessing, network = exported.config["pretrained_cfg"], exported.build()
+    height, size = preprocessing["input_size"][1:]
+    is_vit = type(network) is VisionTransformer
+    if is_vit:
+        converted = _converted_vit(exported, network)
+    elif height != size:
+        raise ValueError(
+            f"transformers can't express oblong images ({height}, {size}) of a "
+            f"{type(network).__name__}; export to timm or onnx instead"
+        )
+    else:
+        converted = to_backbone(network, exported.class_names, size)
+    is_mae = converted.architecture == VIT_MAE
     processor = image_processor(
-        size=preprocessing["input_size"][-1],
+        size=size,
         mean=preprocessing["mean"],
         std=preprocessing["std"],
-        crop_pct=crop_pct,
+        crop_pct=1.0 if is_mae else preprocessing.get("crop_pct", 1.0),
     )
-    save_transformers(_converted(exported), processor, folder)
+    save_transformers(converted, processor, folder)
+    if not is_vit:
+        check_same(network, converted, folder, size)
+    return converted.architecture
 
 
-def _converted(exported: Exported) -> Converted:
+def _converted_vit(exported: Exported, vit: VisionTransformer) -> Converted:
     if exported.is_classifier:
-        model = exported.build()
-        if type(model) is not VisionTransformer:
-            raise ValueError(
-                "--format transformers needs a plain timm VisionTransformer, got "
-                f"{exported.config['architecture']}"
-            )
-        return to_classifier(model, exported.class_names)
+        return to_classifier(vit, exported.class_names)
     if exported.mae is None:
         raise ValueError(
-            "--checkpoint must be the pretraining run for --format transformers, which takes the "
-            f"decoder too, got the encoder {exported.folder} alone"
+            "--checkpoint must be the pretraining run for --format transformers of a ViT, which "
+            f"takes the decoder too, got the encoder {exported.folder} alone"
         )
     return to_vit_mae(load_masked(exported.mae))
 
 
-def write_onnx(exported: Exported, folder: Path) -> None:
+def write_onnx(exported: Exported, folder: Path) -> str:
     """Write model.onnx, and timm's config.json for the class names, mean, deviation and size."""
     input_size = exported.config["pretrained_cfg"]["input_size"]
     save_onnx(exported.build(), input_size, folder)
     _write_config(exported, folder)
+    return ""
 
 
-FORMATS: dict[str, Callable[[Exported, Path], None]] = {
+FORMATS: dict[str, Callable[[Exported, Path], str]] = {
     "timm": write_timm,
     "transformers": write_transformers,
     "onnx": write_onnx,
 }
+"""Library -> what writes a folder for it, and returns the name of its class in transformers."""
 
 
 def export(
@@ -122,9 +139,9 @@ def export(
             exported = find_exported(path, Path(scratch))
             exported = replace(exported, licence=licence or exported.licence)
             with new_folder(out) as folder:
-                FORMATS[library](exported, folder)
+                transformers_class = FORMATS[library](exported, folder)
                 card = model_card(
-                    describe(exported, library),
+                    describe(exported, transformers_class),
                     library,
                     repository or str(out),
                     on_hub=bool(repository),
@@ -156,9 +173,9 @@ def _warn_of_terms(exported: Exported) -> None:
     )
 
 
-def describe(exported: Exported, library: str) -> Described:
+def describe(exported: Exported, transformers_class: str) -> Described:
     """Return what the card says about a model."""
-    encoder = "mae" if library == "transformers" else "encoder"
+    encoder = "mae" if transformers_class == VIT_MAE else "encoder"
     preprocessing = exported.config["pretrained_cfg"]
     return Described(
         kind="classifier" if exported.is_classifier else encoder,
@@ -172,6 +189,7 @@ def describe(exported: Exported, library: str) -> Described:
         metrics=exported.run.read_metrics() if exported.run else [],
         source=exported.source,
         licence=exported.licence,
+        transformers_class=transformers_class,
     )
 
 

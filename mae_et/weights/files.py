@@ -215,8 +215,8 @@ def check_model_type(config: Mapping[str, Any], path: str | Path) -> None:
     """
     if config.get("model_type", "vit_mae") != "vit_mae":
         raise ValueError(
-            f"checkpoint {path} must be a ViTMAE if it is a folder of transformers, "
-            f"got model_type {config['model_type']!r}"
+            f"checkpoint {path} must be a ViTMAE if it is a folder of transformers, got model_type "
+            f"{config['model_type']!r}; give the run, or its folder of timm"
         )
 
 

@@ -50,6 +50,8 @@ class Described(NamedTuple):
     """Whose weights they are, or started from; None if all began with new ones."""
     licence: str | None = None
     """The licence that their owner has stated; None if there is none."""
+    transformers_class: str = ""
+    """The name of its class in transformers; empty for another library."""
 
 
 def model_card(model: Described, library: str, name: str, *, on_hub: bool) -> str:

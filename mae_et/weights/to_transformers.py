@@ -3,6 +3,7 @@
     MaskedAutoencoder                      ->  ViTMAEForPreTraining (and back: `from_transformers`)
     classifier of the class token          ->  ViTForImageClassification
     classifier of the patches' average     ->  BeitForImageClassification
+    networks in stages                     ->  see `backbones`
 
 ViTForImageClassification can classify the class token only. BEiT with mean pooling, absolute
 positions and neither relative positions nor layer scale is the network that MAE is fine-tuned as:
@@ -34,6 +35,7 @@ from .from_transformers import Renaming, rename
 
 PIL_BICUBIC = 3
 
+VIT_MAE = "ViTMAEForPreTraining"
 
 TO_HUB: Renaming = (
     (r"^cls_token$", "embeddings.cls_token"),
@@ -44,11 +46,12 @@ TO_HUB: Renaming = (
     (r"^blocks\.", "encoder.layer."),
     (r"\.norm1\.", ".layernorm_before."),
     (r"\.norm2\.", ".layernorm_after."),
+    (r"\.attn\.qkv\.", ".attention.attention.query|key|value."),
     (r"\.attn\.proj\.", ".attention.output.dense."),
     (r"\.mlp\.fc1\.", ".intermediate.dense."),
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
-"""timm's names to the Hub's, after "vit." or "beit."; without the joint query, key and value."""
+"""timm's names to the Hub's, after "vit." or "beit."; see `to_hub`."""
 
 
 class Converted(NamedTuple):
@@ -70,7 +73,7 @@ def to_vit_mae(model: MaskedModel) -> Converted:
     is_vit = isinstance(model.encoder, VisionTransformer)
     if not isinstance(model, MaskedAutoencoder) or not is_vit:
         raise ValueError(
-            "transformers' ViTMAE has a plain vision transformer, got a "
+            "transformers' ViTMAE is a plain vision transformer of model.method mae, got a "
             f"{type(model.encoder).__name__} of model.method {model.method}; its encoder can be "
             "exported to timm or onnx"
         )
@@ -101,10 +104,10 @@ def to_vit_mae(model: MaskedModel) -> Converted:
     rest = {k: v for k, v in own.items() if not k.startswith("encoder.")}
     decoder_names = (*TO_HUB, (r"^(decoder_)blocks\.", r"\1layers."))
     weights = {
-        **{f"vit.{name}": value for name, value in _to_hub(encoder, TO_HUB).items()},
-        **{f"decoder.{name}": value for name, value in _to_hub(rest, decoder_names).items()},
+        **{f"vit.{name}": value for name, value in to_hub(encoder, TO_HUB).items()},
+        **{f"decoder.{name}": value for name, value in to_hub(rest, decoder_names).items()},
     }
-    return Converted("ViTMAEForPreTraining", config, weights)
+    return Converted(VIT_MAE, config, weights)
 
 
 def to_classifier(vit: VisionTransformer, class_names: Sequence[str]) -> Converted:
@@ -128,14 +131,9 @@ def to_classifier(vit: VisionTransformer, class_names: Sequence[str]) -> Convert
             f"transformers' {architecture} has its last norm in the place of timm's {norm}, "
             "which this model lacks"
         )
-    labels = dict(enumerate(class_names))
-    config = {
-        **_vit_config(vit, vit.modules()),
-        "id2label": labels,
-        "label2id": {name: number for number, name in labels.items()},
-    }
+    config = {**_vit_config(vit, vit.modules()), **label_fields(class_names)}
     prefix = "vit" if vit.global_pool == "token" else "beit"
-    hub = _to_hub(vit.state_dict(), TO_HUB)
+    hub = to_hub(vit.state_dict(), TO_HUB)
     weights = {
         re.sub(r"^head\.", "classifier.", name)
         if name.startswith("head.")
@@ -154,6 +152,12 @@ def to_classifier(vit: VisionTransformer, class_names: Sequence[str]) -> Convert
         del config["qkv_bias"]  # BEiT always has it, except for the key
         weights = {k: v for k, v in weights.items() if not k.endswith("attention.key.bias")}
     return Converted(architecture, config, weights)
+
+
+def label_fields(class_names: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of a configuration that name the classes."""
+    labels = dict(enumerate(class_names))
+    return {"id2label": labels, "label2id": {name: n for n, name in labels.items()}}
 
 
 def _vit_config(vit: VisionTransformer, modules: Iterable[nn.Module]) -> dict[str, Any]:
@@ -212,18 +216,23 @@ def _check_plain(vit: VisionTransformer) -> None:
         )
 
 
-def _to_hub(weights: Mapping[str, Tensor], renaming: Renaming) -> dict[str, Tensor]:
-    """Rename weights as on the Hub, and split the joint query, key and value."""
+def to_hub(weights: Mapping[str, Tensor], renaming: Renaming) -> dict[str, Tensor]:
+    """Rename weights as on the Hub.
+
+    Args:
+        weights: The weights by timm's names.
+        renaming: timm's names to the Hub's. Those of joint layers have the names of the parts,
+            "query|key|value", of which each gets its rows.
+    """
     renamed = {}
     for name, value in weights.items():
         new_name = rename(name, renaming)
-        if ".attn.qkv." in new_name:
-            parts = zip(("query", "key", "value"), value.chunk(3), strict=True)
-            for part, rows in parts:
-                renamed[new_name.replace(".attn.qkv.", f".attention.attention.{part}.")] = rows
-        else:
-            renamed[new_name] = value
-    return {name: value.detach().cpu().contiguous() for name, value in renamed.items()}
+        joint = re.search(r"\w+(\|\w+)+", new_name)
+        names = joint[0].split("|") if joint else [""]
+        for part, rows in zip(names, value.chunk(len(names)) if joint else [value], strict=True):
+            own = new_name.replace(joint[0], part) if joint else new_name
+            renamed[own] = rows.detach().cpu().contiguous()
+    return renamed
 
 
 def image_processor(

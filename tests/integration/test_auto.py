@@ -78,6 +78,21 @@ def test_what_is_given_is_used(clothes: str, tmp_path: Path) -> None:
     assert config["model"]["target"] == "pixel"  # chosen, for their black ground
 
 
+def test_a_network_without_a_recipe(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SimMIM of a small ConvNeXt: all but the network follows from the images."""
+    out = tmp_path / "run"
+    network = ["--model.method=simmim", "--model.encoder=convnext_atto"]
+    arguments = "{patch_size: 1, depths: [1, 1, 1, 1], dims: [8, 8, 8, 8]}"
+    options = [*network, f"--model.encoder_args={arguments}", "--optim.epochs=2", f"--out={out}"]
+    assert main(["pretrain", str(image_folder), *options, *QUICK]) == 0
+    assert re.search(r"model\.mask_unit +2 +at least 7 units a side", capsys.readouterr().err)
+    run = Run(out)
+    assert run.read_config()["model"]["image_size"] == 24
+    assert run.encoder.is_dir()
+
+
 def test_hours_with_a_recipe_choose_its_epochs(
     clothes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,6 +199,11 @@ def test_a_slow_loader_is_relieved(
         (["--hours=1e-6"], "--hours must be above 0.0"),
         (["--hours=1", "--optim.epochs=3"], "--hours must be left out, since optim.epochs is"),
         (["--hours=-1"], "--hours must be above 0, got -1"),
+        (["--model.method=hiera"], "model.method must be mae or simmim without a recipe"),
+        (
+            ["--model.encoder=convnext_atto"],
+            "got 'convnext_atto' (convnext); --model.method simmim",
+        ),
         (["--model.patch_size=32"], "must hold images of at least 64 pixels"),
     ],
 )

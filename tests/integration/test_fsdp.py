@@ -13,6 +13,7 @@ import torch
 from finetune.__main__ import main as finetune_main
 from mae_et.__main__ import main
 from mae_et.runs import Run
+from tests.integration.test_simmim import SWIN, simmim
 from tests.support.arguments import tiny, tiny_finetune
 from tests.support.compare import weights
 from tests.support.launch import launch_two, run_tasks
@@ -45,12 +46,18 @@ def assert_same_training(ours: Path, theirs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_shards_train_as_one_process_does(clothes: str, finished: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    result = launch_two(["mae_et", "pretrain", *tiny(clothes, run)], FSDP)
+@pytest.mark.parametrize("method", ["mae", "simmim"])
+def test_shards_train_as_one_process_does(
+    clothes: str, finished: Path, tmp_path: Path, method: str
+) -> None:
+    run, alone, arguments = tmp_path / "run", finished, tiny(clothes, tmp_path / "run")
+    if method == "simmim":  # of a Swin, whose small sizes run on twins
+        alone, arguments = tmp_path / "alone", simmim(clothes, run, **SWIN)
+        assert main(["pretrain", *simmim(clothes, alone, **SWIN)]) == 0
+    result = launch_two(["mae_et", "pretrain", *arguments], FSDP)
     assert result.returncode == 0, result.stderr
     assert {line["processes"] for line in Run(run).read_metrics() if "loss" in line} == {2}
-    assert_same_training(run, finished)
+    assert_same_training(run, alone)
     encoder = timm.create_model(f"local-dir:{run / 'encoder'}", pretrained=True).state_dict()
     trained = weights(run)
     assert all(torch.equal(value, trained[f"encoder.{name}"]) for name, value in encoder.items())

@@ -72,6 +72,13 @@ def test_the_encoder_elsewhere(clothes: str, trained: Path, tmp_path: Path) -> N
     maps = timm.create_model(name, pretrained=True, features_only=True, out_indices=3)(images)
     assert [tuple(one.shape) for one in maps] == [(2, 8, 16, 16), (2, 16, 8, 8), (2, 32, 4, 4)]
 
+    out = tmp_path / "transformers"
+    arguments = [f"--checkpoint={trained}", "--format=transformers", f"--out={out}"]
+    assert main(["export", *arguments]) == 0
+    theirs = pytest.importorskip("transformers").AutoModel.from_pretrained(out)
+    torch.testing.assert_close(theirs(images).pooler_output, encoder(images))
+    assert "AutoModel.from_pretrained" in (out / "README.md").read_text()
+
     for weights, has_decoder in ((trained, True), (trained / "encoder", False)):
         assert load_initial_weights(load_mae_checkpoint(trained), weights) == has_decoder
 
@@ -92,37 +99,26 @@ def test_fine_tuning_at_another_size(clothes: str, trained: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("command", "changes", "message"),
+    ("changes", "message"),
     [
         (
-            "export",
-            {},
-            "transformers' ViTMAE has a plain vision transformer, got a Hiera",
-        ),
-        (
-            "pretrain",
             {"curriculum__stages": "[{size: 10}, {size: 16}]"},
             "got 10; nearest: 8 or 12",
         ),
-        ("pretrain", {"model__patch_size": 4}, "model.patch_size must be null with model.method"),
-        ("pretrain", {"model__mask_ratio": 0.99}, "leaves no visible block of 2 x 2 patches of"),
-        ("pretrain", {"checkpoint": "mae"}, "must be of model.method hiera, got an encoder vit_"),
+        ({"model__patch_size": 4}, "model.patch_size must be null with model.method"),
+        ({"model__mask_ratio": 0.99}, "leaves no visible block of 2 x 2 patches of"),
+        ({"checkpoint": "mae"}, "must be of model.method hiera, got an encoder vit_"),
     ],
 )
 def test_bad_input(
     clothes: str,
-    trained: Path,
     finished: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    command: str,
     changes: dict[str, object],
     message: str,
 ) -> None:
-    arguments = [f"--checkpoint={trained}", "--format=transformers", f"--out={tmp_path / 'out'}"]
-    if command == "pretrain":
-        changes |= {"checkpoint": finished} if "checkpoint" in changes else {}
-        arguments = tiny(clothes, tmp_path / "run", **HIERA | changes)
-    assert main([command, *arguments]) == 2
+    changes |= {"checkpoint": finished} if "checkpoint" in changes else {}
+    assert main(["pretrain", *tiny(clothes, tmp_path / "run", **HIERA | changes)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert message in error

@@ -58,7 +58,10 @@ def trained(
 
 
 def test_a_run_goes_through_its_stages_and_its_encoder_is_handed_on(
-    clothes: str, trained: tuple[dict[str, object], Path], tmp_path: Path
+    clothes: str,
+    trained: tuple[dict[str, object], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     network, run = trained
     lines = Run(run).read_metrics()
@@ -82,6 +85,18 @@ def test_a_run_goes_through_its_stages_and_its_encoder_is_handed_on(
     found = timm.create_model(f"local-dir:{tuned / 'last'}", pretrained=True).state_dict()
     for name, value in encoder.named_parameters():
         assert torch.equal(found[name], value), name
+
+    # In transformers, if that has the network.
+    command = ["export", f"--checkpoint={run}", "--format=transformers"]
+    if network["model__encoder"] == SWIN["model__encoder"]:
+        auto = pytest.importorskip("transformers").AutoModel
+        assert main([*command, f"--out={tmp_path / 'exported'}"]) == 0
+        theirs = auto.from_pretrained(tmp_path / "exported")(images).pooler_output
+        torch.testing.assert_close(theirs, features, rtol=0, atol=1e-5)
+    else:
+        assert main([*command, f"--out={tmp_path / 'exported'}"]) == 2
+        message = "transformers' ResNet can't express a stem of several convolutions"
+        assert message in capsys.readouterr().err
 
     # As features of images.
     out = tmp_path / "features.parquet"

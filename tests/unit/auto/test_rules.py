@@ -64,6 +64,49 @@ def test_sizes(sides: tuple[int, ...], image_size: int, patch_size: int) -> None
     assert ("10% are smaller and are enlarged" in choices.table()) == (sides[0] == 10)
 
 
+SWIN = {"depths": [1, 1], "num_heads": [1, 2], "embed_dim": 16, "patch_size": 2, "window_size": 4}
+CONVNEXT = {"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "side", "arguments", "size", "unit"),
+    [
+        ("convnext_atto", 300, CONVNEXT, 224, 32),  # as published
+        ("swin_tiny_patch4_window7_224", 30, SWIN, 28, 4),
+    ],
+)
+def test_sizes_and_units_of_a_network(
+    encoder: str, side: int, arguments: dict[str, Any], size: int, unit: int
+) -> None:
+    given = {"model__method": "simmim", "model__encoder": encoder, "model__encoder_args": arguments}
+    choices = chosen(facts(short_sides=(side,) * 500), **given)
+    assert (choices["model.image_size"], choices["model.mask_unit"]) == (size, unit)
+    assert (choices["model.target"], choices["model.mask_ratio"]) == ("pixel", 0.6)
+    (network,) = rules.encoders_for(choices, facts(), CPU)
+    rules.choose_encoder(choices, network, "")
+    assert not any("decoder" in field for field in choices.chosen())
+    rules.choose_batch(choices, facts(number=10**6), 1, 100, network.width)
+    peak = 8e-4 * (4096 / 2048 * 1024 / network.width) ** 0.5
+    assert choices["optim.base_lr"] * 16 == pytest.approx(min(peak, 3e-3), rel=0.05)
+    assert 1 <= rules.cpu_micro_batch(choices, CPU, network) <= 64
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "model.encoder must be given with model.method simmim"),
+        (
+            {"model__encoder": "resnet18"},
+            "of at least 64 pixels for resnet18, .*--model.image_size 64",
+        ),
+        ({"model__encoder": "mlp_mixer"}, "must be the name of a timm model"),
+    ],
+)
+def test_a_network_that_does_not_fit(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        chosen(facts(short_sides=(40,) * 500), model__method="simmim", **given)
+
+
 def test_images_without_room_for_patches() -> None:
     with pytest.raises(ValueError, match="of at least 8 pixels, got a tenth of them with a short"):
         chosen(facts(short_sides=(5,) * 500))
@@ -136,7 +179,7 @@ def test_an_encoder_that_is_given_by_its_arguments() -> None:
     choices = Choices({"model.encoder_args": arguments, **sizes})
     (encoder,) = rules.encoders_for(choices, facts(number=50_000), GPU)
     assert (encoder.width, encoder.timm_name) == (32, "vit_tiny_patch16_224")
-    with pytest.raises(ValueError, match=r"a timm VisionTransformer .*got 'resnet18'"):
+    with pytest.raises(ValueError, match=r"a plain timm VisionTransformer .*got 'resnet18'"):
         rules.encoders_for(Choices({"model.encoder": "resnet18", **sizes}), facts(), CPU)
 
 

@@ -193,6 +193,8 @@ def test_cost_is_counted_without_memory() -> None:
         ("swin", {"mask_unit": 1}, "model.mask_unit must be a multiple of 2 pixels, the network's"),
         ("resnet", {"mask_unit": 12}, "model.mask_unit must be a divisor of model.image_size 32"),
         ("resnet", {"image_size": 30, "mask_unit": 6}, "the stride of resnet10t, .*nearest: 24"),
+        # Which leaves the last rows and columns out.
+        ("convnext", {"image_size": 28, "mask_unit": 4}, "the stride of convnext_.*nearest: 24"),
         ("own code", {"encoder": "torch.nn:Identity", "encoder_args": {}}, "must give a map"),
         ("resnet", {"encoder": "resnet10x"}, "must be the name of a timm model .* resnet10t"),
         ("resnet", {"encoder_args": {"pretrained": True}}, "must not have pretrained"),
