@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 
 from mae_et import __version__
 from mae_et.config.line_parser import LineParser
-from mae_et.config.parser import add_resume, config_parser, recipe_names, resume_of
+from mae_et.config.parser import add_resume, config_parser, recipe_names, recipe_titles, resume_of
 from mae_et.config.request import Request, add_automatic, default_folder
 from mae_et.errors import check, end_process, forget_said, print_once, run_command
 from mae_et.first_line import first_line
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["recipes"]:
-        print("\n".join(recipe_names("finetune")))
+        print(recipe_titles("finetune"))
         return 0
     if arguments[:1] == ["--print_completion"]:
         return run_command(lambda: print(_completion(arguments[1:])))

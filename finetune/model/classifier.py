@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from mae_et.curriculum import Size, as_pair
+from mae_et.curriculum import Size, as_pair, as_size
 from mae_et.model import SizedModel, create_vit
 from mae_et.model.backbone import total_stride
 from mae_et.weights import find_weights, load_encoder
@@ -45,7 +45,7 @@ def build_classifier(
     """
     arguments = dict(model.encoder_args)
     if model.patch_size is not None:
-        arguments["patch_size"] = as_pair(model.patch_size)
+        arguments["patch_size"] = as_size(*as_pair(model.patch_size))
     if model.global_pool is not None and _is_vit(model.encoder):
         arguments.setdefault("global_pool", model.global_pool)
     built: dict[str, Any] = {

@@ -7,7 +7,8 @@ hours (what is tried and measured), resolver (the order of all this, and the tab
 from .choices import Choices
 from .facts import look_at_machine
 from .hours import speed_of
-from .resolver import Resolved, resolve
+from .resolved import Resolved
+from .resolver import resolve
 from .rules import choose_machine
 
 __all__ = ["Choices", "Resolved", "choose_machine", "look_at_machine", "resolve", "speed_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -60,6 +60,17 @@ class Speed:
     def waiting(self) -> dict[Size, float]:
         """The share of a step at each size that is spent waiting for images."""
         return {size: step.waited / step.seconds for size, step in self.steps.items()}
+
+    def scaled(self, factor: float) -> Speed:
+        """Return the speed of steps of `factor` times as many images."""
+        return replace(
+            self,
+            images={size: round(factor * number) for size, number in self.images.items()},
+            steps={
+                size: StepTime(seconds=factor * step.seconds, waited=factor * step.waited)
+                for size, step in self.steps.items()
+            },
+        )
 
     def words(self) -> str:
         """Return the images per second at each size."""
@@ -205,11 +216,12 @@ def epochs_for(
     least = config.curriculum.num_stages
     least *= max((part.times for part in config.optim.early_batch), default=1)
     if time_of(least) > seconds:
-        hours = (time_of(least) + beside) / 3600
+        hours = math.ceil(1.1 * (time_of(least) + beside) / 3.6) / 1000
+        stages = config.curriculum.num_stages
         raise ValueError(
-            f"--hours must be at least {math.ceil(1.1 * hours * 1000) / 1000:g} at this speed, for "
-            "looking, measuring and one step of each of the "
-            f"{config.curriculum.num_stages} stages"
+            f"--hours must be at least {hours:g} ({60 * hours:.2g} minutes) at this speed, for "
+            f"looking, measuring and one step of each of the {stages} stages; less is enough for a "
+            "smaller --model.image_size, or for the 5 stages of --curriculum.name efficienttrain"
         )
     per_step = time_of(1000 * least) / (1000 * least)
     budget = max(least, int(seconds / per_step))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from accelerate import Accelerator
@@ -19,6 +18,7 @@ from .choices import Choices
 from .encoders import Encoder
 from .facts import ImageFacts, MachineFacts, look_at_images, look_at_machine
 from .hours import MARGIN, Speed, epochs_for, intervals, largest_micro_batch, measure
+from .resolved import Resolved
 
 Make = Callable[[Mapping[str, Any]], PretrainConfig]
 """Makes the configuration of chosen settings, by dotted name, and of those that the user gave."""
@@ -39,24 +39,11 @@ FIRST_SECONDS, LAST_SECONDS, LAST_ROUNDS = 0.5, 2.0, 3
 MEASURED_SHARE = 0.1
 """The share of a stage's part of a short run that a measurement at its size may take."""
 
+MOST_MEASURING = 0.25
+"""The share of its hours after which a run is planned by what has been measured so far."""
+
 LONG_RUN = 0.2
 """Hours from which on a run is long enough for a longer measurement."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """A run with all of its settings."""
-
-    config: PretrainConfig
-    choices: Choices
-    speed: Speed
-    seconds: float
-    """About how long the run takes, in seconds."""
-
-    def table(self) -> str:
-        """Return the settings that were chosen, with their reasons, and the time they take."""
-        took = f"about {self.seconds / 3600:.2g} hours: {self.speed.words()}"
-        return f"{self.choices.table()}\n  {took}"
 
 
 def resolve(
@@ -160,8 +147,9 @@ class _Resolver:
         rules.choose_machine(self.choices, self.machine)
         rules.choose_curriculum(self.choices)
         self._check_hours()
-        self._choose_encoder()
-        speed = self._replayed(self._measure())
+        speed = self._choose_encoder()
+        if self._has_time():  # for a longer measurement
+            speed = self._replayed(self._measure())
         if self.hours is not None:
             epochs = self._affordable(speed)
             reason = f"{self.hours:g} hours at the measured {speed.words()}"
@@ -175,10 +163,20 @@ class _Resolver:
             self.choices.choose("run.on_late", "fit", reason)
         for name, every in intervals(curriculum, speed, seconds).items():
             self.choices.choose(name, every, INTERVALS[name])
-        return Resolved(config=self.config, choices=self.choices, speed=speed, seconds=seconds)
+        return Resolved(
+            config=self.config,
+            choices=self.choices,
+            speed=speed,
+            seconds=seconds,
+            steps=curriculum.num_steps,
+            before=self._passed(),
+        )
 
-    def _choose_encoder(self) -> None:
-        """Choose the largest encoder for which there are images and time, and its batch."""
+    def _choose_encoder(self) -> Speed:
+        """Choose the largest encoder for which there are images and time, and its batch.
+
+        Returns the speed of a first measurement.
+        """
         encoders = rules.encoders_for(self.choices, self.facts, self.machine)
         for encoder in encoders:
             reason = f"{self.facts.number:,} images"
@@ -195,9 +193,20 @@ class _Resolver:
                     continue
                 epochs = self._affordable(speed)
                 self._choose_epochs(epochs, "")
+            batch_size = self.config.optim.batch_size
             if epochs != measured:
                 self._choose_batch(epochs, encoder)
-            return
+            return speed.scaled(self.config.optim.batch_size / batch_size)
+        raise AssertionError("the last encoder is always chosen")
+
+    def _passed(self) -> float:
+        """Return the seconds so far, the same in every process."""
+        passed = [time.monotonic() - self.began]
+        broadcast_object_list(passed)
+        return passed[0]
+
+    def _has_time(self) -> bool:
+        return self.hours is None or self._passed() < MOST_MEASURING * 3600 * self.hours
 
     def _choose_epochs(self, epochs: float, reason: str) -> None:
         epochs = self.choices.choose("optim.epochs", float(f"{epochs:.6g}"), reason)
@@ -260,7 +269,7 @@ class _Resolver:
             ValueError: They are not.
         """
         measuring = 2 * FIRST_SECONDS * self.config.curriculum.num_stages
-        least = (time.monotonic() - self.began + measuring) / 3600
+        least = (self._passed() + measuring) / 3600
         if self.hours is not None and self.hours < least:
             raise ValueError(
                 f"--hours must be above {least:.2g}, which looking at the images and measuring "
@@ -277,7 +286,7 @@ class _Resolver:
     def _affordable(self, speed: Speed) -> float:
         """Return the epochs that fit into the time that is left."""
         assert self.hours is not None
-        beside = time.monotonic() - self.began + speed.start + speed.evaluation
+        beside = self._passed() + speed.start + speed.evaluation
         left = MARGIN * (3600 * self.hours - beside)
         config = self.config
         model = build_model_on_meta(config)

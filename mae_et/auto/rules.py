@@ -238,7 +238,7 @@ def choose_batch(
     batch = choices.choose(
         "optim.batch_size",
         share * processes,
-        f"{STEPS:,} steps or more, if that leaves {least} images or so",
+        f"as large as leaves {STEPS:,} steps, but {least} or so at least",
     )
     method = "simmim" if simmim.chooses_simmim(choices) else "mae"
     method_name = {"mae": "MAE", "simmim": "SimMIM"}[method]

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..config.line_parser import LineParser
-from ..config.parser import recipe_names
+from ..config.parser import recipe_titles
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the name of each recipe, one per line.
+    """Print the name of each recipe and what it is, one per line.
 
     Raises:
         ValueError: An option is given; the command has none.
     """
     make_parser().parse_args(list(arguments))
-    print("\n".join(recipe_names("mae_et")))
+    print(recipe_titles("mae_et"))
 
 
 def make_parser() -> LineParser:

@@ -94,7 +94,7 @@ class LineParser(ArgumentParser):
             return message
         words, told = type_in_words(hint), first_clause(option.help)
         if told and len(told) <= LONGEST_CLAUSE and "{" not in told:
-            words += f" ({told[0].lower()}{told[1:]})"  # such as its unit
+            words += f" ({told})"  # such as its unit
         return f"{found[1]} must be {words}, got {found[2].strip()}"
 
 
@@ -108,4 +108,6 @@ def nearest(name: str, names: Sequence[str]) -> str:
     # "epoch" finds optim.epochs; of several fields with one name, the first counts.
     by_field = {known.rpartition(".")[2]: known for known in reversed(names)}
     found = difflib.get_close_matches(name, [*names, *by_field], n=1)
-    return f"; nearest: {by_field.get(found[0], found[0])}" if found else ""
+    if not found:
+        return ""
+    return f"; nearest: {found[0] if found[0] in names else by_field[found[0]]}"

@@ -41,6 +41,18 @@ def recipe_names(package: str) -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
+def recipe_titles(package: str) -> str:
+    """Return the names of the recipes in a package, each with the first line of its header."""
+    names = recipe_names(package)
+    width = max(map(len, names))
+    lines = []
+    for name in names:
+        text = resources.files(f"{package}.recipes").joinpath(f"{name}.yaml").read_text("utf-8")
+        title = text.partition("\n")[0].removeprefix("# ")
+        lines.append(f"{name:<{width}}  {title}{'' if title.endswith('.') else ' …'}")
+    return "\n".join(lines)
+
+
 def find_recipe(name: str, package: str) -> str:
     """Return the path of the package's recipe of that name, or of a YAML file.
 

@@ -48,10 +48,13 @@ class LoaderSpeed:
     num_workers: int
 
     def __str__(self) -> str:
-        times = self.after / self.before
+        times, workers = self.after / self.before, "worker" if self.num_workers == 1 else "workers"
+        before, after = (
+            f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}" for rate in (self.before, self.after)
+        )
         return (
-            f"training's loader ({self.size} px, {self.num_workers} workers): {self.before:,.0f} "
-            f"images/s before, {self.after:,.0f} after, {times:.2g} times as many"
+            f"training's loader ({self.size} px, {self.num_workers} {workers}): {before} images/s "
+            f"before, {after} after, {times:.2g} times as many"
         )
 
 

@@ -61,7 +61,7 @@ def describe(plan: Plan) -> str:
         "",
         f"{plan.steps} steps of {_images_of(plan)} images by {plan.processes} "
         f"{'process' if plan.processes == 1 else 'processes'}, "
-        f"{plan.epochs:.1f} passes over {plan.num_images} images, {plan.exaflops:.4g} EFLOPs",
+        f"{plan.epochs:.1f} passes over {plan.num_images} images, {_flops(plan.exaflops)}",
         f"speedup in FLOPs: {plan.speedup:.2f} against {plan.budget:g} epochs at full size",
     ]
     if plan.mae_speedup is not None and plan.mae_speedup < MOST_SPEEDUP:
@@ -70,7 +70,8 @@ def describe(plan: Plan) -> str:
             f", {plan.mae_speedup:.2f} against {PUBLISHED_EPOCHS[plan.method]} epochs of {name} at "
             f"{plan.mae_size}"
         )
-    if plan.usual_speedup is not None and plan.usual_speedup < MOST_SPEEDUP:
+    is_usual = plan.budget == USUAL_EPOCHS  # which the line begins with
+    if plan.usual_speedup is not None and plan.usual_speedup < MOST_SPEEDUP and not is_usual:
         lines[-1] += f", {plan.usual_speedup:.2f} against {USUAL_EPOCHS}"
     if plan.steps < plan.batches:
         lines += _early_batch(plan)
@@ -224,3 +225,12 @@ def automatic_plan(
         return None
     plan = plan_from_flops(config, processes=state.num_processes, mae_size=mae_size)
     return with_times(plan, times, config.data.num_workers, price_per_hour)
+
+
+def _flops(exaflops: float) -> str:
+    """Return a number of FLOPs in a unit that suits it."""
+    for unit in ("EFLOPs", "PFLOPs", "TFLOPs"):
+        if exaflops >= 0.1:
+            return f"{exaflops:.4g} {unit}"
+        exaflops *= 1000
+    return f"{exaflops:.4g} GFLOPs"

@@ -74,7 +74,9 @@ class Progress:
             f"{folder}: {num_images} images, {num_held_out} held out; steps of {batch_size}: "
             f"{steps_by_size(schedule)}; processes on {device}: {world}"
         )
-        if self.start:
+        if self.start == self.num_steps:
+            self.say(f"all {self.num_steps} steps are done already")
+        elif self.start:
             self.say(f"resuming after step {self.start} of {self.num_steps}")
         if batch_size > num_images:
             self.say(

@@ -41,6 +41,19 @@ log = logging.getLogger(__name__)
 MAX_WAIT = 0.3
 """Share of a stage's time spent waiting for images above which the run advises a remedy."""
 
+MORE_IMAGES = (
+    "With data.downsample loader, workers decode and send no more than a small stage needs (in a "
+    "new run, and not by the exact low-frequency crop). More data.num_workers may help, and so "
+    "may `mae-et pack` where photos are big"
+)
+"""The remedies in order."""
+
+FIRST_WORKERS = (
+    "data.num_workers is 0, so the training process loads them itself: give it workers, which "
+    "--resume may change"
+)
+"""The remedy if there are no workers."""
+
 Config = TypeVar("Config", bound=TrainingConfig)
 
 
@@ -159,12 +172,12 @@ class Trainer(ABC, Generic[Config, Model]):
             return
         self.is_advised = True
         if self.accelerator.is_main_process:
+            has_workers = self.config.data.num_workers > 0
             log.warning(
-                "%.0f %% of the time at size %s went into waiting for images. With data.downsample "
-                "loader, workers decode and send no more than a small stage needs (in a new run, "
-                "and not by the exact low-frequency crop). More data.num_workers may help too",
+                "%.0f %% of the time at size %s went into waiting for images. %s",
                 100 * share,
                 metrics["size"],
+                MORE_IMAGES if has_workers else FIRST_WORKERS,
             )
 
     def is_evaluation_due(self, done: int) -> bool:

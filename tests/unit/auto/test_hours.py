@@ -58,7 +58,7 @@ def test_the_epochs_that_fit(seconds: float) -> None:
 def test_hours_too_few_say_how_many_are_needed() -> None:
     config = run(batch_size=16)
     model, rate = build_model_on_meta(config), speed(config, 3.0)
-    with pytest.raises(ValueError, match=r"--hours must be at least 0\.01 at this speed, for look"):
+    with pytest.raises(ValueError, match=r"--hours must be at least 0\.01 \(0\.6 minutes\) at"):
         epochs_for(config, model, 1000, rate, 5.0)
 
 

@@ -112,8 +112,10 @@ def test_paths_without_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert parse_path("owner/name.v2@main") == ("hub", "owner/name.v2@main")
     assert parse_path("owner/here") == ("imagefolder", "owner/here")
     for path in (f"{tmp_path}/typo", "./typo", "../typo", "~/typo-of-mine", "typo.jpg", "a/b.zip"):
-        with pytest.raises(ValueError, match=f"^data.path must exist, got {path!r}$"):
+        with pytest.raises(ValueError, match=f"^data.path must exist, got {path!r}"):
             parse_path(path)
+    with pytest.raises(ValueError, match=r"got './phto.jpg'; nearest: photo.jpg$"):
+        parse_path("./phto.jpg")
     with pytest.raises(ValueError, match=rf"got the file 'photo.jpg', which is in .*{tmp_path}"):
         parse_path("photo.jpg")
     with pytest.raises(ValueError, match=r"data.path must be a folder that exists, hub:NAME"):
