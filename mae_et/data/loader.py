@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import resource
@@ -24,7 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch._utils import ExceptionWrapper
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ..errors import ProcessStoppedError
@@ -198,6 +199,7 @@ def _init_worker(own_modules: Iterable[str], max_pixels: float | None, _worker: 
     sys.excepthook = _end_worker
     for name in own_modules:
         import_module(name)
+    gc.freeze()  # else each full collection goes through all that was imported
 
 
 def _pass_on(queue: Queue[Any], error: Exception, item: object) -> None:
@@ -267,9 +269,17 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         name: [line for sample in samples for line in sample[name]]
         if isinstance(samples[0][name], list)
-        else torch.stack([torch.as_tensor(sample[name]) for sample in samples])
+        else _stack([torch.as_tensor(sample[name]) for sample in samples])
         for name in samples[0]
     }
+
+
+def _stack(fields: list[Tensor]) -> Tensor:
+    """Stack tensors, in a worker in the shared memory in which it hands them over."""
+    if len({field.dtype for field in fields}) > 1:
+        return torch.stack(fields)  # which finds the type that holds them all
+    stacked: Tensor = default_collate(fields)
+    return stacked
 
 
 def join(chunks: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, Tensor]:

@@ -104,6 +104,29 @@ def test_rows_have_the_numbers_that_they_had_before_a_selection() -> None:
     assert names == ["train row 2 (same.png)", "train row 8 (same.png)"]
 
 
+@pytest.mark.parametrize("chosen", [range(5), [3, 3, 0, 4]])
+def test_rows_straight_from_arrow_are_those_of_the_data_set(chosen: Any, tmp_path: Path) -> None:
+    """In several chunks, in any order, with and without bytes, with nothing in a cell."""
+    file = tmp_path / "a.png"
+    file.write_bytes(png(4, 4))
+    cells: list[Any] = [{"bytes": png(5, 5), "path": name} for name in (None, "b.png")]
+    cells += [None, {"bytes": None, "path": str(file)}, None]
+    features = datasets.Features({"image": datasets.Image(), data.ORIGIN: datasets.Value("string")})
+    parts = [
+        datasets.Dataset.from_dict(
+            {"image": cells[part], data.ORIGIN: [f"row {part.start}"] * len(cells[part])}, features
+        )
+        for part in (slice(0, 2), slice(2, 5))
+    ]
+    images = data.ImageTable(datasets.concatenate_datasets(parts).select(chosen), None, 3)
+    assert [images._row(row) for row in range(len(images))] == list(images.rows)
+    with pytest.raises(IndexError):
+        images[len(images)]
+    shouted = images.rows.with_transform(lambda rows: {"image": ["!" for _ in rows["image"]]})
+    images.rows = shouted
+    assert images._row(1) == {"image": "!"}
+
+
 def test_an_empty_cell_is_not_looked_up_by_its_path(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(4, 4))
     with pytest.raises(data.UnreadableImageError, match="no image"):
