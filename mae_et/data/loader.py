@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import os
 import resource
@@ -199,7 +198,6 @@ def _init_worker(own_modules: Iterable[str], max_pixels: float | None, _worker: 
     sys.excepthook = _end_worker
     for name in own_modules:
         import_module(name)
-    gc.freeze()  # else each full collection goes through all that was imported
 
 
 def _pass_on(queue: Queue[Any], error: Exception, item: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cached_property
 from typing import Any
 
 import datasets
@@ -74,20 +75,31 @@ class ImageTable:
         """Whether reading a row calls a function of the user's, as `set_transform` has it do."""
         return bool(self.rows.format["type"] == "custom")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker needs: the data set knows how to send its rows, or where they lie."""
+        return {name: value for name, value in vars(self).items() if name != "_stored"}
+
+    @cached_property
+    def _stored(self) -> dict[str, Any] | None:
+        """The columns in Arrow, of a data set that returns what they hold."""
+        if self.rows.format["type"] is not None:
+            return None
+        return {name: self.rows.data.column(name) for name in self.rows.column_names}
+
     def _row(self, index: int) -> Any:
         """Return a row as `rows[index]` does, straight from Arrow where that is the same."""
-        if self.rows.format["type"] is not None:
+        if self._stored is None:
             return self.rows[index]
-        indices, table = self.rows._indices, self.rows.data
+        indices = self.rows._indices  # of the rows that were selected, None for all in order
         number = index if indices is None else indices.column(0)[index].as_py()
-        return {name: table.column(name)[number].as_py() for name in self.rows.column_names}
+        return {name: column[number].as_py() for name, column in self._stored.items()}
 
     def _origin(self, row: Any, index: int) -> str:
         """Where a row comes from: its file and row in it; or else its row before any selection."""
         origin = origin_of(row)
         if origin is not None:
             return origin
-        indices = self.rows._indices  # of the rows that were selected, None for all in order
+        indices = self.rows._indices
         number = index if indices is None else indices.column(0)[index].as_py()
         return f"{self.rows.split} row {number}"
 
