@@ -61,7 +61,7 @@ class Seconds(NamedTuple):
 def make_photos(source: Path, target: Path, whole: bool = False) -> int:
     """Re-encode the photos of a folder, or copy them whole; return how many there are."""
     files = [f for f in sorted(source.rglob("*.jpg")) if "segmented" not in f.name]
-    (target / "photos").mkdir()
+    (target / "photos").mkdir(parents=True)
     for index, file in enumerate(files):
         if whole:
             shutil.copy(file, target / "photos" / f"{index:04d}.jpg")
@@ -199,7 +199,7 @@ def main() -> None:
         if name.startswith(tuple(options.only))
     }
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = Path(name) / "images"
         num_photos = make_photos(options.photos, folder, options.whole)
         print("\n".join(lines))
         print(

@@ -13,10 +13,9 @@ DALI and FFCV decode with simpler upsampling of colours than libjpeg's default.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,35 +24,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.utils.dlpack
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import v2
 
 from mae_et import data
 
+from .photo_formats import Files, ffcv_file, files_of, litdata_chunks, mds_shards
 from .pipelines import BATCH_SIZE, CROP_SCALE, Pipeline, forked
 
 RATIOS = (3 / 4, 4 / 3)
-
-
-def files_of(folder: Path, number: int) -> list[str]:
-    """So many photos of a folder, each as often as the others."""
-    files = [str(file) for file in sorted(folder.rglob("*.jpg"))]
-    return [files[index % len(files)] for index in range(number)]
-
-
-class Files(Dataset[Any]):
-    """Files that a function makes samples of."""
-
-    def __init__(self, files: list[str], make: Callable[[str], Any]) -> None:
-        self.files, self.make = files, make
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.make(self.files[index])
 
 
 def torch_loader(
@@ -162,60 +142,6 @@ def with_spdl(size: int) -> Pipeline:
                 yield batch(files[first : first + BATCH_SIZE], threads)
 
     return load
-
-
-@cache
-def scratch(name: str) -> Path:
-    """A folder that is kept until the program ends, for a format of a library's own."""
-    kept = tempfile.TemporaryDirectory(prefix=name)
-    _kept.append(kept)
-    return Path(kept.name)
-
-
-_kept: list[Any] = []
-
-
-def encoded_file(file: str) -> dict[str, Any]:
-    """The row of a file in LitData's chunks."""
-    return {"image": Path(file).read_bytes()}
-
-
-@cache
-def litdata_chunks(folder: Path, number: int) -> Path:
-    """Write the photos in the format of LitData."""
-    target = scratch("litdata") / "chunks"
-    import_module("litdata").optimize(
-        encoded_file, files_of(folder, number), str(target), num_workers=1, chunk_bytes="64MB"
-    )
-    return target
-
-
-@cache
-def mds_shards(folder: Path, number: int) -> Path:
-    """Write the photos in the format of MosaicML streaming."""
-    target = scratch("mds") / "shards"
-    writer = import_module("streaming").MDSWriter(out=str(target), columns={"image": "bytes"})
-    with writer:
-        for file in files_of(folder, number):
-            writer.write(encoded_file(file))
-    return target
-
-
-def picture(file: str) -> tuple[Image.Image]:
-    """The row of a file in FFCV's format."""
-    return (Image.open(file).convert("RGB"),)
-
-
-@cache
-def ffcv_file(folder: Path, number: int) -> Path:
-    """Write the photos in the format of FFCV, as JPEG of quality 90."""
-    target = scratch("ffcv") / "photos.beton"
-    field = import_module("ffcv.fields").RGBImageField(write_mode="jpg", jpeg_quality=90)
-    writer = import_module("ffcv.writer").DatasetWriter(
-        str(target), {"image": field}, num_workers=1
-    )
-    writer.from_indexed_dataset(Files(files_of(folder, number), picture))
-    return target
 
 
 def with_stream(size: int, open_stream: Callable[[Path, int], Any]) -> Pipeline:
