@@ -7,6 +7,8 @@ thread that forks runs Python.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import signal
 import sys
@@ -30,6 +32,12 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 They may be sent to all processes of a run. Its workers and their server block them, so that the
 run decides when to stop.
 """
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Options of mallopt, as malloc.h numbers them (https://man7.org/linux/man-pages/man3/mallopt.3.html)."""
+
+KEPT_MEMORY = 32 << 20
+"""Bytes of freed memory that a worker keeps, the most that glibc allows."""
 
 KILL_SECONDS = 5.0
 """How long to wait for a worker that was killed; a file system that hangs may hold it."""
@@ -86,10 +94,18 @@ def kill_workers(workers: Sequence[BaseProcess]) -> None:
 def become_worker() -> None:
     """Make this process a worker: it blocks stop signals, and ends when the run does.
 
+    It keeps some of the memory that it frees, for the next image, and leaves what has been imported
+    so far out of garbage collection.
+
     It ends even if the run is killed, since a thread waits for that. The worker itself would only
     notice the end of the server, which in turn waits for the run and all workers.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    gc.freeze()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT_MEMORY)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY)
     run = parent_process()
     assert run is not None
 

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch._utils import ExceptionWrapper
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ..errors import ProcessStoppedError
@@ -267,9 +267,17 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         name: [line for sample in samples for line in sample[name]]
         if isinstance(samples[0][name], list)
-        else torch.stack([torch.as_tensor(sample[name]) for sample in samples])
+        else _stack([torch.as_tensor(sample[name]) for sample in samples])
         for name in samples[0]
     }
+
+
+def _stack(fields: list[Tensor]) -> Tensor:
+    """Stack tensors, in a worker in the shared memory in which it hands them over."""
+    if len({field.dtype for field in fields}) > 1:
+        return torch.stack(fields)  # which finds the type that holds them all
+    stacked: Tensor = default_collate(fields)
+    return stacked
 
 
 def join(chunks: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, Tensor]:

@@ -50,6 +50,11 @@ class Mixture:
         table, index = self._find(row)
         return table.name(index)
 
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether reading a row of some table may call functions of the user's."""
+        return any(table.runs_user_code for table in self.tables)
+
     def _find(self, row: int) -> tuple[ImageTable, int]:
         number = bisect_right(self.ends, row)
         return self.tables[number], row - self.ends[number] + len(self.tables[number])

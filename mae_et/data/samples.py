@@ -70,6 +70,7 @@ class Samples(Dataset[dict[str, Any]]):
         self.shuffle = shuffle
         self.clock = clock or SampleClock(1)
         self._epoch_order: tuple[int, Any] = (-1, None)
+        self._torch_alone = draws_from_torch_alone(transform, images)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -93,7 +94,7 @@ class Samples(Dataset[dict[str, Any]]):
         index = self.image_index(number)
         unreadable: dict[str, str] = {}
         for attempt in range(MAX_TRIES):
-            seed_generators(self.seed, number)
+            seed_generators(self.seed, number, torch_alone=self._torch_alone)
             try:
                 sample = self.transform(self.images[index], index, number)
             except UnreadableImageError as error:
@@ -123,15 +124,29 @@ class Samples(Dataset[dict[str, Any]]):
         return self._epoch_order[1]
 
 
-def seed_generators(*key: int) -> None:
+def draws_from_torch_alone(transform: Transform, images: Images | None = None) -> bool:
+    """Return whether samples need no seeds of Python's and NumPy's generators.
+
+    Args:
+        transform: The transform; its attribute `torch_alone` says so.
+        images: The images, unless they are read elsewhere; those that may run the user's code while
+            they are read need all seeds.
+    """
+    runs_user_code = images is not None and getattr(images, "runs_user_code", True)
+    return getattr(transform, "torch_alone", False) and not runs_user_code
+
+
+def seed_generators(*key: int, torch_alone: bool = False) -> None:
     """Seed the CPU generators of Python, NumPy and torch, from which image transforms draw.
 
     Args:
         key: Numbers that determine the seed together.
+        torch_alone: Whether to leave out Python's and NumPy's.
     """
     words = np.random.SeedSequence(key).generate_state(4)
-    random.seed(int(words[0]))
-    np.random.seed(words[1])
+    if not torch_alone:
+        random.seed(int(words[0]))
+        np.random.seed(words[1])
     torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
 
 

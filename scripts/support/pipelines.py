@@ -32,7 +32,10 @@ CROP_SCALE = (0.2, 1.0)
 AUGMENT = AugmentConfig()
 
 Pipeline = Callable[[Path, int, int], Iterable[Any]]
-"""(folder of photos, number of images, workers) -> loader of that many images."""
+"""(folder of photos, number of images, workers) -> loader of that many images.
+
+Without workers, all is done in this process, by one thread.
+"""
 
 ENCODED: Any = import_module("mae_et.data.images.encoded")
 """Our decoders; their simplejpeg is set to None to measure without it."""
@@ -54,12 +57,12 @@ class Repeated(torch.utils.data.Dataset[Any]):
         return self.samples[index % len(self.samples)]
 
 
-def torchvision_transform() -> transforms.Compose:
+def torchvision_transform(size: int) -> transforms.Compose:
     """Return the transform of the reference implementations."""
     bicubic = transforms.InterpolationMode.BICUBIC
     return transforms.Compose(
         [
-            transforms.RandomResizedCrop(224, CROP_SCALE, interpolation=bicubic),
+            transforms.RandomResizedCrop(size, CROP_SCALE, interpolation=bicubic),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
             transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
@@ -67,16 +70,27 @@ def torchvision_transform() -> transforms.Compose:
     )
 
 
-def with_torchvision(folder: Path, number: int, workers: int) -> Iterable[Any]:
+def with_torchvision(size: int) -> Pipeline:
     """Return the pipeline of the reference implementations."""
-    samples = ImageFolder(str(folder), torchvision_transform())
-    return DataLoader(Repeated(samples, number), BATCH_SIZE, num_workers=workers)
+
+    def load(folder: Path, number: int, workers: int) -> Iterable[Any]:
+        samples = Repeated(ImageFolder(str(folder), torchvision_transform(size)), number)
+        return DataLoader(
+            samples, BATCH_SIZE, num_workers=workers, multiprocessing_context=forked(workers)
+        )
+
+    return load
+
+
+def forked(workers: int) -> str | None:
+    """Fork workers, as PyTorch does by default unless some library changes that."""
+    return "fork" if workers else None
 
 
 def with_transformers(folder: Path, number: int, workers: int) -> Iterable[Any]:
     """Return the pipeline of run_mae.py in transformers."""
     rows = datasets.load_dataset("imagefolder", data_dir=str(folder), split="train")
-    transform = torchvision_transform()
+    transform = torchvision_transform(224)
 
     def preprocess(examples: dict[str, Any]) -> dict[str, Any]:
         images = [image.convert("RGB") for image in examples["image"]]
@@ -87,6 +101,7 @@ def with_transformers(folder: Path, number: int, workers: int) -> Iterable[Any]:
         Repeated(rows, number),
         BATCH_SIZE,
         num_workers=workers,
+        multiprocessing_context=forked(workers),
         collate_fn=lambda samples: torch.stack([sample["pixel_values"] for sample in samples]),
     )
 
@@ -105,7 +120,9 @@ def with_timm(folder: Path, number: int, workers: int) -> Iterable[Any]:
     )
     mend_posterize(transform.transforms)
     samples = Repeated(ImageFolder(str(folder), transform), number)
-    return DataLoader(samples, BATCH_SIZE, num_workers=workers)
+    return DataLoader(
+        samples, BATCH_SIZE, num_workers=workers, multiprocessing_context=forked(workers)
+    )
 
 
 def pretraining(size: int) -> data.Transform:
@@ -163,7 +180,8 @@ def ours(transform: data.Transform, decoder: Any = SIMPLEJPEG) -> Pipeline:
 
 
 PIPELINES: dict[str, Pipeline] = {
-    "torchvision 224": with_torchvision,
+    "torchvision 224": with_torchvision(224),
+    "torchvision 96": with_torchvision(96),
     "transformers 224": with_transformers,
     "ours 224": ours(pretraining(224)),
     "ours 224, Pillow": ours(pretraining(224), None),

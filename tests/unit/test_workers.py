@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -42,6 +43,9 @@ def test_workers_are_no_copies_of_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert chunk["parent"] != os.getpid()
     assert chunk["blocked"]
     assert chunk["has_plugin"]
+    assert chunk["not_collected"] > 10_000  # what has been imported
+    if hasattr(ctypes.CDLL(None), "mallopt"):
+        assert chunk["page_faults"] < 1000
 
 
 def test_workers_have_the_limit_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:

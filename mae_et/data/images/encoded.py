@@ -29,6 +29,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .boxes import ORIENTATIONS, UPRIGHT, Box
+from .jpeg_header import read_jpeg_header
+from .png_texts import PNG_MAGIC, without_texts
 from .units import BACKGROUND
 
 try:
@@ -54,15 +56,6 @@ REFUSED = ("EPS", "IPTC")
 
 PADDED = ("BMP", "DIB", "TGA")
 """Formats whose fourth byte is often no alpha, but left at 0 by those who write them."""
-
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-"""The first bytes of a PNG file."""
-
-PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
-"""Chunks of a PNG file whose size Pillow limits, though no pixel depends on them."""
-
-ORIENTATION_TEXT = (b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
-"""Keywords of texts in a PNG file that may tell its orientation."""
 
 
 class UnreadableImageError(ValueError):
@@ -96,16 +89,27 @@ class EncodedImage:
 
     def __init__(self, encoded: bytes, mode: str, name: str) -> None:
         self.encoded, self.mode, self.name = encoded, mode, name
+        # Kept for the first decoding: in a PNG, looking for EXIF has decoded all of it.
+        self._opened: Image.Image | None = None
+        self._is_jpeg, self._is_deep_ppm, self.orientation = True, False, UPRIGHT
+        header = None if simplejpeg is None else read_jpeg_header(encoded)
+        if header is None or _is_too_large(header.height * header.width):
+            self._read_header()
+        else:
+            self.format: str | None = "JPEG"
+            self._stored_height, self._stored_width, self.stored_mode = header
+
+    def _read_header(self) -> None:
+        """Let Pillow read the header."""
         with reading(self.name):
             try:
-                header, exif = _open_header(encoded)
-            except ValueError:  # Pillow's response to large texts
-                if not encoded.startswith(PNG_MAGIC):
-                    raise
-                self.encoded = _without_text(encoded)
                 header, exif = _open_header(self.encoded)
-        # Kept for the first decoding: in a PNG, looking for EXIF has decoded all of it.
-        self._opened: Image.Image | None = header
+            except ValueError:  # Pillow's response to large texts
+                if not self.encoded.startswith(PNG_MAGIC):
+                    raise
+                self.encoded = without_texts(self.encoded)
+                header, exif = _open_header(self.encoded)
+        self._opened = header
         self.format, self.stored_mode = header.format, header.mode
         self._is_jpeg = header.format in ("JPEG", "MPO")
         self._is_deep_ppm = header.format == "PPM" and maxval_of(header) > 255
@@ -154,8 +158,7 @@ class EncodedImage:
         """
         stored = self.orientation.stored(box, self._stored_height, self._stored_width)
         target = size[::-1] if self.orientation.transpose else size
-        with reading(self.name):
-            region = self._decode_region(stored, self._factor(stored, target))
+        region = self._decode_region(stored, self._factor(stored, target))
         pixels = torch.from_numpy(region).permute(2, 0, 1)  # (C, h, w)
         if pixels.shape[-2:] != target:
             pixels = F.interpolate(pixels[None], target, mode="bicubic", antialias=True)[0]
@@ -178,16 +181,17 @@ class EncodedImage:
                 pixels = simplejpeg.decode_jpeg(
                     self.encoded, COLOR_SPACES[self.mode], min_height=height, min_width=width
                 )
-            except ValueError:
+            except (ValueError, MemoryError):
                 pass  # simplejpeg is stricter than Pillow, which decides what is readable
             else:
                 return pixels[rows, columns]
-        image = self.open()
-        if self._is_jpeg:
-            grey = "L" if self.mode == "L" else None
-            image.draft(grey, (self._stored_width // factor, self._stored_height // factor))
-        part = image.crop((columns.start, rows.start, columns.stop, rows.stop))
-        pixels = np.array(convert(part, self.mode))
+        with reading(self.name):
+            image = self.open()
+            if self._is_jpeg:
+                grey = "L" if self.mode == "L" else None
+                image.draft(grey, (self._stored_width // factor, self._stored_height // factor))
+            part = image.crop((columns.start, rows.start, columns.stop, rows.stop))
+            pixels = np.array(convert(part, self.mode))
         return pixels if pixels.ndim == 3 else pixels[..., None]
 
     def open(self) -> Image.Image:
@@ -213,6 +217,11 @@ def allow_pixels(number: int) -> None:
     Image.MAX_IMAGE_PIXELS = number / 2  # type: ignore[assignment]
 
 
+def _is_too_large(number: int) -> bool:
+    """Whether Pillow refuses an image of so many pixels."""
+    return Image.MAX_IMAGE_PIXELS is not None and number > 2 * Image.MAX_IMAGE_PIXELS
+
+
 def _open_header(encoded: bytes) -> tuple[Image.Image, int]:
     """Open an image, and find the value of its EXIF orientation."""
     header = Image.open(io.BytesIO(encoded))
@@ -229,18 +238,6 @@ def maxval_of(image: Any) -> int:
     """Return the number that is white in a PPM image just opened, if Pillow has to scale by it."""
     decoder, _, _, arguments = image.tile[0]
     return int(arguments[-1]) if decoder in ("ppm", "ppm_plain") else 255
-
-
-def _without_text(encoded: bytes) -> bytes:
-    """A PNG file without its texts and colour profile, but for texts that tell its orientation."""
-    kept, start = [encoded[:8]], 8
-    while start + 8 <= len(encoded):
-        stop = start + 12 + int.from_bytes(encoded[start : start + 4])
-        kind, text = encoded[start + 4 : start + 8], encoded[start + 8 : stop]
-        if kind not in PNG_TEXT or text.startswith(ORIENTATION_TEXT):
-            kept.append(encoded[start:stop])
-        start = stop
-    return b"".join(kept)
 
 
 @contextmanager

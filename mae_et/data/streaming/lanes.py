@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from ...errors import ProcessStoppedError
 from ..clock import SampleClock
 from ..images import UnreadableImageError, open_image
-from ..samples import StepBatches, Transform, seed_generators
+from ..samples import StepBatches, Transform, draws_from_torch_alone, seed_generators
 from .order import ShardPlan, Span
 from .shards import Cell, StreamedImages
 
@@ -221,7 +221,7 @@ class StreamedSamples(Dataset[dict[str, Any]]):
         """Make a sample of the first item that can be read."""
         unreadable: list[tuple[str, str]] = []
         for item in items:
-            seed_generators(self.seed, number)
+            seed_generators(self.seed, number, torch_alone=draws_from_torch_alone(self.transform))
             try:
                 image = open_image(item.cell.value, self.in_chans, item.cell.name)
                 sample = self.transform(image, number, number)

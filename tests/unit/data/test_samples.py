@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
 
 from mae_et import data
+from mae_et.data.mixture import Mixture
 from mae_et.errors import ProcessStoppedError
 
 
@@ -105,6 +108,49 @@ def test_a_run_of_bad_rows_shows_no_other_row_many_times() -> None:
         assert fresh[number]["row"] == samples[number]["row"]
         assert torch.equal(samples[number]["draw"], others[number]["draw"])
         assert not others[number]["unreadable"]
+
+
+class _Draws:
+    """Draws from all generators, whatever it says."""
+
+    def __init__(self, torch_alone: bool) -> None:
+        self.torch_alone = torch_alone
+
+    def __call__(self, image: Any, index: int, number: int) -> dict[str, Any]:
+        others = torch.tensor([random.random(), np.random.random(), *image["drawn"]])
+        return {"torch": torch.rand(3), "others": others}
+
+
+class _Cells(data.ImageTable):
+    """A table whose images are the rows themselves."""
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
+
+
+@pytest.mark.parametrize("torch_alone", [True, False])
+@pytest.mark.parametrize("has_user_code", [True, False])
+def test_generators_are_seeded_unless_nobody_draws_from_them(
+    torch_alone: bool, has_user_code: bool
+) -> None:
+    """The transform tells what it draws from; a function of the user's may draw from all."""
+    rows = datasets.Dataset.from_dict(
+        {"image": [None] * 4}, features=datasets.Features({"image": datasets.Image()})
+    )
+    cells = _Cells(rows, None, 3)
+    cells.rows = datasets.Dataset.from_dict({"drawn": [[0.0]] * 4})
+    if has_user_code:
+        cells.rows.set_transform(
+            lambda batch: {"drawn": [[random.random()] for _ in batch["drawn"]]}
+        )
+    for images in (cells, Mixture([cells])):
+        stream = data.Samples(images, _Draws(torch_alone), seed=0)
+        first, again = stream[3], stream[3]
+        assert torch.equal(first["torch"], again["torch"])
+        is_seeded = has_user_code or not torch_alone
+        assert torch.equal(first["others"], again["others"]) == is_seeded
+    plain = data.Samples(cells, _Draws(False), seed=0)[3]
+    assert torch.equal(first["torch"], plain["torch"])
 
 
 def test_none_is_readable() -> None:

@@ -63,6 +63,22 @@ def test_crop_scale_and_jitter_move_in_equal_steps(monkeypatch: pytest.MonkeyPat
     )
 
 
+@pytest.mark.parametrize("extent", [(375, 500), (1, 300), (299, 7), (2, 3)])
+@pytest.mark.parametrize("scale", [(0.2, 1.0), (0.95, 1.0), (1.0, 1.0)])
+def test_the_box_is_that_of_torchvision(
+    extent: tuple[int, int], scale: tuple[float, float]
+) -> None:
+    """And as many numbers are drawn, also where no box of ten fits."""
+    image = torch.empty(1, *extent, device="meta")
+    for seed in range(20):
+        torch.manual_seed(seed)
+        box, following = transforms.random_box(*extent, scale), torch.rand(())
+        torch.manual_seed(seed)
+        expected = v2.RandomResizedCrop(8, scale).make_params([image])
+        assert box == tuple(expected[name] for name in ("top", "left", "height", "width"))
+        assert following == torch.rand(())
+
+
 def test_jitter_changes_colours_within_its_range() -> None:
     plain = [sample(number) for number in range(30)]
     off = partial(sample, color_jitter=0.5, first_color_jitter=0.0, progress_at=lambda number: 0.0)

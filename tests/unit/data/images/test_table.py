@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,31 @@ def test_rows_have_the_numbers_that_they_had_before_a_selection() -> None:
             images[row]
         names.append(error.value.name)
     assert names == ["train row 2 (same.png)", "train row 8 (same.png)"]
+
+
+@pytest.mark.parametrize("chosen", [range(5), [3, 3, 0, 4]])
+def test_rows_straight_from_arrow_are_those_of_the_data_set(chosen: Any, tmp_path: Path) -> None:
+    """In several chunks, in any order, with and without bytes, with nothing in a cell."""
+    file = tmp_path / "a.png"
+    file.write_bytes(png(4, 4))
+    cells: list[Any] = [{"bytes": png(5, 5), "path": name} for name in (None, "b.png")]
+    cells += [None, {"bytes": None, "path": str(file)}, None]
+    features = datasets.Features({"image": datasets.Image(), data.ORIGIN: datasets.Value("string")})
+    parts = [
+        datasets.Dataset.from_dict(
+            {"image": cells[part], data.ORIGIN: [f"row {part.start}"] * len(cells[part])}, features
+        )
+        for part in (slice(0, 2), slice(2, 5))
+    ]
+    images = data.ImageTable(datasets.concatenate_datasets(parts).select(chosen), None, 3)
+    assert [images._row(row) for row in range(len(images))] == list(images.rows)
+    with pytest.raises(IndexError):
+        images[len(images)]
+    again = pickle.loads(pickle.dumps(images))
+    assert [again._row(row) for row in range(len(again))] == list(images.rows)
+    again.rows = images.rows.with_transform(lambda rows: {"image": ["!" for _ in rows["image"]]})
+    again = copy.copy(again)  # which leaves the columns behind, as for a worker
+    assert again._row(1) == {"image": "!"}
 
 
 def test_an_empty_cell_is_not_looked_up_by_its_path(tmp_path: Path) -> None:
