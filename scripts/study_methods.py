@@ -68,10 +68,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "ConvNeXt": {
         "encoder": "convnext_atto",
         "encoder_args": {
-            "patch_size": 2,
-            "output_stride": 8,
-            "depths": [1, 1, 1, 1],
-            "dims": [24, 48, 96, 128],
+            "patch_size": 1,
+            "depths": [1, 1, 2, 1],
+            "dims": [16, 32, 64, 128],
         },
     },
     "Swin": {
@@ -200,7 +199,7 @@ def trained(
 ) -> float:
     """The accuracy after the last step of fine-tuning an encoder, or of training from scratch."""
     if not (out / "report.json").exists():
-        epochs, batch_size = options.tuning_epochs, 50
+        epochs, batch_size = options.tuning_epochs, 25
         settings = supervised(family, seed, options.labels) | {
             "optim": {
                 "epochs": epochs,
@@ -301,8 +300,8 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--target", choices=TARGETS, default="hog")
-    parser.add_argument("--epochs", type=float, default=8, help="of pretraining")
-    parser.add_argument("--labels", type=int, default=20, help="of each class, for fine-tuning")
+    parser.add_argument("--epochs", type=float, default=6, help="of pretraining")
+    parser.add_argument("--labels", type=int, default=10, help="of each class, for fine-tuning")
     parser.add_argument("--tuning_epochs", type=float, default=40, help="of fine-tuning")
     options = parser.parse_args()
     out = options.out.resolve()
