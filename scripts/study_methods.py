@@ -114,7 +114,10 @@ OF_METHOD: dict[str, dict[str, Any]] = {
 }
 OF_METHOD["hiera"] = OF_METHOD["mae"]
 
-TARGETS = {"hog": {"target": "hog", "hog": {"cell": 4}}, "pixel": {"target": "pixel"}}
+TARGETS: dict[str, dict[str, Any]] = {
+    "hog": {"target": "hog", "hog": {"cell": 4}},
+    "pixel": {"target": "pixel"},
+}
 
 RATES = (1e-3, 4e-3)
 """Peak learning rates of fine-tuning and of training from scratch."""
@@ -124,8 +127,8 @@ ARMS = ("k-NN before", "k-NN after", "fine-tuned", "from scratch")
 
 def section(family: str, target: str) -> dict[str, Any]:
     """The section `model` of a family's pretraining."""
-    model = COMMON | FAMILIES[family] | TARGETS[target]
-    return model | OF_METHOD[model["method"]]
+    model = COMMON | FAMILIES[family]
+    return {**model, **OF_METHOD[model["method"]], **TARGETS[target]}
 
 
 def configure(out: Path, family: str, options: argparse.Namespace) -> Path:
@@ -233,7 +236,10 @@ def cell(out: Path, options: argparse.Namespace, family: str, seed: int) -> dict
     if not run.encoder.is_dir():
         settings = {"run.seed": seed}
         mae_et.pretrain(recipe=config, out=run.folder, resume="auto", **settings)
-    ways = {"fine-tuned": ("tuned", run.encoder), "from scratch": ("scratch", "none")}
+    ways: dict[str, tuple[str, Path | str]] = {
+        "fine-tuned": ("tuned", run.encoder),
+        "from scratch": ("scratch", "none"),
+    }
     return {
         "ms": milliseconds(run),
         "k-NN before": knn(folder / "knn_before", family, seed, new),
