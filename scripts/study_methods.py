@@ -8,7 +8,7 @@ by Hiera's MAE for Hiera, by SimMIM for the others. Reported on the 2,000 test i
 accuracy of the encoder with its new weights and after pretraining, and the accuracy of fine-tuning
 on a few labels of each class from the encoder and from scratch, with the same settings at each of
 some learning rates; the best rate of either way by its mean over seeds counts. The time per image
-is that of the training steps of either size, without loading.
+is the CPU time of a training step at each size, without loading.
 
 Stop it at any time: the same command continues. Two commands with different --families or --seeds
 may run side by side in one folder. Each ends with a table of all cells that are there, and
@@ -19,11 +19,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import torch
+from support.families import COMMON, FAMILIES, TARGETS, section
 from support.runs import facts, write_json
 from support.seeds import paired_difference, spread
 
@@ -32,103 +35,16 @@ import mae_et
 from mae_et.build import build_model
 from mae_et.config import PretrainConfig
 from mae_et.config.parser import config_parser, parse
+from mae_et.curriculum import as_pair
 from mae_et.runs import Run
 from mae_et.weights import export_encoder
 
 DATA = "parquet:scripts/data/fashion_mnist"
 
-FAMILIES: dict[str, dict[str, Any]] = {
-    "ViT": {
-        "method": "mae",
-        "encoder": "vit_tiny_patch16_224",
-        "encoder_args": {"embed_dim": 96, "depth": 4, "num_heads": 4},
-        "patch_size": 4,
-        "mask_ratio": 0.75,
-    },
-    "Hiera": {
-        "method": "hiera",
-        "encoder": "hiera_tiny_224",
-        "encoder_args": {
-            "embed_dim": 32,
-            "num_heads": 1,
-            "stages": [1, 1, 2],
-            "q_pool": 2,
-            "mask_unit_size": [4, 4],
-            "mask_unit_attn": [True, False, False],
-            "patch_stride": [2, 2],
-            "patch_kernel": [3, 3],
-            "patch_padding": [1, 1],
-        },
-        "positions": "learned",
-    },
-    "ResNet": {
-        "encoder": "resnet10t",
-        "encoder_args": {"channels": [24, 48, 96, 128], "output_stride": 8},
-    },
-    "ConvNeXt": {
-        "encoder": "convnext_atto",
-        "encoder_args": {
-            "patch_size": 1,
-            "depths": [1, 1, 2, 1],
-            "dims": [16, 32, 64, 128],
-        },
-    },
-    "Swin": {
-        "encoder": "swin_tiny_patch4_window7_224",
-        "encoder_args": {
-            "patch_size": 4,
-            "window_size": 4,
-            "embed_dim": 64,
-            "depths": [2, 2],
-            "num_heads": [2, 4],
-        },
-    },
-    "PVT": {
-        "encoder": "pvt_v1_tiny",
-        "encoder_args": {
-            "patch_size": 4,
-            "embed_dims": [64, 128],
-            "depths": [2, 2],
-            "num_heads": [2, 4],
-            "mlp_ratios": [4, 4],
-            "sr_ratios": [2, 1],
-        },
-    },
-    "CSWin": {
-        "encoder": "cswin_tiny_224",
-        "encoder_args": {
-            "embed_dim": 48,
-            "depths": [1, 3],
-            "num_heads": [2, 4],
-            "stripe_widths": [1],
-        },
-    },
-}
-"""Family -> what differs from COMMON in the section `model`."""
-
-COMMON: dict[str, Any] = {"method": "simmim", "image_size": 32, "in_chans": 1, "mask_ratio": 0.6}
-
-OF_METHOD: dict[str, dict[str, Any]] = {
-    "simmim": {"mask_unit": 4},
-    "mae": {"decoder_dim": 64, "decoder_depth": 1, "decoder_num_heads": 4},
-}
-OF_METHOD["hiera"] = OF_METHOD["mae"]
-
-TARGETS: dict[str, dict[str, Any]] = {
-    "hog": {"target": "hog", "hog": {"cell": 4}},
-    "pixel": {"target": "pixel"},
-}
-
 RATES = (1e-3, 4e-3)
 """Peak learning rates of fine-tuning and of training from scratch."""
 
 ARMS = ("k-NN before", "k-NN after", "fine-tuned", "from scratch")
-
-
-def section(family: str, target: str) -> dict[str, Any]:
-    """The section `model` of a family's pretraining."""
-    model = COMMON | FAMILIES[family]
-    return {**model, **OF_METHOD[model["method"]], **TARGETS[target]}
 
 
 def configure(out: Path, family: str, options: argparse.Namespace) -> Path:
@@ -157,12 +73,18 @@ def configure(out: Path, family: str, options: argparse.Namespace) -> Path:
     return file
 
 
+def parse_config(config: Path, seed: int) -> PretrainConfig:
+    """Read the configuration of a family's pretraining, with a seed."""
+    parser = config_parser(PretrainConfig, "mae_et", "")
+    options = [f"--config={config}", f"--run.seed={seed}"]
+    parsed, _ = parse(parser, PretrainConfig, options, "mae_et")
+    return parsed
+
+
 def new_encoder(config: Path, folder: Path, seed: int) -> Path:
     """Write the encoder with which a run begins."""
     if not (folder / "config.json").exists():
-        parser = config_parser(PretrainConfig, "mae_et", "")
-        options = [f"--config={config}", f"--run.seed={seed}"]
-        parsed, _ = parse(parser, PretrainConfig, options, "mae_et")
+        parsed = parse_config(config, seed)
         source = parsed.data
         export_encoder(build_model(parsed), folder, mean=source.mean, std=source.std)
     return folder
@@ -217,14 +139,32 @@ def trained(
     return Run(out).top1_history()[-1]
 
 
-def milliseconds(run: Run) -> dict[str, float]:
-    """The time of a training step per image at each size, without loading: the median window."""
-    windows: dict[str, list[float]] = {}
-    for line in run.read_metrics():
-        if "images_per_s" in line:
-            computed = 1000 * (1 - line["data_wait"]) / line["images_per_s"]
-            windows.setdefault(str(line["size"]), []).append(computed)
-    return {size: median(times) for size, times in windows.items()}
+def milliseconds(out: Path, family: str) -> dict[str, float]:
+    """CPU time of a training step per image, by size: the median of alternating steps.
+
+    Other programs on the machine disturb it less than they do the time of the clock.
+    """
+    file = out / f"{family}_ms.json"
+    if not file.exists():
+        parsed = parse_config(out / f"{family}.yaml", seed=0)
+        model, batch_size = build_model(parsed), parsed.optim.batch_size
+        optimizer = torch.optim.AdamW(model.parameters())
+        curriculum = mae_et.Curriculum.efficienttrain(
+            full_size=model.full_size, patch_size=model.size_multiple, num_steps=100
+        )
+        images = torch.randn(batch_size, model.in_chans, *as_pair(model.full_size))
+        times: dict[str, list[float]] = {str(stage.size): [] for stage in curriculum.stages}
+        for _ in range(13):
+            for size, measured in times.items():
+                start = time.process_time()
+                loss = model(images, size=int(size), masked_only=True).loss
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                measured.append(1000 * (time.process_time() - start) / batch_size)
+        write_json(file, {size: median(measured) for size, measured in times.items()})
+    measured_before: dict[str, float] = json.loads(file.read_text())
+    return measured_before
 
 
 def cell(out: Path, options: argparse.Namespace, family: str, seed: int) -> dict[str, Any]:
@@ -241,7 +181,6 @@ def cell(out: Path, options: argparse.Namespace, family: str, seed: int) -> dict
         "from scratch": ("scratch", "none"),
     }
     return {
-        "ms": milliseconds(run),
         "k-NN before": knn(folder / "knn_before", family, seed, new),
         "k-NN after": knn(folder / "knn_after", family, seed, run.encoder),
         **{
@@ -271,9 +210,7 @@ def collect(out: Path) -> dict[str, dict[str, Any]]:
         cells = [json.loads(files[seed].read_text()) for seed in sorted(files)]
         if not cells:
             continue
-        sizes = cells[0]["ms"]
-        rows[family] = {"seeds": sorted(files)}
-        rows[family]["ms"] = {size: median(one["ms"][size] for one in cells) for size in sizes}
+        rows[family] = {"seeds": sorted(files), "ms": milliseconds(out, family)}
         for arm in ARMS:
             values = [one[arm] for one in cells]
             rows[family][arm] = best(values) if isinstance(values[0], dict) else values
