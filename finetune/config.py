@@ -29,8 +29,8 @@ class ClassifierConfig(EncoderConfig):
     Args:
         encoder: Name of any timm backbone, or module:callable for your own constructor. The encoder
             of a checkpoint must be the same.
-        global_pool: What a VisionTransformer classifies: the average of the patches or the class
-            token; null for the model's own way.
+        global_pool: What a VisionTransformer or a PVT classifies: the average of the patches or the
+            class token; null for the model's own way.
         drop_path: Stochastic depth of the last block, in [0, 1); earlier ones have less.
     """
 

@@ -35,7 +35,7 @@ SIZES = (40, 48, 56)
 SWIN = "{patch_size: 2, embed_dim: 32, depths: [1, 1, 2], num_heads: [1, 2, 4]}"
 PVT = (
     "{patch_size: 2, embed_dims: [32, 64, 128], depths: [1, 1, 2], num_heads: [1, 2, 4], "
-    "mlp_ratios: [4, 4, 4], sr_ratios: [4, 2, 1]}"
+    "mlp_ratios: [4, 4, 4], sr_ratios: [4, 2, 1], global_pool: token}"
 )
 CSWIN = "{embed_dim: 32, depths: [1, 2, 2], num_heads: [2, 4, 8], stripe_widths: [1, 2]}"
 DEIT = "{patch_size: 8, embed_dim: 96, depth: 4, num_heads: 4}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,10 +15,16 @@ from torch import nn
 from mae_et.curriculum import Size, as_pair, as_size
 from mae_et.model import SizedModel, create_vit
 from mae_et.model.backbone import total_stride
-from mae_et.weights import find_weights, load_encoder
+from mae_et.model.networks import pvt
+from mae_et.weights import Origin, TimmFolder, find_weights, load_encoder
 
 from ..config import ClassifierConfig
 from .backbone import class_axes, create_encoder, create_model
+
+log = logging.getLogger(__name__)
+
+VITS = ("timm.models.vision_transformer", "timm.models.deit")
+"""The modules of timm's VisionTransformers."""
 
 
 def build_classifier(
@@ -43,11 +50,9 @@ def build_classifier(
     Raises:
         ValueError: The model cannot be built, or the checkpoint is not its encoder.
     """
-    arguments = dict(model.encoder_args)
+    arguments = _with_pooling(model)
     if model.patch_size is not None:
         arguments["patch_size"] = as_size(*as_pair(model.patch_size))
-    if model.global_pool is not None and _is_vit(model.encoder):
-        arguments.setdefault("global_pool", model.global_pool)
     built: dict[str, Any] = {
         "image_size": model.image_size,
         "in_chans": model.in_chans,
@@ -59,7 +64,9 @@ def build_classifier(
         head = getattr(classifier.model, "head", None)
         if isinstance(classifier.model, VisionTransformer) and isinstance(head, nn.Linear):
             nn.init.trunc_normal_(head.weight, std=2e-5)  # as in the reference
-        pretrained = find_weights(checkpoint, prefer_result=True).read()
+        origin = find_weights(checkpoint, prefer_result=True)
+        _warn_of_other_pooling(classifier.model, origin)
+        pretrained = origin.read()
         has_head = load_encoder(
             classifier.model,
             pretrained,
@@ -76,8 +83,8 @@ def build_classifier(
 def build_encoder(model: ClassifierConfig, checkpoint: str) -> nn.Module:
     """Build the encoder of a checkpoint, which maps images (N, C, H, W) to features (N, D).
 
-    Features of a VisionTransformer are pooled as `model.global_pool` says, after the norm that the
-    checkpoint has; other networks have a way of their own.
+    Features of a VisionTransformer or a PVT are pooled as `model.global_pool` says, after the norm
+    that the checkpoint has; other networks have a way of their own.
 
     Args:
         model: The section `model` of the configuration.
@@ -86,14 +93,16 @@ def build_encoder(model: ClassifierConfig, checkpoint: str) -> nn.Module:
     Raises:
         ValueError: The model cannot be built, or the checkpoint is not its encoder.
     """
-    pretrained = find_weights(checkpoint, prefer_result=True).read()
+    origin = find_weights(checkpoint, prefer_result=True)
+    pretrained = origin.read()
     if not _is_vit(model.encoder):
         encoder: nn.Module = create_encoder(
             model.encoder,
             image_size=model.image_size,
             in_chans=model.in_chans,
-            model_args=model.encoder_args,
+            model_args=_with_pooling(model),
         )
+        _warn_of_other_pooling(encoder, origin)
         load_encoder(encoder, pretrained, checkpoint)
         return encoder
     encoder = create_vit(
@@ -111,12 +120,38 @@ def build_encoder(model: ClassifierConfig, checkpoint: str) -> nn.Module:
     return encoder
 
 
-def _is_vit(name: str) -> bool:
-    """Return whether a timm model is a VisionTransformer, which pools in more than one way."""
+def _with_pooling(model: ClassifierConfig) -> dict[str, Any]:
+    """Return the network's arguments, and `model.global_pool` where it has a choice."""
+    arguments = dict(model.encoder_args)
+    has_choice = _module(model.encoder) in (*VITS, pvt.__name__)
+    if has_choice and model.global_pool is not None:
+        arguments.setdefault("global_pool", model.global_pool)
+    return arguments
+
+
+def _warn_of_other_pooling(network: nn.Module, origin: Origin) -> None:
+    """Warn if a network takes the class token, and its checkpoint was trained with the average."""
+    config = origin.config if isinstance(origin, TimmFolder) else {}
+    stated = dict(config.get("model_args") or {}).get("global_pool")
+    if stated == "avg" and getattr(network, "global_pool", None) == "token":
+        log.warning(
+            "%s was pretrained with the average of its patches, and its class token, which is "
+            "taken here, has learned nothing: --model.global_pool avg",
+            origin.shown,
+        )
+
+
+def _module(name: str) -> str | None:
+    """Return the module of a timm model; None if it is none."""
     if ":" in name or not timm.is_model(name):
-        return False
+        return None
     module: str = timm.model_entrypoint(name).__module__
-    return module in ("timm.models.vision_transformer", "timm.models.deit")
+    return module
+
+
+def _is_vit(name: str) -> bool:
+    """Return whether a timm model is a VisionTransformer."""
+    return _module(name) in VITS
 
 
 def size_multiple(model: nn.Module, full_size: Size) -> Size:

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from finetune.config import ClassifierConfig
-from finetune.model.classifier import build_classifier
+from finetune.model.classifier import build_classifier, build_encoder
 from mae_et import MaskedAutoencoder, export_encoder
+from mae_et.model import SimMIM
 from mae_et.model.pos_embed import resample_table
 from mae_et.weights import linear_head
 from mae_et.weights.to_transformers import (
@@ -156,3 +157,27 @@ def test_the_linear_head_of_a_network(name: str, head: str | None) -> None:
     found = linear_head(network)
     assert found is (None if head is None else network.get_submodule(head))
     assert linear_head(nn.Sequential(nn.Linear(4, 3))) is None
+
+
+PVT = {"embed_dims": [8], "depths": [1], "num_heads": [1], "mlp_ratios": [2], "sr_ratios": [1]}
+
+
+@pytest.mark.parametrize("global_pool", ["avg", "token"])
+def test_a_pvt_pools_as_it_was_pretrained(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, global_pool: str
+) -> None:
+    """Its own way is a class token, which SimMIM does not train."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"image_size": 16, "patch_size": 4, "in_chans": 1}
+    model = SimMIM("pvt_v1_tiny", encoder_args=PVT, **sizes).eval()
+    export_encoder(model, tmp_path / "encoder")
+    arguments = {**PVT, "patch_size": 4}
+    changes = {"encoder_args": arguments, "patch_size": None, "global_pool": global_pool}
+    config = classifier_config(encoder="pvt_v1_tiny", **changes)
+    images = seeded(2, 1, 16, 16)
+    classifier: Any = build_classifier(config, list("abc"), str(tmp_path / "encoder")).model
+    pooled = classifier.eval().forward_head(classifier.forward_features(images), pre_logits=True)
+    frozen = build_encoder(config, str(tmp_path / "encoder")).eval()(images)
+    assert torch.equal(pooled, frozen)
+    assert torch.allclose(frozen, model.features(images), atol=1e-6) == (global_pool == "avg")
+    assert ("--model.global_pool avg" in caplog.text) == (global_pool == "token")
