@@ -148,8 +148,7 @@ class _Resolver:
         rules.choose_curriculum(self.choices)
         self._check_hours()
         speed = self._choose_encoder()
-        if self._has_time():  # for a longer measurement
-            speed = self._replayed(self._measure())
+        speed = self._replayed(self._measure()) if self._has_time() else speed
         if self.hours is not None:
             epochs = self._affordable(speed)
             reason = f"{self.hours:g} hours at the measured {speed.words()}"
