@@ -154,8 +154,7 @@ class _Resolver:
             reason = f"{self.hours:g} hours at the measured {speed.words()}"
             self._choose_epochs(epochs, reason)
         config = self.config
-        model = build_model_on_meta(config)
-        curriculum = build_curriculum(config, model, self.facts.number)
+        curriculum = build_curriculum(config, build_model_on_meta(config), self.facts.number)
         seconds = speed.start + speed.seconds(curriculum) + speed.evaluation
         if self.hours is not None:
             reason = "ends in time, with fewer or more steps, if the speed turns out otherwise"
@@ -267,12 +266,13 @@ class _Resolver:
         Raises:
             ValueError: They are not.
         """
-        measuring = 2 * FIRST_SECONDS * self.config.curriculum.num_stages
-        least = (self._passed() + measuring) / 3600
-        if self.hours is not None and self.hours < least:
+        if self.hours is None:
+            return
+        least = (self._passed() + 2 * FIRST_SECONDS * self.config.curriculum.num_stages) / 3600
+        if self.hours < least:
             raise ValueError(
-                f"--hours must be above {least:.2g}, which looking at the images and measuring "
-                f"take alone, got {self.hours:g} (0.05 are three minutes)"
+                f"--hours must be above {least:.2g}, which looking and measuring take alone, got "
+                f"{self.hours:g} (0.05 are three minutes)"
             )
 
     def _is_too_slow(self, speed: Speed) -> bool:
