@@ -196,7 +196,7 @@ def test_a_slow_loader_is_relieved(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--hours=1e-6"], "--hours must be above 0.0"),
+        (["--hours=1e-6"], "which looking and measuring take alone"),
         (["--hours=1", "--optim.epochs=3"], "--hours must be left out, since optim.epochs is"),
         (["--hours=-1"], "--hours must be above 0, got -1"),
         (["--model.method=hiera"], "model.method must be mae or simmim without a recipe"),

@@ -68,6 +68,5 @@ def test_waiting_brings_advice_once(
     advice = [r for r in caplog.messages if "waiting for images" in r]
     assert len(advice) == times
     assert all(
-        "50 % of the time at size 8 " in line and "data.downsample loader" in line
-        for line in advice
+        "50 % of the time at size 8 " in line and "data.num_workers is 0" in line for line in advice
     )

@@ -49,7 +49,7 @@ def test_page_of_broken_and_unfinished_runs(
     assert "<h1>&lt;i&gt;A &amp; B&lt;/i&gt;</h1>" in text
     page = Page(text)
     assert not any(page.fetched)
-    assert len(page.pictures) == 8  # two panels for each of 2 tasks and 2 groups of losses
+    assert len(page.pictures) == 6  # two panels for a task of several arms and 2 groups of losses
     cells = {row[0]: row[1:] for row in reversed(page.rows)}
     assert cells["long"][:2] == ["pixel", "2+ 1 unfinished"]
     assert cells["long"][3:] == [
@@ -74,7 +74,7 @@ def test_page_of_real_runs(clothes: str, finished: Path, tmp_path: Path) -> None
     assert main(["report", str(finished), str(tuned), f"--out={out}"]) == 0
     page = Page(out.read_text())
     kinds = [picture.partition(";")[0] for picture in page.pictures]
-    assert kinds == 6 * ["data:image/svg+xml"]
+    assert kinds == 4 * ["data:image/svg+xml"]
     assert "Not drawn: no images and no checkpoints are opened. --reconstructions" in page.text
     for asked in (["--reconstructions"], [f"--data.path={clothes}", "--data.split=test"]):
         assert main(["report", str(finished), *asked, f"--out={out}"]) == 0
