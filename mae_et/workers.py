@@ -7,7 +7,6 @@ thread that forks runs Python.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -26,15 +25,14 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 
+from .glibc import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, set_allocator
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Signals that ask a run to stop: schedulers, spot machines and `docker stop`; Slurm; Ctrl-C.
 
 They may be sent to all processes of a run. Its workers and their server block them, so that the
 run decides when to stop.
 """
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Options of mallopt, as malloc.h numbers them (https://man7.org/linux/man-pages/man3/mallopt.3.html)."""
 
 KEPT_MEMORY = 32 << 20
 """Bytes of freed memory that a worker keeps, the most that glibc allows."""
@@ -102,10 +100,7 @@ def become_worker() -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     gc.freeze()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, KEPT_MEMORY)
-        libc.mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY)
+    set_allocator({M_MMAP_THRESHOLD: KEPT_MEMORY, M_TRIM_THRESHOLD: KEPT_MEMORY})
     run = parent_process()
     assert run is not None
 

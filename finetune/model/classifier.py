@@ -13,8 +13,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from mae_et.curriculum import Size, as_pair, as_size
-from mae_et.model import SizedModel, create_vit
-from mae_et.model.backbone import total_stride
+from mae_et.model import SizedModel, create_vit, total_stride
 from mae_et.model.networks import pvt
 from mae_et.weights import Origin, TimmFolder, find_weights, load_encoder
 

@@ -228,6 +228,14 @@ def epochs_for(
     return budget * config.optim.batch_size / num_images
 
 
+INTERVALS = {
+    "run.log_every": "ten seconds, or a fortieth of the run",
+    "run.eval_every": "a tenth of the run, if that costs little",
+    "run.checkpoint_every": "a quarter of an hour, or a third of the run",
+}
+"""Reasons of the intervals."""
+
+
 def intervals(curriculum: Curriculum, speed: Speed, seconds: float) -> Mapping[str, int | None]:
     """Return the steps between logs, evaluations and checkpoints, for intervals of time.
 

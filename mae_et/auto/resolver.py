@@ -17,7 +17,7 @@ from . import rules
 from .choices import Choices
 from .encoders import Encoder
 from .facts import ImageFacts, MachineFacts, look_at_images, look_at_machine
-from .hours import MARGIN, Speed, epochs_for, intervals, largest_micro_batch, measure
+from .hours import INTERVALS, MARGIN, Speed, epochs_for, intervals, largest_micro_batch, measure
 from .resolved import Resolved
 
 Make = Callable[[Mapping[str, Any]], PretrainConfig]
@@ -187,9 +187,10 @@ class _Resolver:
             self._choose_batch(measured, encoder)
             speed, epochs = self._relieved(), self.default_epochs
             if self.hours is not None:
-                if encoder is not encoders[-1] and self._is_too_slow(speed):
+                found = self._worthwhile(speed, is_last=encoder is encoders[-1])
+                if found is None:
                     continue
-                epochs = self._affordable(speed)
+                epochs = found
                 self._choose_epochs(epochs, "")
             batch_size = self.config.optim.batch_size
             if epochs != measured:
@@ -275,12 +276,15 @@ class _Resolver:
                 f"{self.hours:g} (0.05 are three minutes)"
             )
 
-    def _is_too_slow(self, speed: Speed) -> bool:
-        """Return whether an encoder sees the images too seldom in the time that is left."""
+    def _worthwhile(self, speed: Speed, *, is_last: bool) -> float | None:
+        """Return the epochs there is time for; None if too few, unless no encoder is left."""
         try:
-            return self._affordable(speed) < ENOUGH * self.default_epochs
+            epochs = self._affordable(speed)
         except ValueError:  # there is no time for one step of each stage
-            return True
+            if is_last:
+                raise
+            return None
+        return epochs if is_last or epochs >= ENOUGH * self.default_epochs else None
 
     def _affordable(self, speed: Speed) -> float:
         """Return the epochs that fit into the time that is left."""
@@ -290,11 +294,3 @@ class _Resolver:
         config = self.config
         model = build_model_on_meta(config)
         return epochs_for(config, model, self.facts.number, speed, left, beside)
-
-
-INTERVALS = {
-    "run.log_every": "ten seconds, or a fortieth of the run",
-    "run.eval_every": "a tenth of the run, if that costs little",
-    "run.checkpoint_every": "a quarter of an hour, or a third of the run",
-}
-"""Reasons of the intervals."""

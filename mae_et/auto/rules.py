@@ -31,9 +31,9 @@ MAE_IMAGES, MAE_EPOCHS, MOST_EPOCHS = 1_281_167, 400, 1600
 
 MAE_BATCH = 4096
 
-RATES = {"mae": (2.4e-3, MAE_BATCH, 768), "simmim": (8e-4, 2048, 1024)}
-"""Method -> its peak learning rate (SimMIM's of 100 epochs), its batch, and the width of its ViT-B,
-or of the last map of its Swin-B."""
+RATES = {"mae": ("MAE", 2.4e-3, MAE_BATCH, 768), "simmim": ("SimMIM", 8e-4, 2048, 1024)}
+"""Method -> its name, its peak learning rate (SimMIM's of 100 epochs), its batch, and the width of
+its ViT-B, or of the last map of its Swin-B."""
 
 HIGHEST_RATE = 3e-3
 """The highest peak learning rate; small networks diverge little above it."""
@@ -240,9 +240,8 @@ def choose_batch(
         share * processes,
         f"as large as leaves {STEPS:,} steps, but {least} or so at least",
     )
-    method = "simmim" if simmim.chooses_simmim(choices) else "mae"
-    method_name = {"mae": "MAE", "simmim": "SimMIM"}[method]
-    rate, its_batch, its_width = RATES[method]
+    method = RATES["simmim" if simmim.chooses_simmim(choices) else "mae"]
+    method_name, rate, its_batch, its_width = method
     peak = rate * math.sqrt(batch / its_batch) * math.sqrt(its_width / width)
     peak = min(peak, HIGHEST_RATE)
     choices.choose(

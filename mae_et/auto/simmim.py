@@ -96,7 +96,7 @@ def given_network(choices: Choices) -> Encoder:
         width=model.read.dim,
         depth=0,
         decoder=None,
-        memory=2 * 4 * sum(numbers) // 2,
+        memory=2 * 4 * sum(numbers) // 2,  # of two images
     )
 
 

@@ -6,7 +6,7 @@ Of the rest of `mae_et`, this package imports only `curriculum` (for sizes), `lo
 """
 
 from .any_size import SizedModel
-from .backbone import build_backbone
+from .backbone import build_backbone, total_stride
 from .decoder import SelfDecoder
 from .encoder import FROM_ELSEWHERE, create_timm, create_vit, with_class_tokens
 from .flops import counted_flops, training_flops
@@ -40,6 +40,7 @@ __all__ = [
     "num_visible_patches",
     "resample_table",
     "split_positions",
+    "total_stride",
     "training_flops",
     "unnormalize",
     "with_class_tokens",

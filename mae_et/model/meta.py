@@ -39,9 +39,7 @@ def unreached(model: nn.Module, images: Tensor) -> list[str]:
         try:
             copied, images = on_meta(model), images.to("meta")
             copied(images, masked_only=True).loss.backward()
-        except (
-            Exception
-        ):  # a network that has to see numbers; what is wrong with others comes again
+        except Exception:  # of a network that has to see numbers; other errors come again here
             copied = copy.deepcopy(model)
             with torch.random.fork_rng(devices=[]):  # for the masks
                 copied(images, masked_only=True).loss.backward()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +20,7 @@ from accelerate.utils import (
 
 from ..config import RunConfig, flatten, to_dict
 from ..errors import ProcessStoppedError, RunInterruptedError, is_installed
+from ..glibc import M_MMAP_MAX, M_TRIM_THRESHOLD, set_allocator
 from .environment import check_environment, own_settings, warn_of_overridden
 from .fsdp import LAUNCH_FLAG, fsdp_requested, launch_settings
 
@@ -153,17 +153,10 @@ def leaving() -> Iterator[None]:
     PartialState().destroy_process_group()
 
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Options of mallopt, as malloc.h numbers them (https://man7.org/linux/man-pages/man3/mallopt.3.html)."""
-
-
 def keep_freed_memory() -> None:
     """Have glibc keep freed memory for the next step; where there is no glibc, nothing changes.
 
     By default it returns large blocks to the system and gets them back page by page, zeroed, in
     every step. In exchange, the process keeps its peak memory and whatever fragments.
     """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_TRIM_THRESHOLD, -1)
-        libc.mallopt(M_MMAP_MAX, 0)
+    set_allocator({M_TRIM_THRESHOLD: -1, M_MMAP_MAX: 0})

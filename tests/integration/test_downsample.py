@@ -52,21 +52,29 @@ def test_bad_downsample(clothes: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "loader" in line
 
 
-@pytest.mark.parametrize(("downsample", "times"), [("device", 1), ("loader", 0)])
+@pytest.mark.parametrize(
+    ("downsample", "workers", "times", "remedy"),
+    [
+        ("device", 1, 1, "data.downsample loader"),
+        ("device", 0, 1, "data.num_workers is 0"),
+        ("loader", 0, 0, ""),
+    ],
+)
 def test_waiting_brings_advice_once(
     clothes: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     downsample: str,
+    workers: int,
     times: int,
+    remedy: str,
 ) -> None:
     read = Meter.read
     monkeypatch.setattr(Meter, "read", lambda meter: {**read(meter), "data_wait": 0.5})
-    arguments = tiny(clothes, tmp_path / "run", data__downsample=downsample, run__eval_every="null")
+    options = {"data__downsample": downsample, "data__num_workers": workers}
+    arguments = tiny(clothes, tmp_path / "run", **options, run__eval_every="null")
     assert main(["pretrain", *arguments]) == 0
     advice = [r for r in caplog.messages if "waiting for images" in r]
     assert len(advice) == times
-    assert all(
-        "50 % of the time at size 8 " in line and "data.num_workers is 0" in line for line in advice
-    )
+    assert all("50 % of the time at size 8 " in line and remedy in line for line in advice)

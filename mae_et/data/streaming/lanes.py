@@ -220,8 +220,9 @@ class StreamedSamples(Dataset[dict[str, Any]]):
     def _sample(self, items: Sequence[Item], number: int) -> dict[str, Any]:
         """Make a sample of the first item that can be read."""
         unreadable: list[tuple[str, str]] = []
+        torch_alone = draws_from_torch_alone(self.transform)
         for item in items:
-            seed_generators(self.seed, number, torch_alone=draws_from_torch_alone(self.transform))
+            seed_generators(self.seed, number, torch_alone=torch_alone)
             try:
                 image = open_image(item.cell.value, self.in_chans, item.cell.name)
                 sample = self.transform(image, number, number)
