@@ -118,6 +118,7 @@ class Loop:
         with self.progress, self.interrupt:
             if self.start == 0 and self.trainer.evaluates_start:
                 self.evaluate(0)
+            self.outlook.start()
             for step in steps:
                 self.train_step(step)
                 self.log(step)

@@ -55,7 +55,8 @@ class Outlook:
     """Estimates the time that the rest of a run takes.
 
     A size that no step was taken at counts by what was planned for it, scaled as the latest size
-    turned out; without a plan, by its pixels.
+    turned out; without a plan, by its pixels. Evaluations and checkpoints take the same time at
+    every size, so they count by steps.
 
     Args:
         schedule: The stages of the run.
@@ -69,7 +70,12 @@ class Outlook:
         }
         self._paces: dict[Size, _Pace] = {}
         self._latest: Size | None = None
-        self._trained, self._began = 0.0, time.monotonic()
+        self._steps, self._trained = 0, 0.0
+        self.start()
+
+    def start(self) -> None:
+        """Begin to count the time: the first step is next."""
+        self._began = time.monotonic()
 
     def add(self, size: Size, steps: int, seconds: float) -> None:
         """Count a window of steps.
@@ -81,6 +87,7 @@ class Outlook:
         """
         self._paces.setdefault(size, _Pace()).add(steps, seconds)
         self._latest = size
+        self._steps += steps
         self._trained += seconds
 
     def seconds_left(self, done: int) -> float | None:
@@ -94,12 +101,11 @@ class Outlook:
         """
         if self._latest is None:
             return None
-        beside = (time.monotonic() - self._began) / self._trained  # all time per time of steps
-        steps = sum(
-            max(0, stage.stop - max(stage.start, done)) * self._per_step(stage.size)
+        beside = max(0.0, time.monotonic() - self._began - self._trained) / self._steps
+        return sum(
+            max(0, stage.stop - max(stage.start, done)) * (self._per_step(stage.size) + beside)
             for stage in self.schedule.stages
         )
-        return steps * max(1.0, beside)
 
     def _per_step(self, size: Size) -> float:
         if size in self._paces:

@@ -54,8 +54,17 @@ def test_the_first_window_of_a_size_is_forgotten(now: SimpleNamespace) -> None:
 def test_evaluations_and_checkpoints_take_their_time_too(now: SimpleNamespace) -> None:
     outlook = Outlook(STAGES)
     outlook.add(16, 100, 100.0)
-    now.seconds += 150.0
-    assert outlook.seconds_left(100) == pytest.approx(1.5 * 100 * 4)
+    now.seconds += 150.0  # half a second a step beside it, at any size
+    assert outlook.seconds_left(100) == pytest.approx(100 * (4 + 0.5))
+
+
+def test_what_comes_before_the_first_step_is_not_repeated(now: SimpleNamespace) -> None:
+    outlook = Outlook(STAGES)
+    now.seconds += 60.0
+    outlook.start()
+    outlook.add(16, 10, 5.0)
+    now.seconds += 5.0
+    assert outlook.seconds_left(10) == pytest.approx(90 * 0.5 + 100 * 4 * 0.5)
 
 
 def test_a_run_in_time_says_nothing(now: SimpleNamespace) -> None:
