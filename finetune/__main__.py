@@ -16,6 +16,7 @@ from mae_et.config.parser import add_resume, config_parser, recipe_names, recipe
 from mae_et.config.request import Request, add_automatic, default_folder
 from mae_et.errors import check, end_process, forget_said, print_once, run_command
 from mae_et.first_line import first_line
+from mae_et.runs import Run
 from mae_et.workers import worker_context
 
 from .plan import make_parser as plan_parser
@@ -92,6 +93,8 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
         config, allowed = request.make({}), "left out with a recipe; DATA and no recipe fit them"
         check(request.hours is None, "--hours", request.hours, allowed)
         config.data.check_given()
+        if mode == "finetune" and not swept:
+            Run(Path(config.run.output_dir)).check_start(resume)
     if request.options.data.num_workers:
         worker_context()  # starts importing while this process does
 

@@ -46,15 +46,15 @@ def complete(
     if request.names_images:
         request.give("run.output_dir", default_folder(request.given["data.path"]))
     given, hours = request.given, request.hours
-    if not request.is_automatic and hours is None:
-        return request.make({})
     run = Run(Path(given.get("run.output_dir", RunConfig.output_dir)))
+    is_complete = not request.is_automatic and hours is None
+    config = request.make({}) if is_complete else None  # its errors come first
+    if starts:
+        run.check_start(resume)  # before anything is measured for it
+    if config is not None:
+        return config
     if resume and run.exists:
         return _of_run(request, run)
-    if resume is True:
-        raise ValueError(f"--resume needs a run in run.output_dir, got none in {run.folder}")
-    if starts:
-        run.check_new()  # before anything is measured for it
     if request.is_automatic:
         print_once(f"mae-et {__version__}: {given['data.path']} is looked at to choose settings")
     else:

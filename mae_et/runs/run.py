@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from ..config import check_within, parse_json, read_text, read_yaml
+from ..config import Resume, check_within, parse_json, read_text, read_yaml
 from .atomic import write_text
 from .checkpoints import Checkpoint, list_checkpoints, sound_checkpoint
 from .metrics import read_metrics
@@ -169,6 +169,23 @@ class Run:
                 f"run.output_dir must be new, got {self.folder}, which holds a run; "
                 "add --resume to continue it, or --out for another folder"
             )
+
+    def check_start(self, resume: Resume) -> None:
+        """Check that a run may begin or go on in the folder.
+
+        Args:
+            resume: Whether to go on with the run that it holds; "auto" to do so if it holds one.
+
+        Raises:
+            ValueError: There is no run to go on with, or a new one would lie over a part of one.
+        """
+        if resume is True and not self.exists:
+            raise ValueError(
+                f"--resume needs a run in run.output_dir, got none in {self.folder}; "
+                "--resume auto starts one"
+            )
+        if not (resume and self.exists):
+            self.check_new()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the configuration.

@@ -150,15 +150,15 @@ class Deadline:
             left: The seconds that they take, if they are known.
 
         Returns:
-            A number from 0, below 1 if the run is late; None if it is to be left as it is.
+            A number from 0, below 1 if the run is late; None if it is to be left as it is, or is
+            done.
         """
         expected = self._expected(left)
-        if expected is None or self.run.on_late not in REPLANS:
+        if not left or expected is None or self.run.on_late not in REPLANS:
             return None
         is_early = self.run.on_late == "fit" and expected < EARLY
         if not (is_early or expected > LATE):
             return None
-        assert left is not None
         assert self.run.hours is not None
         there_is = IN_TIME * 3600 * self.run.hours - (time.monotonic() - self.began)
         return max(0.0, there_is / left)

@@ -78,8 +78,7 @@ class RunFolder:
             return
         files = self.files
         described = _describe(config, images, self.accelerator)
-        if resume is True and not files.exists:
-            raise ValueError(f"--resume needs a run in run.output_dir, got none in {files.folder}")
+        files.check_start(resume)
         is_resumed = bool(resume) and files.exists
         check_apart(files.folder, described, is_resumed=is_resumed)
         files.check_links()
@@ -93,7 +92,7 @@ class RunFolder:
                 self.checkpoint = files.sound_checkpoint()
                 self._forget_later_metrics()
             else:
-                files.check_new()
+                files.check_new()  # now that no other process can begin one
         except ValueError:
             self._lock.close()
             raise

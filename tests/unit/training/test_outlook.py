@@ -106,6 +106,7 @@ def test_a_run_that_is_to_be_shortened_gets_the_time_that_is_left(now: SimpleNam
     assert "in fewer steps" in (deadline.warning(7200) or "")
     now.seconds += 3600
     assert deadline.share(7200) == 0.0
+    assert deadline.share(0.0) is None  # the last step is taken
 
 
 def test_a_run_that_is_to_fit_gets_more_steps_if_it_is_early(now: SimpleNamespace) -> None:
