@@ -63,6 +63,11 @@ def test_a_run_from_images_and_hours(
     assert main(["pretrain", str(image_folder), f"--out={out}"]) == 2
     assert "holds a run; add --resume to continue it, or --out" in capsys.readouterr().err
 
+    again = ["--config", str(out / "config.yaml"), f"--out={tmp_path}/again", "--optim.epochs=2"]
+    assert main(["pretrain", *again, "--optim.warmup_epochs=0", "--run.on_late=go"]) == 0
+    assert "measured" not in capsys.readouterr().err  # its hours are not planned once more
+    assert Run(tmp_path / "again").read_config()["model"] == config["model"]
+
 
 def test_what_is_given_is_used(clothes: str, tmp_path: Path) -> None:
     options = [
@@ -219,22 +224,6 @@ def test_bad_lines(
     (line,) = (row for row in capsys.readouterr().err.splitlines() if row.startswith("error: "))
     assert message in line
     assert not out.exists()
-
-
-def test_a_run_is_repeated_from_its_configuration(
-    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Its hours have been planned once, and are not planned again."""
-    out = tmp_path / "run"
-    options = ["--hours=0.01", "--optim.batch_size=8", "--run.on_late=stop", *QUICK]
-    assert main(["pretrain", str(image_folder), f"--out={out}", *options]) in (0, 75)
-    config = Run(out).read_config()
-    capsys.readouterr()
-    again = ["--config", str(out / "config.yaml"), f"--out={tmp_path}/again", "--optim.epochs=2"]
-    assert main(["pretrain", *again, "--optim.warmup_epochs=0", "--run.on_late=go"]) == 0
-    assert "measured" not in capsys.readouterr().err
-    other = Run(tmp_path / "again").read_config()
-    assert other["model"] == config["model"]
 
 
 def test_too_many_unreadable_images_are_an_error_before_measuring(

@@ -20,7 +20,7 @@ from mae_et.data.sources import load_splits
 from mae_et.embedding.parts import Parts
 from tests.support.arguments import tiny
 from tests.support.images import damaged_folder
-from tests.support.launch import launch_two, subprocess_run
+from tests.support.launch import launch_two, run_one, run_two
 
 
 def arguments(checkpoint: Path, path: object, out: Path, **changes: object) -> list[str]:
@@ -81,7 +81,7 @@ def test_a_killed_command_goes_on(
     parts = Parts(tmp_path / "killed.parquet.parts", 110, 8)
 
     def kill(point: str) -> None:
-        result = subprocess_run(["-m", "tests.support.killed_embed", point, *command[1:]])
+        result = run_one(["tests.support.killed_embed", point, *command[1:]])
         assert result.returncode == -9, result.stderr
         assert not killed.exists()
 
@@ -115,7 +115,7 @@ def test_two_processes_and_workers_write_the_same(
 ) -> None:
     one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
     assert main(arguments(finished, clothes, one)) == 0
-    result = launch_two(["mae_et", *arguments(finished, clothes, two, data__num_workers=3)])
+    result = run_two(["mae_et", *arguments(finished, clothes, two, data__num_workers=3)])
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("110 images") == 1
     assert one.read_bytes() == two.read_bytes()
@@ -157,7 +157,7 @@ def test_parts_of_other_features_are_refused_by_name(
 ) -> None:
     out = tmp_path / "f.parquet"
     command = arguments(finished, clothes, out)
-    result = subprocess_run(["-m", "tests.support.killed_embed", "3", *command[1:]])
+    result = run_one(["tests.support.killed_embed", "3", *command[1:]])
     assert result.returncode == -9
     other = tmp_path / "other"
     assert main(["pretrain", *tiny(clothes, other, run__seed=1, run__eval_every="null")]) == 0

@@ -18,7 +18,7 @@ from mae_et import export_encoder
 from mae_et.runs import Run
 from mae_et.training.optim import step_if_finite
 from tests.support.arguments import tiny_finetune
-from tests.support.launch import launch_two
+from tests.support.launch import run_two
 from tests.support.models import BuildMAE
 
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -154,7 +154,7 @@ def test_two_processes_count_every_image_once(clothes: str, tmp_path: Path) -> N
         "optim.warmup_epochs": 0.5,
     }
     assert main(tiny_finetune(clothes, tmp_path / "one", **plain)) == 0
-    result = launch_two(["finetune", *tiny_finetune(clothes, tmp_path / "two", **plain)])
+    result = run_two(["finetune", *tiny_finetune(clothes, tmp_path / "two", **plain)])
     assert result.returncode == 0, result.stderr
     assert Run(tmp_path / "two").read_metrics()[0]["processes"] == 2
     one, two = (Run(tmp_path / name).read_metrics()[-1] for name in ("one", "two"))
@@ -177,7 +177,7 @@ def test_two_processes_sweep_a_network_with_batch_norm(clothes: str, tmp_path: P
         "run.patience": 5,
     }
     arguments = [*tiny_finetune(clothes, tmp_path / "two", **options), "--sweep.layer_decay=0.5,1"]
-    result = launch_two(["finetune", *arguments])
+    result = run_two(["finetune", *arguments])
     assert result.returncode == 0, result.stderr
     for decay in ("0.5", "1"):
         run = tmp_path / "two" / f"layer_decay_{decay}"

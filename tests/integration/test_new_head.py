@@ -20,7 +20,7 @@ from mae_et.config.training import ProbeConfig
 from mae_et.evaluation import Features, linear_probe
 from mae_et.runs import Run
 from tests.support.arguments import tiny_finetune
-from tests.support.launch import launch_two
+from tests.support.launch import run_two
 from tests.support.models import BuildMAE
 
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -195,7 +195,7 @@ def test_two_processes_begin_with_the_same_head(
     encoder: Path, clothes: str, tmp_path: Path
 ) -> None:
     assert main(arguments(clothes, tmp_path / "one", encoder)) == 0
-    result = launch_two(["finetune", *arguments(clothes, tmp_path / "two", encoder)])
+    result = run_two(["finetune", *arguments(clothes, tmp_path / "two", encoder)])
     assert result.returncode == 0, result.stderr
     one, two = (scores(tmp_path / name)[0] for name in ("one", "two"))
     assert (one["step"], one["top1"], one["top5"]) == (two["step"], two["top1"], two["top5"])

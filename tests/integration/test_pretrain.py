@@ -22,7 +22,7 @@ from mae_et.pretraining import Pretrainer
 from mae_et.runs import Run
 from tests.support.arguments import tiny
 from tests.support.compare import assert_same_weights, weights
-from tests.support.launch import launch_two, subprocess_run
+from tests.support.launch import launch_two, run_one, run_two
 
 
 def test_run_writes_what_it_promises(finished: Path) -> None:
@@ -68,12 +68,12 @@ def test_tensorboard_shows_each_step_of_a_resumed_run_once(clothes: str, tmp_pat
     """The killed run had logged steps after its last checkpoint, which the resumed one repeats."""
     run = tmp_path / "run"
     arguments = tiny(clothes, run, run__tracker="tensorboard")
-    result = subprocess_run(["-m", "tests.support.killed_run", "step:8", *arguments])
+    result = run_one(["tests.support.killed_run", "step:8", *arguments])
     assert result.returncode == -signal.SIGKILL, result.stderr
     logged = [line["step"] for line in Run(run).read_metrics() if "loss" in line]
     assert logged == list(range(1, 9))
     # In a process of its own, as files of events are in the order of seconds.
-    result = subprocess_run(["-m", "mae_et", "pretrain", *arguments, "--resume"])
+    result = run_one(["mae_et", "pretrain", *arguments, "--resume"])
     assert result.returncode == 0, result.stderr
     events = event_accumulator.EventAccumulator(str(run / "mae-et"), {"scalars": 0}).Reload()
     for name in ("loss", "lr", "images_per_s"):
@@ -90,7 +90,7 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(
     run = tmp_path / "run"
     arguments = tiny(clothes, run)
     for point in ("step:2", "step:8", "size:12", "save:15", "save:20"):
-        result = subprocess_run(["-m", "tests.support.killed_run", point, *arguments])
+        result = run_one(["tests.support.killed_run", point, *arguments])
         assert result.returncode == -signal.SIGKILL, result.stderr
         arguments = [*tiny(clothes, run), "--resume"]
     assert main(["pretrain", *arguments]) == 0
@@ -132,7 +132,8 @@ def test_two_processes_train_as_one(
 ) -> None:
     run = tmp_path / "run"
     arguments = tiny(clothes, run, data__num_workers=workers)
-    result = launch_two(["mae_et", "pretrain", *arguments])
+    start = run_two if workers else launch_two
+    result = start(["mae_et", "pretrain", *arguments])
     assert result.returncode == 0, result.stderr
     ours, theirs = ([m for m in Run(r).read_metrics() if "loss" in m] for r in (run, finished))
     assert len(ours) == 20

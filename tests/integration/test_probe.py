@@ -20,7 +20,7 @@ from mae_et.evaluation.features import ProbeImages
 from mae_et.runs import Run
 from tests.support.arguments import tiny, tiny_finetune
 from tests.support.images import damaged_folder
-from tests.support.launch import launch_two
+from tests.support.launch import run_two
 
 
 def test_probes_of_a_run_do_not_change_it(clothes: str, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_probes_of_a_run_do_not_change_it(clothes: str, tmp_path: Path) -> None:
 def test_probes_in_two_processes(clothes: str, tmp_path: Path) -> None:
     probe = {"eval__knn_every": 5, "probe__k": 5, "optim__epochs": 2, "eval__images": 37}
     assert main(["pretrain", *tiny(clothes, tmp_path / "one", **probe)]) == 0
-    result = launch_two(["mae_et", "pretrain", *tiny(clothes, tmp_path / "two", **probe)])
+    result = run_two(["mae_et", "pretrain", *tiny(clothes, tmp_path / "two", **probe)])
     assert result.returncode == 0, result.stderr
     one, two = (
         [line["knn_top1"] for line in Run(tmp_path / name).read_metrics() if "knn_top1" in line]

@@ -10,7 +10,7 @@ import pytest
 from mae_et.__main__ import main
 from tests.support.arguments import tiny
 from tests.support.compare import assert_same_weights
-from tests.support.launch import launch_two
+from tests.support.launch import run_two
 
 
 def replayed(path: str, run: Path, **overrides: object) -> list[str]:
@@ -38,7 +38,7 @@ def test_a_run_killed_within_a_stage_resumes_exactly(clothes: str, tmp_path: Pat
 
 @pytest.mark.slow
 def test_two_processes_draw_from_buffers_of_their_own(clothes: str, tmp_path: Path) -> None:
-    run = launch_two(["mae_et", "pretrain", *replayed(clothes, tmp_path / "run")])
+    run = run_two(["mae_et", "pretrain", *replayed(clothes, tmp_path / "run")])
     assert run.returncode == 0, run.stderr
 
 

@@ -10,7 +10,7 @@ import pytest
 from mae_et.__main__ import main
 from tests.support.arguments import tiny
 from tests.support.compare import assert_same_weights
-from tests.support.launch import launch_two
+from tests.support.launch import launch_two, run_two
 from tests.support.own_images import FAILING_SHARD
 
 
@@ -38,7 +38,7 @@ def test_two_processes_resume_a_stream_in_the_middle_of_an_epoch(
         "run.keep_checkpoints": 5,
     }
     arguments = tiny(shards[kind], tmp_path / "whole", **options)
-    whole = launch_two(["mae_et", "pretrain", *arguments])
+    whole = run_two(["mae_et", "pretrain", *arguments])
     assert whole.returncode == 0, whole.stderr
     (tmp_path / "whole").rename(tmp_path / "half")
     steps = sorted((tmp_path / "half" / "checkpoints").iterdir())
@@ -47,7 +47,7 @@ def test_two_processes_resume_a_stream_in_the_middle_of_an_epoch(
     (again / "checkpoints").mkdir(parents=True)
     steps[0].rename(again / "checkpoints" / steps[0].name)
     (tmp_path / "half" / "config.yaml").rename(again / "config.yaml")
-    resumed = launch_two(
+    resumed = run_two(
         ["mae_et", "pretrain", *tiny(shards[kind], again, **options), "--resume", "true"]
     )
     assert resumed.returncode == 0, resumed.stderr

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from tests.support.forked import run_forked
 from tests.support.paths import ROOT
 
 
@@ -60,13 +61,22 @@ def run_tasks(
 ) -> list[subprocess.CompletedProcess[str]]:
     """Run a module as two tasks without a launcher, told of each other as in slurm.sbatch."""
     world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}
+    places = [{"RANK": rank, "LOCAL_RANK": rank, "ACCELERATE_USE_CPU": "true"} for rank in "01"]
+    return run_forked(arguments, [{**world, **place, **environment} for place in places])
 
-    def task(rank: int) -> subprocess.CompletedProcess[str]:
-        places = {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}
-        return subprocess_run(["-m", *arguments], **world, **places, **environment)
 
-    with ThreadPoolExecutor() as tasks:
-        return list(tasks.map(task, range(2)))
+def run_two(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a module as `run_tasks` does, for less than `launch_two`, and join what they say."""
+    tasks = run_tasks(arguments)
+    code = next((task.returncode for task in tasks if task.returncode), 0)
+    said = ("".join(texts) for texts in zip(*((t.stdout, t.stderr) for t in tasks), strict=True))
+    return subprocess.CompletedProcess(list(arguments), code, *said)
+
+
+def run_one(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a module in a process of its own, for less than `subprocess_run`."""
+    (only,) = run_forked(arguments, [{}])
+    return only
 
 
 def subprocess_run(command: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ from tests.support.workers import Faulty
         ("no shared memory", ProcessStoppedError, "no shared memory is left.*--shm-size"),
         ("bus error", ProcessStoppedError, "no shared memory is left.*--data.num_workers 0"),
         ("files", ProcessStoppedError, "too many files are open.*ulimit -n"),
-        ("hangs", ProcessStoppedError, r"no batch for 12 seconds \(data.max_wait\)"),
+        ("hangs", ProcessStoppedError, r"no batch for 4 seconds \(data.max_wait\)"),
     ],
 )
 @pytest.mark.parametrize("workers", [1, 2])
@@ -33,7 +33,7 @@ def test_a_batch_that_is_not_handed_over_is_an_error(
 ) -> None:
     """In seconds, and without workers that are left or waited for."""
     numbers, start = [[number] for number in range(9)], time.monotonic()
-    seconds = 12.0 if fault == "hangs" else 100.0
+    seconds = 4.0 if fault == "hangs" else 100.0
     samples: Any = Faulty(fault, 3)
     seen = list[int]()
     with pytest.raises(error, match=message):
