@@ -41,6 +41,13 @@ KILL_SECONDS = 5.0
 """How long to wait for a worker that was killed; a file system that hangs may hold it."""
 
 
+def cpu_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS
+
+
 @cache
 def worker_context() -> ForkServerContext | SpawnContext:
     """Return the context in which workers start.

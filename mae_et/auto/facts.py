@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from .. import data
 from ..config import DataConfig
+from ..workers import cpu_cores
 
 MOST_IMAGES, LEAST_IMAGES, SECONDS = 500, 50, 20.0
 """Images that are looked at, and how many of them even if it takes longer than these seconds."""
@@ -92,7 +92,7 @@ def look_at_machine(accelerator: Accelerator) -> MachineFacts:
     return MachineFacts(
         device=kind,
         processes=world,
-        cores=max(1, len(os.sched_getaffinity(0)) // here),
+        cores=max(1, cpu_cores() // here),
         memory=on_device,
         host_memory=host_memory,
         has_bf16=kind == "cuda" and torch.cuda.get_device_capability(accelerator.device) >= (8, 0),

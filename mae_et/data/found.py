@@ -1,4 +1,4 @@
-"""What is shown when a data set is opened: what it holds, in words, and no bars of `datasets`."""
+"""What is shown when data are opened: what they hold, in words; no bars and warnings of others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import datasets
+
+from ..errors import say_once
+from ..workers import cpu_cores
 
 
 def describe_counts(counts: Mapping[str, int], num_classes: int = 0) -> str:
@@ -40,3 +43,14 @@ def without_bars() -> Iterator[None]:
 def _switch(switch: Callable[[], None]) -> None:
     with warnings.catch_warnings(action="ignore"):  # where the environment asks for bars
         switch()
+
+
+def warn_of_workers(num_workers: int) -> None:
+    """Say so if there are more workers than cores."""
+    cores = cpu_cores()
+    if num_workers > cores:
+        named = f"{cores} CPU core{'s' if cores > 1 else ''}"
+        say_once(
+            f"num_workers {num_workers} is more than the {named} of this process: with {cores}, "
+            "loading is as fast and takes less memory"
+        )

@@ -31,6 +31,7 @@ from ..errors import ProcessStoppedError
 from ..waiting import loader_wait
 from ..workers import become_worker, kill_workers, worker_context
 from . import sources
+from .found import warn_of_workers
 from .replay import Replay, first_step
 from .samples import Samples
 from .streaming.lanes import StreamedSamples
@@ -81,6 +82,10 @@ class Loader(DataLoader[Any]):
     ) -> None:
         super().__init__(dataset, **options)
         self.max_wait, self.advice = max_wait, advice
+
+    def check_worker_number_rationality(self) -> None:
+        """Say in a line what torch says in several, with the path of a file."""
+        warn_of_workers(self.num_workers)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         chunks: Any = None

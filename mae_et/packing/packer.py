@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..data import Loader, allow_pixels, load_splits, local_path, worker_options
 from ..errors import RunStoppedError, check
 from ..runs import lock
 from ..terminal import ImageBar
+from ..workers import cpu_cores
 from .columns import TarFields
 from .options import BAD_IMAGES, HIDDEN, STATE, PackOptions, check_out
 from .shards import Kept, ParquetShard, TarShard
@@ -81,7 +81,7 @@ def pack(
         shard_mb=shard_mb,
         max_pixels=max_pixels,
     )
-    workers = len(os.sched_getaffinity(0)) if num_workers is None else num_workers
+    workers = cpu_cores() if num_workers is None else num_workers
     check(workers >= 0, "--num_workers", workers, "at least 0")
     out = Path(out)
     check_out(out, data)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mae_et.data import check_shared_memory, loader, make_loader
+from mae_et.data import check_shared_memory, found, loader, make_loader
 from mae_et.errors import ProcessStoppedError
 from tests.support.workers import Faulty
 
@@ -81,3 +81,14 @@ def test_batches_that_may_not_fit_into_shared_memory_are_warned_of(
     said = "4 workers may need 9 MiB of shared memory" in caplog.text
     assert said == warned
     assert ("8 of 64 MiB are free" in caplog.text) == warned
+
+
+def test_more_workers_than_cores_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(found, "cpu_cores", lambda: 2)
+    samples: Any = Faulty("none", 0)
+    for workers in (2, 3, 3):
+        make_loader(samples, [[0]], workers, False, 1.0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("num_workers 3 is more than the 2 CPU cores of this process: with 2, ")
