@@ -1,4 +1,4 @@
-"""Backbones for `scripts/study_backbones.py` that timm does not have in this size.
+"""Backbones for `scripts/study_supervised.py` that timm does not have in this size.
 
 With this folder on PYTHONPATH, they are named as "module:callable":
 `--model.encoder backbones:caformer`.
@@ -6,6 +6,10 @@ With this folder on PYTHONPATH, they are named as "module:callable":
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from timm.models.convnext import ConvNeXt
 from timm.models.metaformer import (
     Attention,
     LayerNorm2dNoBias,
@@ -28,3 +32,31 @@ def caformer(num_classes: int, in_chans: int, drop_path_rate: float = 0.0) -> nn
         drop_path_rate=drop_path_rate,
     )
     return model
+
+
+def convnext(
+    num_classes: int,
+    in_chans: int,
+    drop_path_rate: float = 0.0,
+    depths: Sequence[int] = (1, 2),
+    dims: Sequence[int] = (32, 96),
+) -> nn.Module:
+    """The ConvNeXt of timm with two stages, of a half and a quarter of the image's side.
+
+    Its four stages would end in maps of 3.5 x 3.5 for an image of 28 pixels, of which it drops the
+    border, but not at 24 pixels.
+    """
+    model: Any = ConvNeXt(
+        in_chans=in_chans,
+        num_classes=num_classes,
+        depths=(*depths, 0, 0),
+        dims=(*dims, dims[-1], dims[-1]),
+        patch_size=2,
+        drop_path_rate=drop_path_rate,
+    )
+    model.stages = model.stages[:2]
+    model.stages[0].downsample = nn.Identity()
+    strides = zip(model.feature_info, (2, 4), strict=False)
+    model.feature_info = [info | {"reduction": stride} for info, stride in strides]
+    network: nn.Module = model
+    return network
