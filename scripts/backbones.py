@@ -17,6 +17,7 @@ from timm.models.metaformer import (
     MetaFormer,
     SepConv,
 )
+from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 
@@ -32,6 +33,31 @@ def caformer(num_classes: int, in_chans: int, drop_path_rate: float = 0.0) -> nn
         drop_path_rate=drop_path_rate,
     )
     return model
+
+
+def resnet(
+    num_classes: int,
+    in_chans: int,
+    drop_path_rate: float = 0.0,
+    layers: Sequence[int] = (2, 2),
+    channels: Sequence[int] = (32, 64),
+) -> nn.Module:
+    """The ResNet of timm with two stages, of a half and a quarter of the image's side.
+
+    Maps of four stages would be rounded up at 28 and 20 pixels, so that these cost nearly the same.
+    """
+    model: Any = ResNet(
+        BasicBlock,
+        (*layers, 1, 1),
+        channels=(*channels, channels[-1], channels[-1]),
+        in_chans=in_chans,
+        num_classes=num_classes,
+        stem_width=channels[0] // 2,
+        stem_type="deep",
+        drop_path_rate=drop_path_rate,
+    )
+    model.maxpool = model.layer3 = model.layer4 = nn.Identity()
+    return _with_strides(model, model.feature_info[1:3])
 
 
 def convnext(
@@ -56,7 +82,13 @@ def convnext(
     )
     model.stages = model.stages[:2]
     model.stages[0].downsample = nn.Identity()
-    strides = zip(model.feature_info, (2, 4), strict=False)
-    model.feature_info = [info | {"reduction": stride} for info, stride in strides]
+    return _with_strides(model, model.feature_info[:2])
+
+
+def _with_strides(model: Any, stages: Sequence[dict[str, Any]]) -> nn.Module:
+    """Return a network of two stages that tells their strides."""
+    model.feature_info = [
+        info | {"reduction": stride} for info, stride in zip(stages, (2, 4), strict=True)
+    ]
     network: nn.Module = model
     return network

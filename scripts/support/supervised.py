@@ -31,8 +31,8 @@ from typing import Any
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "ResNet": {
-        "encoder": "resnet10t",
-        "encoder_args": {"channels": [24, 48, 96, 128], "output_stride": 16, "stem_width": 24},
+        "encoder": "backbones:resnet",
+        "encoder_args": {"layers": [1, 2], "channels": [24, 64]},
     },
     "ConvNeXt": {
         "encoder": "backbones:convnext",

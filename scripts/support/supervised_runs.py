@@ -83,9 +83,8 @@ def recalibrated(folder: Path, settings: dict[str, Any]) -> float | None:
         The accuracy in [0, 1]; None for a network without batch norms.
     """
     config = configuration(settings)
-    if ":" in config.model.encoder:  # ours have none
-        return None
-    model, _, _ = load_classifier(folder / "last")
+    own = config.model.encoder if ":" in config.model.encoder else None
+    model, _, _ = load_classifier(folder / "last", own)
     if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
         return None
     splits = load_labelled(config.data)

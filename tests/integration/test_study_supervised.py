@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import study_supervised
 from study_supervised import UNTUNED, Study, claim
-from support.supervised import ARMS, PAPER, Trial, next_trial, order
+from support.supervised import ARMS, Trial, next_trial, order
 from support.supervised_runs import trained
 
 from mae_et.curriculum import EFFICIENTTRAIN_PLUS_SIZES
@@ -41,7 +41,7 @@ def test_cells_that_tell_most_come_first() -> None:
     assert {seed for _, _, seed in cells[8:]} == {1}
 
 
-@pytest.mark.parametrize("family", PAPER)
+@pytest.mark.parametrize("family", ["ResNet", "ConvNeXt", "DeiT", "CSWin"])
 def test_arms_cost_and_see_what_they_say(family: str, tmp_path: Path) -> None:
     study = Study(tmp_path, f"parquet:{FASHION_MNIST}", per_class=640, epochs=10)
     constant, et, etpp, control, low, low_end = (study.plan(family, arm) for arm in ARMS)
@@ -54,17 +54,17 @@ def test_arms_cost_and_see_what_they_say(family: str, tmp_path: Path) -> None:
     assert steps["low"] == {20: 999, 28: 1}
     assert steps["low_end"] == {20: 900, 28: 100}
     assert control.exaflops == pytest.approx(et.exaflops, rel=0.005)
-    assert 0.45 < et.exaflops / constant.exaflops < 0.7
+    assert 0.6 < et.exaflops / constant.exaflops < 0.66
     assert 0.6 < etpp.exaflops / constant.exaflops < 0.75
     name = {"DeiT": "deit", "ConvNeXt": "convnext"}.get(family, "swin")
     published = sorted({size // 8 for size in EFFICIENTTRAIN_PLUS_SIZES[name]})
     assert [stage.size for stage in etpp.stages] == published
 
     settings = {arm: study.settings(family, arm, 0, UNTUNED) for arm in ARMS}
+    lengths = {"optim.epochs", "optim.warmup_epochs"}
     for arm, own in settings.items():
-        different = {key for key in own if own[key] != settings["constant"].get(key)}
-        lengths = {"optim.epochs", "optim.warmup_epochs"}
-        assert different - lengths == {key for key in own if key.startswith("curriculum.")}, arm
+        different = {key for key in own if own[key] != settings["constant"].get(key)} - lengths
+        assert all(key.startswith("curriculum.") for key in different), arm
         assert own["optim.warmup_epochs"] == pytest.approx(own["optim.epochs"] / 10)
 
 
