@@ -25,27 +25,25 @@ constant, et and etpp before all others.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from support.clothes import fashion_mnist
 from support.markdown import markdown
-from support.runs import ROOT, facts, write_json
+from support.runs import ROOT, claim, facts, write_json
 from support.supervised import ALL_ARMS, ARMS, FAMILIES, PAPER, Trial, next_trial, order, settings
 from support.supervised_runs import SIZES, configuration, recalibrated, step_times, trained
 from support.supervised_table import tables
 
 from finetune.data import load_labelled
 from finetune.plan import make_plan
-from mae_et.errors import RunInterruptedError
+from mae_et.errors import RunInterruptedError, RunStoppedError
 from mae_et.planning.forecast import Plan
 
 RESULTS = ROOT / "scripts" / "results" / "supervised.json"
@@ -132,7 +130,12 @@ class Study:
             scores: dict[Trial, float] = {}
             while is_mine and (trial := next_trial(scores)) is not None:
                 name = "rate_{:g}_drop_path_{:g}".format(*trial)
-                scores[trial] = trained(folder / name, self.trial_settings(family, trial))["top1"]
+                try:
+                    run = trained(folder / name, self.trial_settings(family, trial))
+                except RunStoppedError as error:  # it has diverged
+                    print(error, flush=True)
+                    run = {"top1": 0.0}
+                scores[trial] = run["top1"]
                 print(f"{family} {name}: {scores[trial]:.2%}", flush=True)
             if scores:
                 rate, drop_path = best = max(scores, key=lambda trial: scores[trial])
@@ -194,22 +197,6 @@ class Study:
                     cells.setdefault(family, {}).setdefault(arm, {})[str(seed)] = cell
         length = {"epochs": self.epochs, "per_class": self.per_class}
         return {**length, "tuned": tuned, "cells": cells, **facts()}
-
-
-@contextmanager
-def claim(folder: Path) -> Iterator[bool]:
-    """Claim a folder, which is made, and say whether no other command has it.
-
-    A claim ends with its process, however that ends.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "claim").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def check_same(file: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -290,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = study.report()
     except (KeyboardInterrupt, RunInterruptedError):
         sys.exit("stopped; the same command continues")
-    except ValueError as error:
+    except (ValueError, RunStoppedError) as error:
         sys.exit(f"error: {error}")
     write_json(RESULTS if options.publish else options.out / "results.json", results)
     print(tables(results))

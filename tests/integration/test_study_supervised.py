@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import study_supervised
-from study_supervised import UNTUNED, Study, claim
+from study_supervised import UNTUNED, Study
+from support.runs import claim
 from support.supervised import ARMS, Trial, next_trial, order
 from support.supervised_runs import trained
 
