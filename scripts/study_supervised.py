@@ -19,7 +19,8 @@ is an error. Several commands may run side by side in one folder: each takes cel
 at, and waits at the end until none is left. Cells come seed by seed, of the first seed those of
 constant, et and etpp before all others.
 
-`--times` measures training steps of each family at all sizes, alternated.
+Where a family loses accuracy, `--arms` with the variants changes one thing at a time. `--times`
+measures training steps of each family at all sizes, alternated.
 """
 
 from __future__ import annotations
