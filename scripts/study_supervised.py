@@ -233,7 +233,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(PAPER))
     parser.add_argument("--arms", nargs="+", choices=ALL_ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=float, default=12, help="passes of constant")
+    parser.add_argument("--epochs", type=float, default=10, help="passes of constant")
     parser.add_argument("--per_class", type=int, default=2000, help="training images of a class")
     parser.add_argument("--rounds", type=int, default=15, help="steps that --times measures")
     ways = parser.add_mutually_exclusive_group()

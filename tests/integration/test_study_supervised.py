@@ -44,7 +44,7 @@ def test_cells_that_tell_most_come_first() -> None:
 
 @pytest.mark.parametrize("family", ["ResNet", "ConvNeXt", "DeiT", "CSWin"])
 def test_arms_cost_and_see_what_they_say(family: str, tmp_path: Path) -> None:
-    study = Study(tmp_path, f"parquet:{FASHION_MNIST}", per_class=640, epochs=10)
+    study = Study(tmp_path, f"parquet:{FASHION_MNIST}", per_class=320, epochs=10)
     constant, et, etpp, control, low, low_end = (study.plan(family, arm) for arm in ARMS)
     steps = {
         arm: {stage.size: stage.steps for stage in plan.stages}
@@ -104,11 +104,11 @@ def test_a_stopped_study_goes_on(
     assert started == ["ResNet_et_0"]
     results = json.loads((out / "results.json").read_text())
     constant, et = (results["cells"]["ResNet"][arm]["0"] for arm in ("constant", "et"))
-    assert (constant["steps"], et["steps"]) == (6, 6)
+    assert (constant["steps"], et["steps"]) == (12, 12)
     assert len(constant["curve"]) == 6
     assert constant["top1"] == constant["curve"][-1]
     assert [*et["sizes"]] == ["20", "24", "28"]
-    assert sum(part["images"] for part in et["sizes"].values()) == 6 * 64
+    assert sum(part["images"] for part in et["sizes"].values()) == 12 * 32
     parts = [part[key] for part in et["sizes"].values() for key in part if key != "images"]
     assert sum(parts) == pytest.approx(et["cpu_seconds"])
     assert min(parts) > 0
