@@ -10,7 +10,8 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -145,6 +146,22 @@ def dotted(fields: Mapping[str, object]) -> dict[str, object]:
 
 def _options(fields: Mapping[str, object]) -> list[str]:
     return [f"--{name}={value}" for name, value in dotted(fields).items()]
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[bool]:
+    """Claim a folder, which is made, and say whether no other command has it.
+
+    A claim ends with its process, however that ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "claim").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def write_json(file: Path, content: object) -> None:
