@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
@@ -22,6 +24,11 @@ from mae_et.workers import worker_context
 from .plan import make_parser as plan_parser
 from .plan import plan
 from .predict_options import predict_options, predict_parser
+
+if TYPE_CHECKING:
+    from mae_et.config import Resume
+
+    from .config import FinetuneConfig
 
 DESCRIPTION = """Fine-tune an encoder on labelled images: by a recipe (--config), or on DATA and
 --checkpoint alone, for which all settings that are not given are chosen."""
@@ -45,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["recipes"]:
         print(recipe_titles("finetune"))
+        return 0
+    if arguments == ["--version"]:
+        print(f"mae-et-finetune {__version__}")
         return 0
     if arguments[:1] == ["--print_completion"]:
         return run_command(lambda: print(_completion(arguments[1:])))
@@ -86,15 +96,7 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
     check(mode == "finetune" or not (resume or swept), "--mode", mode, allowed)
     if request.names_images:
         request.give("run.output_dir", default_folder(request.given["data.path"], "_classifier"))
-    config = None
-    if request.is_automatic:
-        print_once(f"mae-et {__version__}: the checkpoint and the labels are read for settings")
-    else:
-        config, allowed = request.make({}), "left out with a recipe; DATA and no recipe fit them"
-        check(request.hours is None, "--hours", request.hours, allowed)
-        config.data.check_given()
-        if mode == "finetune" and not swept:
-            Run(Path(config.run.output_dir)).check_start(resume)
+    config = _known(request, resume, mode, is_swept=bool(swept))
     if request.options.data.num_workers:
         worker_context()  # starts importing while this process does
 
@@ -119,6 +121,38 @@ def run(arguments: Sequence[str], *, leaves: bool = False) -> Path:
                 config = choose_by_folds(config, swept, folds, resume=resume)
             finetune(config, resume=resume, began=began)
     return Path(config.run.output_dir)
+
+
+def _known(
+    request: Request[FinetuneConfig], resume: Resume, mode: str, *, is_swept: bool
+) -> FinetuneConfig | None:
+    """Return the configuration by a recipe; None if settings are chosen for images and encoder.
+
+    Raises:
+        ValueError: Something is wrong that can be told before PyTorch is imported.
+    """
+    request.check_paths()
+    if request.is_automatic:
+        if not (resume and Run(Path(request.given["run.output_dir"])).exists):
+            checkpoint = request.given.get("checkpoint")
+            recipe = _recipe_of(request.given.get("model.encoder", "resnet50"))
+            allowed = f"an encoder; a recipe such as --config {recipe} trains from scratch"
+            check(checkpoint not in (None, "none"), "--checkpoint", checkpoint, allowed)
+        print_once(f"mae-et {__version__}: the checkpoint and the labels are read for settings")
+        return None
+    config, allowed = request.make({}), "left out with a recipe; DATA and no recipe fit them"
+    check(request.hours is None, "--hours", request.hours, allowed)
+    config.data.check_given()
+    if mode == "finetune" and not is_swept:
+        Run(Path(config.run.output_dir)).check_start(resume)
+    return config
+
+
+def _recipe_of(encoder: str) -> str:
+    """Return the recipe that trains the nearest network from scratch."""
+    names = [name for name in recipe_names("finetune") if name.startswith("et_")]
+    wanted = f"et_{encoder}".replace("et_vit_", "et_deit_")  # a plain ViT from scratch is a DeiT
+    return difflib.get_close_matches(wanted, names, n=1, cutoff=0.0)[0]
 
 
 def make_parser() -> LineParser:

@@ -8,7 +8,6 @@ the epochs from the hours. A table on stderr shows all that is chosen, with its 
 
 from __future__ import annotations
 
-import difflib
 import math
 import sys
 import time
@@ -21,7 +20,7 @@ from accelerate.utils import broadcast_object_list
 
 from mae_et.auto import Choices, choose_machine, look_at_machine, speed_of
 from mae_et.config import Resume
-from mae_et.config.parser import find_recipe, recipe_names
+from mae_et.config.parser import find_recipe
 from mae_et.config.request import Request
 from mae_et.curriculum import as_size
 from mae_et.errors import check
@@ -97,9 +96,6 @@ def complete(request: Request[FinetuneConfig], *, began: float, resume: Resume) 
 
 def _choose(request: Request[FinetuneConfig], hours: float | None, began: float) -> Completed:
     given, checkpoint = request.given, request.given.get("checkpoint")
-    recipe = _recipe_of(given.get("model.encoder", "resnet50"))
-    allowed = f"an encoder; a recipe such as --config {recipe} trains from scratch"
-    check(checkpoint not in (None, "none"), "--checkpoint", checkpoint, allowed)
     mode = given.get("mode", "finetune")
     check(hours is None or mode == "finetune", "--hours", hours, f"left out with --mode {mode}")
     allowed = "left out, since optim.epochs is given"
@@ -132,13 +128,6 @@ def _choose(request: Request[FinetuneConfig], hours: float | None, began: float)
                 file=sys.stderr,
             )
     return Completed(request.make(choices.chosen()), rates)
-
-
-def _recipe_of(encoder: str) -> str:
-    """Return the recipe that trains the nearest network from scratch."""
-    names = [name for name in recipe_names("finetune") if name.startswith("et_")]
-    wanted = f"et_{encoder}".replace("et_vit_", "et_deit_")  # a plain ViT from scratch is a DeiT
-    return difflib.get_close_matches(wanted, names, n=1, cutoff=0.0)[0]
 
 
 def _choose_network(choices: Choices, facts: Facts, checkpoint: str) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mae_et.config import ImagesConfig
+from mae_et.config import ImagesConfig, check_local_path
 from mae_et.config.line_parser import LineParser
+from mae_et.config.parser import add_images, images_of
 from mae_et.errors import check
 
 COLUMNS = ("file", "prediction", "probability")
@@ -25,6 +26,8 @@ def predict_options(arguments: Sequence[str]) -> Any:
         ValueError: An option is bad.
     """
     options = predict_parser().parse_args(list(arguments))
+    options.data = images_of(options, "--data")
+    check_local_path("checkpoint", options.checkpoint)
     check_out(Path(options.out))
     check(options.batch_size > 0, "--batch_size", options.batch_size, "above 0")
     check(options.max_pixels > 0, "--max_pixels", options.max_pixels, "above 0")
@@ -40,7 +43,7 @@ def predict_parser() -> LineParser:
     parser = LineParser(prog="mae-et-finetune predict", description=about)
     add, defaults = parser.add_argument, ImagesConfig
     add("--checkpoint", required=True, help="a fine-tuning run, its best/, or timm:MODEL.TAG")
-    add("--data", required=True, help="a folder, or a path as for data.path")
+    add_images(parser, "--data")
     add("--layout", type=str, default="auto", help="of a folder, as data.layout")
     add("--split", type=str | None, default=None, help="null for all splits")
     add("--image_column", type=str | None, default=None, help="null to find it")

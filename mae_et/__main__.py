@@ -19,10 +19,10 @@ commands:
   search       the input sizes of its stages   --config RECIPE
   reconstruct  draw what a run reconstructs    --checkpoint RUN
   report       runs on one page of HTML        RUN …
-  embed        the features of all images      --checkpoint RUN --out FILE
+  embed        the features of all images      DATA --checkpoint RUN …
   export       to timm, transformers or onnx   --checkpoint RUN --format FORMAT
   pack         big images, made small once     DATA --out DIR
-  stats        channel means and deviations    --data.path DATA
+  stats        channel means and deviations    DATA
   recipes      list the recipes
 
 examples:
@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
         return run_command(lambda: print(USAGE))
+    if command == "--version":
+        return run_command(lambda: print(f"mae-et {__version__}"))
     if command == "--print_completion":
         return run_command(lambda: print(_completion(arguments)))
     if command not in COMMANDS:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from ..config import EmbedConfig
+from ..config import EmbedConfig, check_local_path
 from ..config.data import Layout
 from ..config.line_parser import LineParser
-from ..config.parser import add_resume, resume_of
+from ..config.parser import add_images, add_resume, images_of, resume_of
 from ..curriculum import Size
 from ..errors import check
 from ..workers import worker_context
@@ -45,7 +45,10 @@ def main(arguments: Sequence[str]) -> None:
         name.rpartition(".")[2]: value for name, value in fields if value is not None
     }
     del given["streaming"]
+    given.pop("DATA", None)
+    given["path"] = images_of(options)
     given["resume"] = resume_of(options)
+    check_local_path("checkpoint", options.checkpoint)
     config = EmbedConfig(**given)  # raises what is wrong with the options before torch is imported
     if config.num_workers:
         worker_context()  # starts importing while this process does
@@ -65,7 +68,7 @@ def make_parser() -> LineParser:
     parser = LineParser(prog="mae-et embed", description=__doc__, first=FIRST)
     add = parser.add_argument
     add("--checkpoint", type=str, required=True, help="RUN, RUN/encoder, .pth, a timm folder, …")
-    add("--data.path", type=str, required=True, help="images, as for pretrain")
+    add_images(parser)
     add("--out", type=str, required=True, help="a .parquet, .npy or .csv file")
     add("--pool", type=Literal["avg", "token", "map"], help="the checkpoint's own way, or avg")
     add("--data.layout", type=Layout, default="auto", help="as for pretrain")

@@ -12,6 +12,7 @@ from typing import Literal
 
 from ..config import DataConfig
 from ..config.line_parser import LineParser
+from ..config.parser import add_images, images_of
 from ..errors import RunInterruptedError
 
 
@@ -24,10 +25,7 @@ def main(arguments: Sequence[str]) -> None:
         RunInterruptedError: Ctrl-C stopped it.
     """
     options = make_parser().parse_args(list(arguments))
-    path = options.DATA or options["data.path"]
-    if path is None or (options.DATA and options["data.path"]):
-        number = "none" if path is None else f"{options.DATA!r} and {options['data.path']!r}"
-        raise ValueError(f"DATA must be given once, or else as --data.path, got {number}")
+    path = images_of(options)
 
     from ..packing import pack
 
@@ -50,8 +48,7 @@ def make_parser() -> LineParser:
     """Make the parser of the command's options."""
     parser = LineParser(prog="mae-et pack", description=__doc__)
     add = parser.add_argument
-    add("DATA", type=str, nargs="?", help="images, as --data.path of pretrain; not a stream")
-    add("--data.path", type=str, help="the same")
+    add_images(parser)
     add("--data.layout", type=str, default="auto", help="as for pretrain")
     add("--data.image_column", type=str, help="found if it is the only one")
     add("--data.max_pixels", type=int, default=DataConfig.max_pixels, help="as for pretrain")

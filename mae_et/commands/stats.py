@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..config import DataConfig
 from ..config.line_parser import LineParser
+from ..config.parser import add_images, images_of
 from ..errors import check
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str]) -> None:
         ValueError: The data or an option is bad.
     """
     options = make_parser().parse_args(list(arguments))
+    path = images_of(options)
     check(options.in_chans > 0, "--in_chans", options.in_chans, "above 0")
     max_pixels = options["data.max_pixels"]
     check(max_pixels > 0, "--data.max_pixels", max_pixels, "above 0")
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     )
 
     allow_pixels(max_pixels)
-    splits = load_splits(options["data.path"], options["data.layout"])
+    splits = load_splits(path, options["data.layout"])
     split = take_split(splits, options["data.split"], "data.split")
     images = ImageTable(split, options["data.image_column"], options.in_chans)
     order = np.random.default_rng([options.seed, 4]).permutation(len(images))
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
 def make_parser() -> LineParser:
     """Make the parser of the command's options."""
     parser = LineParser(prog="mae-et stats", description=__doc__)
-    parser.add_argument("--data.path", type=str, required=True, help="images, as for pretrain")
+    add_images(parser)
     parser.add_argument("--data.layout", type=str, default="auto", help="as for pretrain")
     parser.add_argument("--data.split", type=str, default="train", help="the split")
     parser.add_argument("--data.image_column", type=str, help="found if it is the only one")

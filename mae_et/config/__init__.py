@@ -17,6 +17,7 @@ from .data import (
 )
 from .embed import EmbedConfig
 from .fields import BOOK_KEEPING, FREE_ON_RESUME, changed_fields, flatten, to_dict
+from .local_paths import check_local_path, nearest_path
 from .pretrain import HogConfig, ModelConfig, PretrainConfig
 from .training import (
     EarlyBatchConfig,
@@ -55,9 +56,11 @@ __all__ = [
     "StageConfig",
     "TrainingConfig",
     "changed_fields",
+    "check_local_path",
     "check_within",
     "flatten",
     "import_callable",
+    "nearest_path",
     "open_text",
     "parse_json",
     "parse_yaml",

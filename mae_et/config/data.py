@@ -103,7 +103,8 @@ class ImagesConfig:
         Raises:
             ValueError: There is none.
         """
-        check(self.path is not None, "data.path", self.path, PATH_KINDS)
+        if self.path is None:
+            raise ValueError(f"data.path must be given: {PATH_KINDS}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from yaml import YAMLError
 
 from ..errors import check
 from .line_parser import LineParser, nearest
+from .local_paths import check_local_path
 from .training import Resume
 from .type_words import type_in_words, type_symbol
 from .untrusted import TooLargeError, parse_yaml, read_yaml
@@ -234,6 +235,28 @@ def _hint_of(kind: type, key: str) -> Any:
     for name in key.rstrip("+").split("."):  # jsonargparse reads "stages+" as "append to stages"
         hint = _fields(hint).get(name) if is_dataclass(hint) else None
     return hint
+
+
+def add_images(parser: ArgumentParser, option: str = "--data.path") -> None:
+    """Add the images, as the first argument or as an option, which `images_of` reads."""
+    parser.add_argument("DATA", type=str, nargs="?", help="images, as for pretrain")
+    parser.add_argument(option, type=str, help="the same")
+
+
+def images_of(options: Any, option: str = "--data.path") -> str:
+    """Return the images that a command line names.
+
+    Raises:
+        ValueError: It names none, names them twice, or there are none at a path of this machine.
+    """
+    field = option.removeprefix("--")
+    first, second = options.DATA, options[field]
+    if (first is None) == (second is None):
+        got = "none" if first is None else f"{first!r} and {second!r}"
+        raise ValueError(f"DATA must be given once, or else as {option}, got {got}")
+    path: str = first or second
+    check_local_path(field if "." in field else option, path)
+    return path
 
 
 def add_resume(parser: ArgumentParser) -> None:

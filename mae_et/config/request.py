@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from jsonargparse import ArgumentParser
 
 from ..errors import check
+from .local_paths import check_local_path
 from .parser import parse, plain_errors, with_recipes
 from .training import Resume
 
@@ -85,6 +86,15 @@ class Request(Generic[Config]):
         start = configs[-1] + (self.arguments[configs[-1]] == "--config") + 1 if configs else 0
         arguments = self.arguments[:start] + options_of(chosen) + self.arguments[start:]
         return parse(self._parser, self._type, arguments, self._package)[0]
+
+    def check_paths(self) -> None:
+        """Check the paths that can only be of this machine.
+
+        Raises:
+            ValueError: There is nothing at one of them.
+        """
+        for field in ("data.path", "checkpoint"):
+            check_local_path(field, self.given.get(field))
 
     @property
     def is_automatic(self) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from pathlib import Path
 
-from ..config import PATH_KINDS
+from ..config import PATH_KINDS, nearest_path
 from .folders.scan import HINTS
 from .images.endings import image_endings
 from .tables import ENDINGS
@@ -31,7 +30,7 @@ def parse_path(path: str) -> tuple[str, str]:
     is_local = kind not in ("hub", "python") and "://" not in location
     is_pattern = kind in ("parquet", "webdataset") and any(sign in location for sign in "*?[{")
     if is_local and not is_pattern and not Path(location).expanduser().exists():
-        raise ValueError(f"data.path must exist, got {path!r}{_near(location)}")
+        raise ValueError(f"data.path must exist, got {path!r}{nearest_path(location)}")
     return kind, location
 
 
@@ -54,7 +53,7 @@ def _guess_kind(path: str) -> str:
         )
     known = image_endings() | HINTS.keys() | {".csv", ".json", ".jsonl"}
     if path.startswith(("/", "./", "../", "~")) or here.suffix.lower() in known:
-        raise ValueError(f"data.path must exist, got {path!r}{_near(path)}")
+        raise ValueError(f"data.path must exist, got {path!r}{nearest_path(path)}")
     if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:[^/]+)?(@[^/]+)?", path):
         return "hub"
     raise ValueError(f"data.path must be {PATH_KINDS}, got {path!r}")
@@ -118,15 +117,3 @@ def hub_location(location: str) -> tuple[str, str | None, str | None]:
     name_and_config, _, revision = location.partition("@")
     name, _, config = name_and_config.partition(":")
     return name, config or None, revision or None
-
-
-def _near(location: str) -> str:
-    """Return "; nearest: NAME" for a mistyped file or folder, or an empty text if none is near."""
-    path = Path(location).expanduser()
-    try:
-        names = [one.name for one in path.parent.iterdir()]
-    except OSError:  # no such folder either
-        return ""
-    return "".join(
-        f"; nearest: {path.parent / name}" for name in get_close_matches(path.name, names, n=1)
-    )
