@@ -37,6 +37,7 @@ from mae_et.training import (
     save_beside,
 )
 
+from .batch_norms import batch_norms, share_statistics
 from .config import FinetuneConfig
 from .data import LabelledSplits, erase
 from .head import advice_if_start_is_best
@@ -80,13 +81,7 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         if config.optim.ema_decay is not None:
             self.average = ModelEmaV3(model.model, config.optim.ema_decay, use_warmup=True)
             save_beside(accelerator, self.average.module, "average.safetensors")
-        self.statistics = [
-            values
-            for module in model.model.modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
-            for values in (module.running_mean, module.running_var)
-            if values is not None
-        ]
+        self.norms = batch_norms(model.model)
         self.class_names = splits.class_names
         weights = class_weights(config.optim.class_weights, splits.train.labels)
         self.class_weights = None if weights is None else weights.to(accelerator.device)
@@ -99,9 +94,12 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         return (lamb if optim.optimizer == "lamb" else adamw)(groups, optim.betas)
 
     def train_step(self, step: int, chunks: Chunks, num_chunks: int) -> tuple[Tensor, Tensor]:
-        """Take one optimizer step, and update the moving average."""
+        """Take one optimizer step, and update the moving average.
+
+        After it, all processes, the average and a checkpoint hold the same statistics of norms.
+        """
         result = super().train_step(step, chunks, num_chunks)
-        self.share_statistics()
+        share_statistics(self.norms, self.accelerator)
         if self.average is not None:
             self.average.update(self.unwrapped.model, step + 1)
         return result
@@ -134,20 +132,6 @@ class Finetuner(Trainer[FinetuneConfig, SizedModel]):
         else:
             targets = smoothed(labels, len(self.class_names), smoothing)
         return weighted_cross_entropy(self.model(images), targets, self.class_weights, smoothing)
-
-    @torch.no_grad()
-    def share_statistics(self) -> None:
-        """Make the running statistics of batch norms their mean over all processes.
-
-        This happens after every step, so that all processes, the moving average and a checkpoint
-        hold the same values.
-        """
-        if self.accelerator.num_processes == 1 or not self.statistics:
-            return
-        flat = torch.cat([values.flatten() for values in self.statistics])
-        means = self.accelerator.reduce(flat, "mean").split([v.numel() for v in self.statistics])
-        for values, mean in zip(self.statistics, means, strict=True):
-            values.copy_(mean.view_as(values))
 
     def is_evaluation_due(self, done: int) -> bool:
         """Return whether to evaluate after `done` steps: at intervals, or where an epoch ends."""

@@ -2,6 +2,8 @@
 
 A new head with random weights sends large gradients into the encoder before it has learned
 anything, which distorts what pretraining has learned; a head that fits the features does not.
+Training normalises each batch by itself where there are batch norms, so the probe sees statistics
+of the images to learn from, and not those of pretraining, which SimMIM takes of masked images.
 Source: linear probing, then fine-tuning, https://arxiv.org/abs/2202.10054.
 """
 
@@ -23,6 +25,7 @@ from mae_et.runs import Run
 from mae_et.training import main_process_first
 from mae_et.weights import linear_head
 
+from .batch_norms import batch_norms, share_statistics, statistics_of_pass
 from .build import build_probe_images
 from .config import FinetuneConfig
 from .data import LabelledSplits
@@ -113,6 +116,10 @@ def _head_inputs(
     hook = head.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     images = build_probe_images(config, splits)
     try:
+        if norms := batch_norms(network):
+            with statistics_of_pass(norms):
+                images.features_of(images.train, accelerator, features)
+            share_statistics(norms, accelerator)
         return images.features_of(images.train, accelerator, features)
     finally:
         hook.remove()

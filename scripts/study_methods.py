@@ -6,9 +6,10 @@ For each family and seed, a small member is pretrained on the 10,000 embedded tr
 enlarged to 32 pixels, through EfficientTrain's stages (24 and 32 pixels): by MAE for the plain ViT,
 by Hiera's MAE for Hiera, by SimMIM for the others. Reported on the 2,000 test images: the k-NN
 accuracy of the encoder with its new weights and after pretraining, and the accuracy of fine-tuning
-on a few labels of each class from the encoder and from scratch, with the same settings at each of
-some learning rates; the best rate of either way by its mean over seeds counts. The time per image
-is the CPU time of a training step at each size, without loading.
+on a few labels of each class from the encoder and from scratch. Either way has the same settings:
+some learning rates, and a head with random weights or one that begins as the linear probe of the
+encoder (from scratch: of the encoder with its new weights). The best of them by its mean over seeds
+counts. The time per image is the CPU time of a training step at each size, without loading.
 
 Stop it at any time: the same command continues. Two commands with different --families or --seeds
 may run side by side in one folder. Each ends with a table of all cells that are there, and
@@ -43,6 +44,9 @@ DATA = "parquet:scripts/data/fashion_mnist"
 
 RATES = (1e-3, 4e-3)
 """Peak learning rates of fine-tuning and of training from scratch."""
+
+SUFFIXES = {"random": "", "probe": "_probe"}
+"""How the head begins (`optim.new_head`) -> what that adds to the name of a result."""
 
 ARMS = ("k-NN before", "k-NN after", "fine-tuned", "from scratch")
 
@@ -120,6 +124,7 @@ def trained(
     family: str,
     seed: int,
     rate: float,
+    head: str,
     encoder: Path | str,
 ) -> float:
     """The accuracy after the last step of fine-tuning an encoder, or of training from scratch."""
@@ -132,6 +137,7 @@ def trained(
                 "batch_size": batch_size,
                 "base_lr": rate * 256 / batch_size,
                 "layer_decay": 1.0,
+                "new_head": head,
             },
             "run.eval_every": 10**9,
         }
@@ -168,7 +174,7 @@ def milliseconds(out: Path, family: str) -> dict[str, float]:
 
 
 def cell(out: Path, options: argparse.Namespace, family: str, seed: int) -> dict[str, Any]:
-    """All results of a family and a seed; of training, one for each rate."""
+    """All results of a family and a seed; of training, one for each rate and head."""
     config = configure(out, family, options)
     folder = out / f"{family}_{seed}"
     new = new_encoder(config, folder / "new", seed)
@@ -176,29 +182,32 @@ def cell(out: Path, options: argparse.Namespace, family: str, seed: int) -> dict
     if not run.encoder.is_dir():
         settings = {"run.seed": seed}
         mae_et.pretrain(recipe=config, out=run.folder, resume="auto", **settings)
-    ways: dict[str, tuple[str, Path | str]] = {
-        "fine-tuned": ("tuned", run.encoder),
-        "from scratch": ("scratch", "none"),
+    starts: dict[str, dict[str, Path | str]] = {  # way -> where it starts with either head
+        "tuned": {"random": run.encoder, "probe": run.encoder},
+        "scratch": {"random": "none", "probe": new},
+    }
+    accuracies = {
+        way: {
+            f"{rate:g}{SUFFIXES[head]}": trained(
+                folder / f"{way}_{rate:g}{SUFFIXES[head]}", options, family, seed, rate, head, start
+            )
+            for head, start in encoders.items()
+            for rate in RATES
+        }
+        for way, encoders in starts.items()
     }
     return {
         "k-NN before": knn(folder / "knn_before", family, seed, new),
         "k-NN after": knn(folder / "knn_after", family, seed, run.encoder),
-        **{
-            arm: {
-                f"{rate:g}": trained(
-                    folder / f"{name}_{rate:g}", options, family, seed, rate, encoder
-                )
-                for rate in RATES
-            }
-            for arm, (name, encoder) in ways.items()
-        },
+        "fine-tuned": accuracies["tuned"],
+        "from scratch": accuracies["scratch"],
     }
 
 
 def best(values: list[Mapping[str, float]]) -> list[float]:
-    """The accuracies of the seeds at the rate that has the best mean."""
-    rate = max(values[0], key=lambda one: mean(of_seed[one] for of_seed in values))
-    return [of_seed[rate] for of_seed in values]
+    """The accuracies of the seeds at the settings that have the best mean."""
+    settings = max(values[0], key=lambda one: mean(of_seed[one] for of_seed in values))
+    return [of_seed[settings] for of_seed in values]
 
 
 def collect(out: Path) -> dict[str, dict[str, Any]]:

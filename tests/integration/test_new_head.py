@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from finetune import head, train
 from finetune.__main__ import main
+from finetune.batch_norms import batch_norms
 from finetune.data import evaluation_samples, load_labelled
 from finetune.finetuner import Finetuner
 from mae_et import export_encoder
 from mae_et.config.training import ProbeConfig
 from mae_et.evaluation import Features, linear_probe
+from mae_et.model import create_masked
 from mae_et.runs import Run
 from tests.support.arguments import tiny_finetune
 from tests.support.launch import run_two
@@ -36,7 +38,7 @@ def encoder(tiny_mae: BuildMAE, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def arguments(clothes: str, run: Path, encoder: Path, **options: object) -> list[str]:
     fixed = {"model.encoder_args": json.dumps(TINY), "optim.new_head": "probe", "data.eval_crop": 1}
-    return tiny_finetune(clothes, run, checkpoint=encoder, **fixed, **options)
+    return tiny_finetune(clothes, run, checkpoint=encoder, **{**fixed, **options})
 
 
 def refused(*_: object, **__: object) -> None:
@@ -85,6 +87,42 @@ def test_training_begins_with_the_probes_accuracy(
     assert first["top1"] == pytest.approx(expected[0])
     assert first["top1"] > 0.2  # of ten classes, from random features
     assert Run(tmp_path / "run").section("optim")["new_head"] == "probe"
+
+
+def test_the_probe_sees_the_batch_norms_of_training(
+    clothes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the statistics of pretraining, which may be those of other images."""
+    arguments_of = {"channels": [8, 8, 16, 16], "output_stride": 8}
+    options = {"model.encoder": "resnet10t", "model.encoder_args": json.dumps(arguments_of)}
+    masked = {"method": "simmim", "encoder": "resnet10t", "encoder_args": arguments_of}
+    model = create_masked({**masked, "image_size": 16, "in_chans": 1})
+    for norm in batch_norms(model.encoder):
+        assert norm.running_mean is not None
+        norm.running_mean.fill_(-2)
+    export_encoder(model, tmp_path / "encoder", mean=[0.3], std=[0.35])
+    outputs: list[Tensor] = []
+    evaluate = Finetuner.evaluate
+
+    def noted(self: Finetuner, chunks: Any) -> dict[str, float]:
+        if not outputs:
+            samples = evaluation_samples(self.config, load_labelled(self.config.data).train)
+            images = torch.stack([samples[row]["image"] for row in range(len(samples))])
+            for norm in batch_norms(self.classifier):
+                assert norm.momentum == 0.1
+                norm.momentum = 0.0  # to look changes nothing
+            for training in (False, True):
+                with torch.no_grad():
+                    self.classifier.train(training)
+                    outputs.append(self.predict(images))
+        return evaluate(self, chunks)
+
+    monkeypatch.setattr(Finetuner, "evaluate", noted)
+    options |= {"model.patch_size": "null", "optim.micro_batch_size": "16"}
+    assert main(arguments(clothes, tmp_path / "run", tmp_path / "encoder", **options)) == 0
+    at_evaluation, in_training = outputs
+    apart = (at_evaluation - in_training).norm() / (in_training - in_training.mean(0)).norm()
+    assert apart < 0.2
 
 
 def test_best_is_the_probe_if_training_destroys_it(
