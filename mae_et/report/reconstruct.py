@@ -45,7 +45,7 @@ GREY = 0.5
 """The value of masked pixels, in [0, 1]."""
 
 
-FONT = 12
+FONT = 11
 """The size of all text, in points: to be read where the picture is as wide as a page."""
 
 

@@ -49,7 +49,7 @@ FOLDERS = {
     r"/new/images\b": "data/test",
     r"(?<!\w)/(data|images|labelled|photos)\b": "data",
     r"parquet:/scans\b": "parquet:packed",
-    r"--out runs/mine(_classifier)?": "--out runs/again",
+    r"--(out|run\.output_dir) runs/mine(_classifier)?": "--out runs/again",
     r"\bmy_models:network\b": "tests.support.own_model:Windowed",
     r"\{depth: 12\}": "{}",
 }
