@@ -30,13 +30,16 @@ STUDY = Path(__file__).parents[1] / "scripts" / "results" / "study.json"
 ARMS = {
     "constant": "constant size",
     "control": "constant, fewer epochs",
-    "low": "20 pixels throughout",
     "et": "EfficientTrain",
     "etpp": "EfficientTrain++",
     "etpp_hog": "EfficientTrain++, HOG",
-    "fast": "our fast recipe's",
+    "low": "20 pixels throughout",
+    "fast": "our fast recipe",
 }
-"""Arms of the study, in the order of the figure, with their names."""
+"""Arms of the study, in the order of the figure and of the page's table, with their names."""
+
+ONE_SIZE = ("constant", "control", "low")
+"""Those of them without a curriculum."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def study(look: Look) -> Figure:
     ):
         for row, arm in enumerate(ARMS):
             top1 = [100 * run[score] for run in results["runs"] if run["arm"] == arm]
-            colour = look.colours[2 if arm in ("constant", "control") else 0]
+            colour = look.colours[2 if arm in ONE_SIZE else 0]
             axes.plot(top1, [row] * len(top1), "o", color=colour, alpha=0.45, markersize=5)
             axes.plot(np.mean(top1), row, "|", color=colour, markersize=18, markeredgewidth=3)
         axes.set(title=title, xlabel="top-1 in %")

@@ -61,7 +61,7 @@ def write_results(
         datasets.Dataset.from_dict(predictions).to_parquet(folder / "predictions.parquet")
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     if not is_installed("matplotlib"):
-        log.warning("no confusion.png without matplotlib: pip install 'mae-et[report]'")
+        log.warning("no confusion.png without matplotlib: pip install -e '.[report]' in the clone")
     else:
         figure = draw_confusion(counts, class_names)
         figure.savefig(folder / "confusion.png", bbox_inches="tight")

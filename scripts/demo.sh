@@ -21,6 +21,6 @@ launch finetune --config demo --checkpoint runs/demo/pretrain/encoder \
 echo "3/4 Training the same network from scratch on the same labels"
 launch finetune --config demo --checkpoint none --run.output_dir runs/demo/scratch
 echo "4/4 Results"
-python -m mae_et reconstruct --checkpoint runs/demo/pretrain \
+python -m mae_et reconstruct --checkpoint runs/demo/pretrain --num_images 4 \
   --out runs/demo/reconstructions.png
 python scripts/demo_results.py runs/demo

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     check(options.num_images > 0, "--num_images", options.num_images, "above 0")
     check(options.seed >= 0, "--seed", options.seed, "at least 0")
     if not is_installed("matplotlib"):
-        raise ValueError("reconstruct needs matplotlib: pip install 'mae-et[report]'")
+        raise ValueError("reconstruct needs matplotlib: pip install -e '.[report]' in the clone")
 
     from ..report.reconstruct import picture
 

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     check(split is None or path is not None, "--data.split", split, "together with --data.path")
     for package in ("jinja2", "matplotlib"):
         if not is_installed(package):
-            raise ValueError(f"report needs {package}: pip install 'mae-et[report]'")
+            raise ValueError(f"report needs {package}: pip install -e '.[report]' in the clone")
     from ..report.page import build
     from ..report.sections import Drawing
     from ..runs import find_runs

@@ -40,7 +40,9 @@ def completion_script(
     shell = arguments[0] if arguments else None
     check(shell in SHELLS, "--print_completion", shell, f"one of {', '.join(SHELLS)}")
     if not is_installed("shtab"):
-        raise ValueError("--print_completion needs shtab: pip install 'mae-et[completion]'")
+        raise ValueError(
+            "--print_completion needs shtab: pip install -e '.[completion]' in the clone"
+        )
     function = parser.prog.replace("-", "_")
     adder: Any = parser.add_subcommands(required=False)
     for name, command in commands.items():

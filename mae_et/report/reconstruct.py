@@ -45,6 +45,10 @@ GREY = 0.5
 """The value of masked pixels, in [0, 1]."""
 
 
+FONT = 11
+"""The size of all text, in points: to be read where the picture is as wide as a page."""
+
+
 GLYPH = 9
 """Side of a drawn cell in pixels; odd, so that all strokes meet in one pixel."""
 
@@ -144,7 +148,7 @@ def draw(
     )
     axes = parts[0].subplots(num_rows, num_columns, squeeze=False)
     for column, (title, pictures) in enumerate(cells):
-        axes[0][column].set_title(title, fontsize=8)
+        axes[0][column].set_title(title, fontsize=FONT)
         for row, picture in enumerate(pictures):
             axis = axes[row][column]
             axis.imshow(_pixels(picture), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -180,10 +184,11 @@ def _draw_losses(axis: Any, metrics: Sequence[dict[str, Any]]) -> None:
         "k.--",
         label="held-out images, full size",
     )
-    axis.set_xlabel("optimizer step")
-    axis.set_ylabel("loss")
+    axis.set_xlabel("optimizer step", fontsize=FONT)
+    axis.set_ylabel("loss", fontsize=FONT)
+    axis.tick_params(labelsize=FONT)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=FONT)
 
 
 def picture(
@@ -254,10 +259,9 @@ def _columns(
 ) -> list[Column]:
     """Return the columns of a size; `shown` turns normalised images into values in [0, 1]."""
     pixels = "×".join(map(str, dict.fromkeys(as_pair(size)))) + " px"
-    columns = [
-        (f"low frequencies\n{pixels}", shown(pictures.low_frequency)),
-        (f"masked\n{pixels}", shown(pictures.masked)),
-    ]
+    columns = [(f"masked\n{pixels}", shown(pictures.masked))]
+    if as_pair(size) != as_pair(model.full_size):  # else it is the input
+        columns.insert(0, (f"low\nfrequencies\n{pixels}", shown(pictures.low_frequency)))
     if model.target_name != "hog":
         return [*columns, (f"reconstructed\n{pixels}", shown(pictures.reconstructed))]
     return [

@@ -32,7 +32,8 @@ def save_onnx(model: nn.Module, input_size: Sequence[int], folder: Path) -> None
     """
     missing = [name for name in ("onnx", "onnxscript") if not is_installed(name)]
     if missing:
-        raise ValueError(f"--format onnx needs {' and '.join(missing)}: pip install 'mae-et[onnx]'")
+        needed = " and ".join(missing)
+        raise ValueError(f"--format onnx needs {needed}: pip install -e '.[onnx]' in the clone")
     for module in model.modules():
         if isinstance(module, MaskUnitAttention):  # its windows are an axis that ONNX has no op for
             module.fused_attn = False

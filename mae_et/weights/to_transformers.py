@@ -275,7 +275,8 @@ def save_transformers(converted: Converted, processor: Mapping[str, Any], folder
         import transformers
     except ImportError as error:
         raise ValueError(
-            "--format transformers needs transformers: pip install 'mae-et[transformers]'"
+            "--format transformers needs transformers: "
+            "pip install -e '.[transformers]' in the clone"
         ) from error
     config_class = getattr(transformers, converted.architecture).config_class
     config = config_class(**converted.config, architectures=[converted.architecture])

@@ -30,7 +30,7 @@ def test_the_missing_package_is_named(
         f"imagefolder:{tmp_path}", tmp_path / "run", data__eval_images=1, optim__epochs=40
     )
     assert main(["pretrain", *arguments]) == 2
-    assert "pip install 'mae-et[tiff]'" in capsys.readouterr().err
+    assert "pip install -e '.[tiff]'" in capsys.readouterr().err
 
 
 def spectral(path: str, run: Path, **overrides: object) -> list[str]:

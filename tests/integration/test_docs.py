@@ -47,10 +47,9 @@ SMALL = {
 FOLDERS = {
     r"/data_256\b": "packed",
     r"/new/images\b": "data/test",
-    r"/data\b": "data",
-    r"imagefolder:/(photos|labelled)\b": "imagefolder:data",
+    r"(?<!\w)/(data|images|labelled|photos)\b": "data",
     r"parquet:/scans\b": "parquet:packed",
-    r"--out runs/mine(_classifier)?": "--out runs/again",
+    r"--(out|run\.output_dir) runs/mine(_classifier)?": "--out runs/again",
     r"\bmy_models:network\b": "tests.support.own_model:Windowed",
     r"\{depth: 12\}": "{}",
 }

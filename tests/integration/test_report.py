@@ -136,5 +136,5 @@ def test_without_a_package(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)  # its import fails
     assert main(["report", str(study), f"--out={study / 'page.html'}"]) == 2
-    message = f"error: report needs {package}: pip install 'mae-et[report]'\n"
+    message = f"error: report needs {package}: pip install -e '.[report]' in the clone\n"
     assert capsys.readouterr().err == message

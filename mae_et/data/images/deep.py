@@ -2,7 +2,7 @@
 
 Pillow reads grey ones as they are, but would clip them to make colours of them, and cuts colours of
 16 bits to 8. TIFF files that are no pictures to Pillow are read by tifffile (optional: `pip install
-'mae-et[tiff]'`).
+-e '.[tiff]'`).
 """
 
 from __future__ import annotations
@@ -282,7 +282,8 @@ def _layout(encoded: bytes, max_pages: int) -> _Layout:
 def _read_bands(encoded: bytes, in_chans: int, name: str) -> Any:
     """The bands or pages, (C, H, W), of a TIFF file's first series of pages."""
     if tifffile is None:
-        raise UnreadableImageError(name, "Pillow can't read it; pip install 'mae-et[tiff]' may")
+        reason = "Pillow can't read it; pip install -e '.[tiff]' in the clone may"
+        raise UnreadableImageError(name, reason)
     with tifffile.TiffFile(io.BytesIO(encoded)) as file:
         if not file.series:
             raise OSError("no page")

@@ -74,4 +74,4 @@ def test_without_shtab_the_extra_is_named(
 ) -> None:
     monkeypatch.setattr(completion, "is_installed", lambda _: False)
     assert mae_et_main(["--print_completion", "bash"]) == 2
-    assert "pip install 'mae-et[completion]'" in capsys.readouterr().err
+    assert "pip install -e '.[completion]'" in capsys.readouterr().err
