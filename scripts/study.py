@@ -20,6 +20,12 @@ Cells are run seed by seed; the results file is written after each cell, and lis
 missing. `--arms` and `--seeds` restrict what is
 run, not what is written. `--known scripts/results/study.json` continues the study of another
 machine: an arm and seed that it has in full is not run again.
+
+Do small sizes still help after more passes? The same arms for four times as many, and, by 32 epochs
+and the names study_x16, for 16 times as many:
+
+    python scripts/study.py --epochs 8 --arms constant etpp_hog low --out runs/curriculum_x4 \\
+        --results scripts/results/study_x4.json
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import mean
@@ -40,7 +40,10 @@ from support.cells import LABEL_SHARE, Cells
 from support.clothes import fashion_mnist, labelled
 from support.frontier import CHOSEN_BY, ORDER, Recipe, finalists, ladder, search
 from support.frontier_table import tables
-from support.runs import ROOT, dotted, facts, share, write_json
+from support.runs import ROOT, configuration, dotted, facts, share, write_json
+
+from mae_et.build import build_model_on_meta
+from mae_et.model.flops import training_flops
 
 RESULTS = ROOT / "scripts" / "results" / "frontier.json"
 
@@ -72,22 +75,22 @@ class Frontier(Cells):
         self.search_seeds, self.seeds = search_seeds, seeds
         self.recipes: dict[str, Recipe] = {}
         """Name -> recipe, of those that the search has come to, in its order."""
-        self.passes = cache(self._passes)
-        """Name -> the full-size epochs that have the cost of a recipe's budget."""
+        self.step_cost = cache(lambda arm: step_flops(self._settings(arm)))
+        """Arm -> FLOPs of a full-size step on an image."""
 
     def fields(self, arm: str) -> dict[str, object]:
         """Fields of an arm's pretraining, without its seed."""
-        if arm == CONSTANT:
-            return arm_fields(self.scale, CONSTANT) | length(self.epochs)
-        recipe = self.recipes[arm]
-        own = self.scale.network | self.scale.pretraining | recipe.fields()
-        return own | length(self.passes(arm))
+        epochs = self.epochs
+        if arm != CONSTANT:
+            ratio = self.step_cost(CONSTANT) / self.step_cost(arm)
+            epochs *= self.recipes[arm].budget * ratio
+        length = {"optim__epochs": epochs, "optim__warmup_epochs": epochs * WARMUP}
+        return self._settings(arm) | length
 
-    def _passes(self, arm: str) -> float:
-        recipe = self.recipes[arm]
-        own = self.scale.network | self.scale.pretraining | recipe.fields()
-        cost = self.planned(own | length(self.epochs))["exaflops"]
-        return float(self.epochs * recipe.budget * self.plan(CONSTANT)["exaflops"] / cost)
+    def _settings(self, arm: str) -> dict[str, object]:
+        if arm == CONSTANT:
+            return arm_fields(self.scale, arm)
+        return self.scale.network | self.scale.pretraining | self.recipes[arm].fields()
 
     def labels(self, seed: int) -> dict[str, object]:
         """Fields that choose labelled images: in the search, training images to be measured on."""
@@ -169,9 +172,10 @@ class Frontier(Cells):
         }
 
 
-def length(epochs: float) -> dict[str, object]:
-    """Return the fields of a number of full-size epochs."""
-    return {"optim__epochs": epochs, "optim__warmup_epochs": epochs * WARMUP}
+def step_flops(fields: Mapping[str, object]) -> float:
+    """Return the FLOPs of a full-size step on an image."""
+    model = build_model_on_meta(configuration("mae_et", fields))
+    return float(training_flops(model, model.full_size))
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

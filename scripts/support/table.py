@@ -19,6 +19,8 @@ PAIRS = (
     ("etpp", "control"),
     ("etpp_hog", "constant"),
     ("etpp_hog", "etpp"),
+    ("etpp_hog", "low"),
+    ("low", "constant"),
     ("low", "control"),
     ("et", "low"),
     ("etpp", "low"),

@@ -93,8 +93,12 @@ def test_a_stopped_search_goes_on_beside_another(
             "seconds": 80 if is_constant else 10,
         }
 
+    def stopped(seconds: float) -> None:
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(runs, "run", run)
     monkeypatch.setattr(cells, "pretrained", pretrained)
+    monkeypatch.setattr(study_frontier, "step_flops", lambda _: 1.0)
     monkeypatch.setattr(
         Frontier, "planned", lambda _, fields: {"exaflops": fields["optim__epochs"]}
     )
@@ -118,7 +122,7 @@ def test_a_stopped_search_goes_on_beside_another(
     started.clear()
     pixel, dearer = Recipe(target="pixel"), Recipe(target="pixel", budget=0.3)
     with runs.claim(out / f"{pixel.name}_0"):  # another command is at it
-        monkeypatch.setattr(runs.time, "sleep", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr("time.sleep", stopped)
         with pytest.raises(SystemExit, match="the same command continues"):
             study_frontier.main(command)
     assert {name.partition("/")[0] for name in started} == {"constant_1"}
