@@ -17,15 +17,14 @@ measured seconds of training steps. `--scale gpu` is a larger ViT, trained for m
 Stop it at any time: the same command continues, and leaves complete cells alone. A cell of another
 configuration than the one wanted is an error. Several commands may run side by side in one folder.
 Cells are run seed by seed; the results file is written after each cell, and lists those that are
-missing. `--arms` and `--seeds` restrict what is
-run, not what is written. `--known scripts/results/study.json` continues the study of another
-machine: an arm and seed that it has in full is not run again.
+missing. `--arms` and `--seeds` restrict what is run, not what is written.
+`--known scripts/results/study.json` continues the study of another machine: an arm and seed that it
+has in full is not run again.
 
-Do small sizes still help after more passes? The same arms for four times as many, and, by 32 epochs
-and the names study_x16, for 16 times as many:
+Do small sizes still help after more passes? Three arms with four times as many, for FILE
+scripts/results/study_x4.json (and, with --epochs 32, 16 times as many, study_x16.json):
 
-    python scripts/study.py --epochs 8 --arms constant etpp_hog low --out runs/curriculum_x4 \\
-        --results scripts/results/study_x4.json
+    python scripts/study.py --epochs 8 --arms constant etpp_hog low --out runs/x4 --results FILE
 """
 
 from __future__ import annotations
