@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -25,7 +26,17 @@ SIZES = (96, 160, 192, 224)
 """Input sizes of the papers' stages in pixels."""
 
 
-STUDY = Path(__file__).parents[1] / "scripts" / "results" / "study.json"
+RESULTS = Path(__file__).parents[1] / "scripts" / "results"
+
+STUDY = RESULTS / "study.json"
+
+LONGER = {1: STUDY, 4: RESULTS / "study_x4.json", 16: RESULTS / "study_x16.json"}
+"""The study for more passes: how many times as many -> its results."""
+
+FRONTIER = RESULTS / "frontier.json"
+
+SCORES = {"fine-tuned": "fine-tuned", "linear": "linear probe", "knn": "neighbours"}
+"""Scores of the studies, with their names."""
 
 ARMS = {
     "constant": "constant size",
@@ -59,17 +70,23 @@ LOOKS = {
 def draw_all(folder: Path) -> None:
     """Draw every figure once for light and once for dark pages, if it is not there yet.
 
+    Figures of results that are not there yet are left out.
+
     Args:
         folder: Where they are written.
     """
     folder.mkdir(exist_ok=True)
-    figures: dict[str, Callable[[Look], Figure]] = {
-        "crops.png": crops,
-        "schedule.svg": schedule,
-        "study.svg": study,
+    figures: dict[str, tuple[Callable[[Look], Figure], list[Path]]] = {
+        "crops.png": (crops, []),
+        "schedule.svg": (schedule, []),
+        "study.svg": (study, [STUDY]),
+        "longer.svg": (longer, [*LONGER.values()]),
+        "frontier.svg": (frontier, [FRONTIER]),
     }
-    changed = Path(__file__).stat().st_mtime
-    for name, draw in figures.items():
+    for name, (draw, results) in figures.items():
+        if not all(file.exists() for file in results):
+            continue
+        changed = max(file.stat().st_mtime for file in (Path(__file__), *results))
         for look_name, look in LOOKS.items():
             stem, _, ending = name.partition(".")
             file = folder / f"{stem}-{look_name}.{ending}"
@@ -153,12 +170,7 @@ def study(look: Look) -> Figure:
     full = results["arms"]["constant"]["plan"]["exaflops"]
     figure = Figure(figsize=(9, 3.2))
     panels = figure.subplots(1, 3, sharey=True)
-    for axes, score, title in zip(
-        panels,
-        ("fine-tuned", "linear", "knn"),
-        ("fine-tuned", "linear probe", "neighbours"),
-        strict=True,
-    ):
+    for axes, (score, title) in zip(panels, SCORES.items(), strict=True):
         for row, arm in enumerate(ARMS):
             top1 = [100 * run[score] for run in results["runs"] if run["arm"] == arm]
             colour = look.colours[2 if arm in ONE_SIZE else 0]
@@ -172,6 +184,80 @@ def study(look: Look) -> Figure:
     panels[0].invert_yaxis()
     figure.subplots_adjust(wspace=0.1)
     return figure
+
+
+def longer(look: Look) -> Figure:
+    """Draw the scores of the study's curricula for more and more passes."""
+    arms = {"constant": 2, "low": 1, "etpp_hog": 0}  # and their colours
+    studies = {times: json.loads(file.read_text())["runs"] for times, file in LONGER.items()}
+    figure = Figure(figsize=(9, 3.2))
+    panels = figure.subplots(1, 3)
+    for axes, (score, title) in zip(panels, SCORES.items(), strict=True):
+        for arm, colour in arms.items():
+            found = {
+                times: [100 * run[score] for run in runs if run["arm"] == arm and score in run]
+                for times, runs in studies.items()
+            }
+            means = {times: np.mean(top1) for times, top1 in found.items() if top1}
+            shade = look.colours[colour]
+            axes.plot([*means], [*means.values()], color=shade, linewidth=2, label=ARMS[arm])
+            for times, top1 in found.items():
+                axes.plot([times] * len(top1), top1, "o", color=shade, alpha=0.45)
+        axes.set(title=title, xlabel="times as many passes", xscale="log")
+        axes.set_xticks([*LONGER], labels=[f"{times}" for times in LONGER])
+        axes.minorticks_off()
+        axes.grid(alpha=0.25)
+    panels[0].set(ylabel="top-1 in %")
+    panels[0].legend(loc="lower right", frameon=False, fontsize=8)
+    return figure
+
+
+def frontier(look: Look) -> Figure:
+    """Draw what each recipe of the search gains against constant size, over its seconds."""
+    results = json.loads(FRONTIER.read_text())
+    runs = {(run["arm"], run["seed"]): run for run in results["runs"]}
+    figure = Figure(figsize=(9, 3.8))
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, score in zip(panels, ("fine-tuned", "linear"), strict=True):
+        axes.axhline(0, color=look.text, linewidth=1)
+        for seeds, arms, colour in (
+            ("search_seeds", [*results["recipes"]], look.colours[2]),
+            ("seeds", results["finalists"], look.colours[0]),
+        ):
+            for arm in arms:
+                pairs = [
+                    (runs[arm, seed], runs["constant", seed])
+                    for seed in results[seeds]
+                    if (arm, seed) in runs and ("constant", seed) in runs
+                ]
+                if pairs:
+                    _draw_recipe(axes, pairs, score, colour, [*results["recipes"]].index(arm) + 1)
+        axes.set(title=SCORES[score], xlabel="seconds of pretraining (constant size: 1)")
+        axes.set(xlim=(0, None))
+        axes.grid(alpha=0.25)
+    panels[0].set(ylabel="top-1 above constant size in points")
+    for name, number in (("search", 2), ("found, new seeds", 0)):
+        panels[0].plot([], [], "o", color=look.colours[number], label=name)
+    panels[0].legend(loc="best", frameon=False, fontsize=8)
+    figure.subplots_adjust(wspace=0.08)
+    return figure
+
+
+def _draw_recipe(
+    axes: Axes,
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]],
+    score: str,
+    colour: str,
+    number: int,
+) -> None:
+    """Draw the mean of a recipe's runs beside those of constant size, and the range of many."""
+    gains = [100 * (run[score] - constant[score]) for run, constant in pairs]
+    times = [run["pretraining"]["seconds"] / c["pretraining"]["seconds"] for run, c in pairs]
+    place = float(np.median(times)), float(np.mean(gains))
+    if len(pairs) > 2:
+        axes.vlines(place[0], min(gains), max(gains), color=colour, alpha=0.35)
+    axes.plot(*place, "o", color=colour, markersize=5)
+    axes.annotate(str(number), place, xytext=(4, 3), textcoords="offset points", fontsize=8)
 
 
 def _style(look: Look) -> dict[str, object]:

@@ -15,37 +15,36 @@ The arms are in `scripts/support/arms.py`. Costs are FLOPs, as `mae_et plan` rep
 measured seconds of training steps. `--scale gpu` is a larger ViT, trained for more epochs.
 
 Stop it at any time: the same command continues, and leaves complete cells alone. A cell of another
-configuration than the one wanted is an error. Cells are run seed by seed; the results file is
-written after each cell, and lists those that are missing. `--arms` and `--seeds` restrict what is
-run, not what is written. `--known scripts/results/study.json` continues the study of another
-machine: an arm and seed that it has in full is not run again.
+configuration than the one wanted is an error. Several commands may run side by side in one folder.
+Cells are run seed by seed; the results file is written after each cell, and lists those that are
+missing. `--arms` and `--seeds` restrict what is run, not what is written.
+`--known scripts/results/study.json` continues the study of another machine: an arm and seed that it
+has in full is not run again.
+
+Do small sizes still help after more passes? Three arms with four times as many, for FILE
+scripts/results/study_x4.json (and, with --epochs 32, 16 times as many, study_x16.json):
+
+    python scripts/study.py --epochs 8 --arms constant etpp_hog low --out runs/x4 --results FILE
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import signal
 import sys
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from support.arms import ARMS, SCALES, SCRATCH, WARMUP, Scale, arm_fields
-from support.clothes import Scoring, fashion_mnist, labelled
-from support.runs import ROOT, Cell, dotted, facts, write_json
-from support.table import METRICS, table
-
-from mae_et.runs import Run, find_runs
-
-LABEL_SHARE = 0.1
-"""Share of the labels that the encoders are fine-tuned and probed on."""
+from support.cells import LABEL_SHARE, Cells, kinds
+from support.clothes import fashion_mnist
+from support.runs import ROOT, dotted, facts, share, write_json
+from support.table import table
 
 
-class Study:
-    """The cells of a study, each of them complete or still to be run.
+class Study(Cells):
+    """The cells of the study.
 
     Args:
         out: The work folder, absolute.
@@ -55,11 +54,7 @@ class Study:
     """
 
     def __init__(self, out: Path, data: str, scale: Scale, epochs: float) -> None:
-        self.out, self.data, self.scale, self.epochs = out, data, scale, epochs
-        self.plan = cache(self._plan)
-        """Arm -> what `mae_et plan` reports about its pretraining."""
-        self.results: dict[tuple[str, int, str], Any] = {}
-        """(arm, seed, pretraining or a metric) -> its result, if it is complete."""
+        super().__init__(out, data, scale, epochs)
         self.origins: dict[tuple[str, int], dict[str, Any]] = {}
         """(arm, seed) -> facts of the machine that has run it, if it was another one."""
 
@@ -72,68 +67,6 @@ class Study:
             epochs /= 2
         length = {"optim__epochs": epochs, "optim__warmup_epochs": epochs * WARMUP}
         return arm_fields(self.scale, arm) | length
-
-    def _plan(self, arm: str) -> dict[str, Any]:
-        file = self.out / "plans" / f"{arm}.plan.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        plan: dict[str, Any] = Cell(
-            record=self.out / "plans" / f"{arm}.json",
-            module="mae_et",
-            folder=self.out / "plans",
-            arguments=("plan", f"--json={file}"),
-            fields=self.fields(arm) | {"data__path": self.data},
-            read=lambda _: json.loads(file.read_text()),
-        ).result()
-        return plan
-
-    def cell(self, arm: str, seed: int, kind: str) -> Cell | None:
-        """A cell; None if the pretraining that it needs is not complete.
-
-        Args:
-            arm: One of ARMS.
-            seed: The seed of everything.
-            kind: One of `kinds(arm)`.
-        """
-        folder = self.out / f"{arm}_{seed}"
-        record = self.out / "cells" / f"{arm}_{seed}_{kind}.json"
-        if kind == "pretraining":
-            return Cell(
-                record=record,
-                module="mae_et",
-                folder=folder / "pretraining",
-                arguments=("pretrain",),
-                fields=self.fields(arm) | {"data__path": self.data, "run__seed": seed},
-                read=pretrained,
-            )
-        inputs, encoder = {}, None
-        if arm != "none":
-            if (arm, seed, "pretraining") not in self.results:
-                return None
-            inputs = {"encoder": self.results[arm, seed, "pretraining"]["encoder"]}
-            encoder = Run(folder / "pretraining").encoder
-        fields = self.scale.network | labelled(self.data, LABEL_SHARE, seed)
-        scoring = Scoring(record=record, encoder=encoder, fields=fields, inputs=inputs)
-        if kind == "fine-tuned":
-            epochs, batch_size = self.scale.finetuning
-            epochs *= 1 if encoder else SCRATCH
-            return scoring.fine_tuned(folder / kind, epochs, batch_size)
-        return scoring.probed(folder / "probe", kind)
-
-    def keys(self, seeds: list[int]) -> Iterator[tuple[str, int, str]]:
-        """The keys of all cells, a whole seed at a time."""
-        for seed in seeds:
-            yield from ((arm, seed, kind) for arm in ARMS for kind in kinds(arm))
-
-    def load(self, seeds: list[int]) -> None:
-        """Find the cells that are complete.
-
-        Raises:
-            ValueError: A cell has another configuration.
-        """
-        for key in self.keys(seeds):
-            cell = self.cell(*key)
-            if cell and (saved := cell.saved()) is not None:
-                self.results[key] = saved
 
     def know(self, file: Path) -> None:
         """Count each arm and seed as complete that a results file has in full.
@@ -152,16 +85,6 @@ class Study:
                 self.origins[arm, seed] = found["machines"][row["machine"]]
                 self.results |= {key: row[kind] for kind, key in keys.items()}
 
-    def run(self, key: tuple[str, int, str]) -> None:
-        """Complete a cell.
-
-        Raises:
-            ValueError: It is recorded with another configuration.
-        """
-        cell = self.cell(*key)
-        assert cell is not None
-        self.results[key] = cell.result()
-
     def report(self, seeds: list[int]) -> dict[str, Any]:
         """The content of the results file."""
         arms = {
@@ -169,16 +92,17 @@ class Study:
         }
         runs: dict[tuple[str, int], dict[str, Any]] = {}
         here, machines, missing = facts(), list[dict[str, Any]](), list[str]()
-        for arm, seed, kind in self.keys(seeds):
+        for arm, seed in units(seeds):
             row = runs.setdefault((arm, seed), {"arm": arm, "seed": seed})
-            if (arm, seed, kind) in self.results:
-                machine = self.origins.get((arm, seed), here)
-                if machine not in machines:
-                    machines.append(machine)
-                row["machine"] = machines.index(machine)
-                row[kind] = self.results[arm, seed, kind]
-            else:
-                missing.append(f"{arm}/{seed}/{kind}")
+            for kind in kinds(arm):
+                if (arm, seed, kind) in self.results:
+                    machine = self.origins.get((arm, seed), here)
+                    if machine not in machines:
+                        machines.append(machine)
+                    row["machine"] = machines.index(machine)
+                    row[kind] = self.results[arm, seed, kind]
+                else:
+                    missing.append(f"{arm}/{seed}/{kind}")
         return {
             "recipe": "demo",
             "epochs": self.epochs,
@@ -196,17 +120,23 @@ class Study:
         }
 
 
-def pretrained(folder: Path) -> dict[str, Any]:
-    """The result of a pretraining run: the digest of its encoder, and its training seconds."""
-    weights = (Run(folder).encoder / "model.safetensors").read_bytes()
-    (run,), _ = find_runs([str(folder)])
-    digest = hashlib.sha256(weights).hexdigest()
-    return {"encoder": digest, "seconds": run.seconds}
+def units(seeds: list[int]) -> list[tuple[str, int]]:
+    """All arms and seeds, a whole seed at a time."""
+    return [(arm, seed) for seed in seeds for arm in ARMS]
 
 
-def kinds(arm: str) -> tuple[str, ...]:
-    """The cells of each seed of an arm."""
-    return ("fine-tuned",) if arm == "none" else ("pretraining", *METRICS)
+def run_all(study: Study, seeds: list[int], options: argparse.Namespace) -> None:
+    """Complete what is asked for, and write the results file after each cell."""
+    todo = [(arm, s) for arm, s in units(seeds) if arm in options.arms and s in options.seeds]
+
+    def wanted() -> list[tuple[str, int]]:
+        study.load(todo)
+        return [unit for unit in todo if not study.is_complete(*unit)]
+
+    def publish() -> None:
+        write_json(options.results, study.report(seeds))
+
+    share(wanted, lambda unit: study.complete(*unit, then=publish))
 
 
 def settings(results: dict[str, Any]) -> list[Any]:
@@ -252,15 +182,11 @@ def main(arguments: list[str] | None = None) -> None:
     seeds = sorted({*scale.seeds, *options.seeds})
     study = Study(options.out, fashion_mnist(options.data.resolve()), scale, options.epochs)
     try:
-        study.load(seeds)
+        study.load(units(seeds))
         if options.known:
             study.know(options.known)
-        for key in study.keys(seeds):
-            arm, seed, _ = key
-            if key not in study.results and arm in options.arms and seed in options.seeds:
-                study.run(key)
-                write_json(options.results, study.report(seeds))
-                print("/".join(map(str, key)), study.results[key], flush=True)
+        run_all(study, seeds, options)
+        study.load(units(seeds))  # what other commands have completed
     except KeyboardInterrupt:
         sys.exit("stopped; the same command continues")
     except ValueError as error:

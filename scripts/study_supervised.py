@@ -37,7 +37,7 @@ from typing import Any
 
 from support.clothes import fashion_mnist
 from support.markdown import markdown
-from support.runs import ROOT, claim, facts, write_json
+from support.runs import ROOT, WAIT, claim, facts, share, write_json
 from support.supervised import ALL_ARMS, ARMS, FAMILIES, PAPER, Trial, next_trial, order, settings
 from support.supervised_runs import SIZES, configuration, recalibrated, step_times, trained
 from support.supervised_table import tables
@@ -54,9 +54,6 @@ TUNING = 0.5
 
 UNTUNED: Trial = (1e-3, 0.0)
 """For plans and measurements, which do not depend on it."""
-
-WAIT = 10.0
-"""Seconds until the next look at what other commands have left."""
 
 
 class Study:
@@ -218,9 +215,10 @@ def check_same(file: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
 def run_all(study: Study, options: argparse.Namespace) -> None:
     """Complete all cells, or wait for those that other commands are at."""
     todo = order(options.families, options.arms, options.seeds)
-    while todo := [key for key in todo if study.saved(*key) is None]:
-        if not any(study.run(*key) for key in todo):
-            time.sleep(WAIT)
+    share(
+        lambda: [key for key in todo if study.saved(*key) is None],
+        lambda key: study.run(*key),
+    )
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -10,12 +10,13 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import timm
 import torch
@@ -24,6 +25,11 @@ from finetune.config import FinetuneConfig
 from mae_et.config import PretrainConfig, changed_fields, to_dict
 from mae_et.config.parser import config_parser, parse
 from mae_et.runs import Run
+
+Unit = TypeVar("Unit")
+
+WAIT = 10.0
+"""Seconds until the next look at what other commands have left."""
 
 ROOT = Path(__file__).parents[2]
 """The root of the repository, where runs start."""
@@ -132,11 +138,18 @@ class Cell:
 
     def _config(self) -> dict[str, Any]:
         """Return the whole configuration: the fields, the recipe's and the defaults."""
-        config_type = CONFIGS[self.module]
-        options = ["--config=demo", *_options(self.fields)]
-        parser = config_parser(config_type, self.module, "")
-        config, _ = parse(parser, config_type, options, self.module)
-        return to_dict(config) | {"inputs": dict(self.inputs)}
+        return to_dict(configuration(self.module, self.fields)) | {"inputs": dict(self.inputs)}
+
+
+def configuration(module: str, fields: Mapping[str, object]) -> Any:
+    """Return the configuration of a run of the recipe demo with fields of its own.
+
+    Args:
+        module: Package to run: mae_et or finetune.
+        fields: Options, with two underscores in place of a dot.
+    """
+    parser = config_parser(CONFIGS[module], module, "")
+    return parse(parser, CONFIGS[module], ["--config=demo", *_options(fields)], module)[0]
 
 
 def dotted(fields: Mapping[str, object]) -> dict[str, object]:
@@ -162,6 +175,18 @@ def claim(folder: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def share(wanted: Callable[[], Sequence[Unit]], complete: Callable[[Unit], bool]) -> None:
+    """Complete what is wanted, side by side with other commands, or wait for what they are at.
+
+    Args:
+        wanted: Returns what is still to be completed, in order; nothing ends the work.
+        complete: Completes one, unless another command is at it, and returns whether it did.
+    """
+    while units := wanted():
+        if not any(complete(unit) for unit in units):
+            time.sleep(WAIT)
 
 
 def write_json(file: Path, content: object) -> None:

@@ -19,6 +19,8 @@ PAIRS = (
     ("etpp", "control"),
     ("etpp_hog", "constant"),
     ("etpp_hog", "etpp"),
+    ("etpp_hog", "low"),
+    ("low", "constant"),
     ("low", "control"),
     ("et", "low"),
     ("etpp", "low"),
@@ -41,18 +43,19 @@ def table(results: Mapping[str, Any]) -> str:
     """
     lines = [COSTS, f"{'':<10}{'FLOPs':>7}{'seconds':>9}" + "".join(f"{m:>16}" for m in METRICS)]
     for arm in ARMS:
-        flops, seconds = 0.0, _seconds(results, arm)
+        ratios = seconds_ratios(results, arm)
+        flops, seconds = 0.0, f"{median(ratios):.2f}" if ratios else "-"
         if arm != "none":
             exaflops = [results["arms"][name]["plan"]["exaflops"] for name in (arm, "constant")]
             flops = exaflops[0] / exaflops[1]
-        scores = [spread([*_scores(results, arm, metric).values()]) for metric in METRICS]
+        scores = [spread([*scores_by_seed(results, arm, metric).values()]) for metric in METRICS]
         cells = "".join(f"{score:>16}" for score in scores)
         lines.append(f"{arm:<10}{flops:>7.2f}{seconds:>9}{cells}")
     lines += ["", INTERVALS]
     for first, second in PAIRS:
         for metric in METRICS:
             found = paired_difference(
-                _scores(results, first, metric), _scores(results, second, metric)
+                scores_by_seed(results, first, metric), scores_by_seed(results, second, metric)
             )
             if found:
                 lines.append(
@@ -62,21 +65,20 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _scores(results: Mapping[str, Any], arm: str, metric: str) -> dict[int, float]:
+def scores_by_seed(results: Mapping[str, Any], arm: str, metric: str) -> dict[int, float]:
     """Return seed -> accuracy in [0, 1]."""
     rows = (row for row in results["runs"] if row["arm"] == arm and metric in row)
     return {row["seed"]: row[metric] for row in rows}
 
 
-def _seconds(results: Mapping[str, Any], arm: str) -> str:
-    """Return the median ratio to constant, over seeds that one machine trained in both arms."""
+def seconds_ratios(results: Mapping[str, Any], arm: str) -> list[float]:
+    """Return the ratios to constant, over seeds that one machine trained in both arms."""
     rows = [row for row in results["runs"] if "pretraining" in row]
     seconds = {
         (row["arm"], row["seed"], row["machine"]): row["pretraining"]["seconds"] for row in rows
     }
-    ratios = [
+    return [
         value / seconds["constant", seed, machine]
         for (name, seed, machine), value in seconds.items()
         if name == arm and ("constant", seed, machine) in seconds
     ]
-    return f"{median(ratios):.2f}" if ratios else "-"
