@@ -42,7 +42,7 @@ FIRST = (
 EPILOG = """examples:
   mae-et-finetune photos --checkpoint runs/photos --hours 1
   mae-et-finetune --config vit_b_16 --checkpoint none --data.path photos
-  mae-et-finetune predict --checkpoint runs/photos_classifier --data new_photos
+  mae-et-finetune predict new_photos --checkpoint runs/photos_classifier
   mae-et-finetune recipes; mae-et-finetune plan --config etpp_swin_tiny
   mae-et-finetune --print_completion bash"""
 
@@ -131,20 +131,23 @@ def _known(
     Raises:
         ValueError: Something is wrong that can be told before PyTorch is imported.
     """
-    request.check_paths()
-    if request.is_automatic:
-        if not (resume and Run(Path(request.given["run.output_dir"])).exists):
+    config = None if request.is_automatic else request.make({})
+    folder = config.run.output_dir if config else request.given["run.output_dir"]
+    begins = not (resume and Run(Path(folder)).exists)
+    request.check_paths(begins=begins)
+    if config is None:
+        if begins:
             checkpoint = request.given.get("checkpoint")
             recipe = _recipe_of(request.given.get("model.encoder", "resnet50"))
             allowed = f"an encoder; a recipe such as --config {recipe} trains from scratch"
             check(checkpoint not in (None, "none"), "--checkpoint", checkpoint, allowed)
         print_once(f"mae-et {__version__}: the checkpoint and the labels are read for settings")
         return None
-    config, allowed = request.make({}), "left out with a recipe; DATA and no recipe fit them"
+    allowed = "left out with a recipe; DATA and no recipe fit them"
     check(request.hours is None, "--hours", request.hours, allowed)
     config.data.check_given()
     if mode == "finetune" and not is_swept:
-        Run(Path(config.run.output_dir)).check_start(resume)
+        Run(Path(folder)).check_start(resume)
     return config
 
 

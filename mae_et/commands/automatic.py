@@ -50,7 +50,7 @@ def complete(
     is_complete = not request.is_automatic and hours is None
     config = request.make({}) if is_complete else None  # its errors come first
     if starts:
-        request.check_paths()
+        request.check_paths(begins=not (resume and run.exists))
         if config is not None:
             config.data.check_given()
         run.check_start(resume)  # before anything is measured for it

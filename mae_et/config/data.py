@@ -104,7 +104,7 @@ class ImagesConfig:
             ValueError: There is none.
         """
         if self.path is None:
-            raise ValueError(f"data.path must be given: {PATH_KINDS}")
+            raise ValueError(f"data.path must be {PATH_KINDS}; none is given")
 
 
 @dataclass(frozen=True, kw_only=True)

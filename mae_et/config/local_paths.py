@@ -19,7 +19,7 @@ def check_local_path(name: str, path: str | None) -> None:
     Raises:
         ValueError: There is nothing.
     """
-    location = (path or "").removeprefix("imagefolder:").removeprefix("disk:")
+    location = (path or "").removeprefix("imagefolder:")
     if re.match(r"(/|\./|\.\./|~)", location) and not Path(location).expanduser().exists():
         raise ValueError(f"{name} must exist, got {path!r}{nearest_path(location)}")
 

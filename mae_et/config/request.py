@@ -87,14 +87,18 @@ class Request(Generic[Config]):
         arguments = self.arguments[:start] + options_of(chosen) + self.arguments[start:]
         return parse(self._parser, self._type, arguments, self._package)[0]
 
-    def check_paths(self) -> None:
+    def check_paths(self, *, begins: bool) -> None:
         """Check the paths that can only be of this machine.
+
+        Args:
+            begins: Whether a run begins, for which there must be a checkpoint if one is given.
 
         Raises:
             ValueError: There is nothing at one of them.
         """
-        for field in ("data.path", "checkpoint"):
-            check_local_path(field, self.given.get(field))
+        check_local_path("data.path", self.given.get("data.path"))
+        if begins:
+            check_local_path("checkpoint", self.given.get("checkpoint"))
 
     @property
     def is_automatic(self) -> bool:

@@ -1,6 +1,6 @@
 """Accuracies over seeds: their spread, and differences paired by seed, with 95 % intervals.
 
-SciPy comes with the test tools: pip install 'mae-et[test]'.
+SciPy comes with the test tools: pip install -e '.[test]'.
 """
 
 from __future__ import annotations

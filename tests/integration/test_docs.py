@@ -181,7 +181,8 @@ def test_links_of_the_readme_lead_somewhere() -> None:
 
 def _check_shell(block: Block) -> None:
     """Run the commands of a block; of one that is not run, check those that train."""
-    for words in dataclasses.replace(block, code=_small(block.code, FOLDERS)).commands:
+    for command in dataclasses.replace(block, code=_small(block.code, FOLDERS)).commands:
+        words = [_small(word, FOLDERS) for word in command]  # those before the options, too
         found = _ours(words)
         if found is None:
             assert block.word == "not run", f"{words} is neither run nor explained"

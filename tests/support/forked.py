@@ -11,6 +11,7 @@ import atexit
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from mae_et.workers import STOP_SIGNALS
 from tests.support.paths import ROOT
 
 
@@ -67,12 +69,18 @@ def _ask(tasks: Sequence[Mapping[str, object]]) -> list[int]:
 
 
 def _serve() -> list[str]:
-    """Answer until the input ends; return in the processes of tasks only, with their arguments."""
+    """Answer until the input ends; return in the processes of tasks only, with their arguments.
+
+    Signals that a test sends to all processes below it are not for the server.
+    """
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
     for line in sys.stdin:
         children = []
         for task in json.loads(line):
             child = os.fork()
             if not child:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
                 _become(task["environment"], task["files"])
                 arguments: list[str] = task["arguments"]
                 return arguments

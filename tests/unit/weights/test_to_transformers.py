@@ -169,7 +169,7 @@ def test_without_transformers(
     import_module = builtins.__import__
     converted = to_vit_mae(make_mae())
     monkeypatch.setattr(builtins, "__import__", no_transformers)
-    with pytest.raises(ValueError, match=r"pip install 'mae-et\[transformers\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[transformers\]' in the clone"):
         save_transformers(converted, image_processor(**PROCESSOR), tmp_path)
 
 
