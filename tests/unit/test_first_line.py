@@ -51,6 +51,13 @@ def test_one_of_several_processes_prints_it(rank: str, number: int) -> None:
         ("mae_et", ["plan", "--config", "nowhere"]),
         ("mae_et", ["plan", "--optim.epochs", "0"]),
         ("mae_et", ["embed", "--checkpoint", "runs/none"]),
+        ("mae_et", ["pretrain"]),
+        ("mae_et", ["pretrain", "/not/there"]),
+        ("mae_et", ["pretrain", "--config", "mae_vit_b_16", "--data.path", "tests", "--resume"]),
+        ("mae_et", ["embed", "tests", "--checkpoint", "/not/there", "--out", "x.npy"]),
+        ("mae_et", ["stats", "tests", "--data.path", "tests"]),
+        ("finetune", ["tests", "--checkpoint", "none"]),
+        ("finetune", ["tests", "--checkpoint", "./not_there"]),
         ("finetune", ["--config", "vit_b_16", "--optim.epochs", "x"]),
         ("finetune", ["predict", "--checkpoint", "x", "--data", "x", "--out", "x.txt"]),
     ],
@@ -60,6 +67,11 @@ def test_bad_options_are_the_only_line(package: str, arguments: list[str]) -> No
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
+
+
+@pytest.mark.parametrize("package", ["mae_et", "finetune"])
+def test_the_version(package: str) -> None:
+    assert __version__ in subprocess_run(["-m", package, "--version"]).stdout
 
 
 def test_nothing_is_printed_where_torch_is_imported(capsys: pytest.CaptureFixture[str]) -> None:
