@@ -115,6 +115,7 @@ def parse_yaml(text: str) -> Any:
         yaml.YAMLError: It is not YAML, or is none of plain data of moderate size.
     """
     try:
+        _check_depth(text)
         parser = Loader(text)
         try:
             node = parser.get_single_node()
@@ -128,6 +129,20 @@ def parse_yaml(text: str) -> Any:
         raise yaml.YAMLError("nested too deeply") from error
     except (ValueError, ArithmeticError) as error:  # a number of 5,000 digits, a 13th month
         raise yaml.YAMLError(f"a value can't be read: {error}") from error
+
+
+def _check_depth(text: str) -> None:
+    """Check how deep YAML is nested, without recursion, which can end a process in PyYAML 6.0.
+
+    Raises:
+        TooLargeError: It is nested too deeply.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH + 1:
+            raise TooLargeError(f"nested more than {MAX_DEPTH} levels deep")
 
 
 def _measure(node: yaml.Node, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
