@@ -132,10 +132,12 @@ def _known(
         ValueError: Something is wrong that can be told before PyTorch is imported.
     """
     config = None if request.is_automatic else request.make({})
-    folder = config.run.output_dir if config else request.given["run.output_dir"]
-    begins = not (resume and Run(Path(folder)).exists)
+    run = Run(Path(config.run.output_dir if config else request.given["run.output_dir"]))
+    begins = not (resume and run.exists)
     request.check_paths(begins=begins)
     if config is None:
+        if resume is not True:  # a run of which only the folds are there goes on too
+            run.check_start(resume)
         if begins:
             checkpoint = request.given.get("checkpoint")
             recipe = _recipe_of(request.given.get("model.encoder", "resnet50"))
@@ -147,7 +149,7 @@ def _known(
     check(request.hours is None, "--hours", request.hours, allowed)
     config.data.check_given()
     if mode == "finetune" and not is_swept:
-        Run(Path(folder)).check_start(resume)
+        run.check_start(resume)
     return config
 
 

@@ -89,8 +89,6 @@ def complete(request: Request[FinetuneConfig], *, began: float, resume: Resume) 
     if resume and run.exists:
         request.begin_with(run.config_file)
         return Completed(request.make({}), ())
-    if resume is not True:  # a run of which only the folds are there goes on too
-        run.check_new()
     return _choose(request, request.hours, began)
 
 

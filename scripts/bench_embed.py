@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
@@ -31,15 +30,11 @@ import pyarrow.parquet as pq
 import timm
 import torch
 from PIL import Image
-from support.runs import ROOT, write_json
+from support.image_shards import write_shards
+from support.runs import ROOT, configuration, write_json
 
 from mae_et.build import build_model
-from mae_et.config import PretrainConfig
-from mae_et.config.parser import config_parser, parse
 from mae_et.weights import export_encoder
-
-SHARD = 20_000
-"""The images of a Parquet file."""
 
 COMPARED = 2_000
 
@@ -48,18 +43,12 @@ def make_images(folder: Path, number: int) -> None:
     """Write the embedded images to Parquet files, as often as it takes."""
     embedded = datasets.load_dataset("parquet", data_dir="scripts/data/fashion_mnist")
     rows = embedded["train"].cast_column("image", datasets.Image(decode=False))["image"]
-    pictures: Iterator[dict[str, Any]] = cycle(rows)
-    features = datasets.Features({"image": datasets.Image()})
-    for start in range(0, number, SHARD):
-        part = list(islice(pictures, min(SHARD, number - start)))
-        table = datasets.Dataset.from_dict({"image": part}, features=features)
-        table.to_parquet(folder / f"train-{start // SHARD:05d}.parquet")
+    write_shards(folder, (row["bytes"] for row in islice(cycle(rows), number)))
 
 
 def make_encoder(folder: Path) -> None:
     """Write the demo's encoder with new weights."""
-    parser = config_parser(PretrainConfig, "mae_et", "")
-    config, _ = parse(parser, PretrainConfig, ["--config=demo"], "mae_et")
+    config = configuration("mae_et", {})
     export_encoder(build_model(config), folder, mean=config.data.mean, std=config.data.std)
 
 

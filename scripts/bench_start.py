@@ -26,10 +26,11 @@ import datasets
 import numpy as np
 import psutil
 from PIL import Image
+from support.image_shards import SHARD, write_shards
 from support.runs import ROOT, write_json
 
-FOLDERS, SHARD = 100, 20_000
-"""Classes of a folder of images, and the images of a Parquet file or a tar."""
+FOLDERS = 100
+"""Classes of a folder of images."""
 
 
 def picture(index: int) -> bytes:
@@ -53,11 +54,7 @@ def make_folder(root: Path, number: int) -> str:
 def make_parquet(root: Path, number: int) -> str:
     """Rows of Parquet files."""
     pictures = [picture(index) for index in range(256)]
-    features = datasets.Features({"image": datasets.Image()})
-    for start in range(0, number, SHARD):
-        rows = [{"bytes": pictures[index % 256], "path": None} for index in range(start, number)]
-        table = datasets.Dataset.from_dict({"image": rows[:SHARD]}, features=features)
-        table.to_parquet(root / f"train-{start // SHARD:05d}.parquet")
+    write_shards(root, (pictures[index % 256] for index in range(number)))
     return f"parquet:{root}"
 
 

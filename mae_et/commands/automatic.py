@@ -47,8 +47,8 @@ def complete(
         request.give("run.output_dir", default_folder(request.given["data.path"]))
     given, hours = request.given, request.hours
     run = Run(Path(given.get("run.output_dir", RunConfig.output_dir)))
-    is_complete = not request.is_automatic and hours is None
-    config = request.make({}) if is_complete else None  # its errors come first
+    is_chosen = request.is_automatic or hours is not None
+    config = None if is_chosen else request.make({})  # its errors come first
     if starts:
         request.check_paths(begins=not (resume and run.exists))
         if config is not None:

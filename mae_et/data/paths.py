@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..config import PATH_KINDS, nearest_path
+from ..config import PATH_KINDS, check_local_path, nearest_path
 from .folders.scan import HINTS
 from .images.endings import image_endings
 from .tables import ENDINGS
@@ -52,7 +52,8 @@ def _guess_kind(path: str) -> str:
             f"which is in the folder {str(here.absolute().parent)!r}"
         )
     known = image_endings() | HINTS.keys() | {".csv", ".json", ".jsonl"}
-    if path.startswith(("/", "./", "../", "~")) or here.suffix.lower() in known:
+    check_local_path("data.path", path)
+    if here.suffix.lower() in known:
         raise ValueError(f"data.path must exist, got {path!r}{nearest_path(path)}")
     if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:[^/]+)?(@[^/]+)?", path):
         return "hub"
